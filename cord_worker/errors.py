@@ -2,10 +2,12 @@
 
     CordError
     ├── ConfigError          cord.toml or an environment setting is wrong
-    ├── DatasetError         a problem in a dataset file: file, line, field
+    ├── DatasetError         a dataset cannot be used: file, line, field
     ├── StoreError           the database is unreachable, not migrated, or does not fit the request
     │   ├── DatabaseRefused  the database, role or password is wrong: a retry cannot help
     │   ├── SchemaMismatch   the schema is older or newer than this code
+    │   │   └── TablesMissing  the tables are missing
+    │   ├── ModelLost        the row of a model with a living worker is missing
     │   ├── RunNotFound      no run of that name
     │   └── RunConflict      a run of that name exists with another configuration or other content
     ├── SearchError          rows given to the search contradict each other (in `search.types`)
@@ -19,9 +21,16 @@
     │       ├── ContentFilterError    the server's content filter refuses it
     │       ├── NotFiniteError        the model computed NaN or an infinity for it
     │       └── EngineFaultError      the engine fails at this request repeatedly, and at no other
+    ├── HubError             the Hugging Face hub cannot be used, or refuses
     ├── LocalServiceError    an embedded server or a supervised process could not be started or stopped
-    ├── MachineLimit         the machine allows too few files, processes or too little memory
+    ├── MachineLimit         the machine allows too few files or processes, or too little memory
     ├── ProcessPoolError     processes for answers and replies are closed or cannot be started
+    ├── WaitError            a run that a Python program waits for does not become final
+    │   ├── RunStopped       it is paused or cancelled
+    │   │   └── LimitReached  a spending limit paused it
+    │   ├── RunFailed        all its problems are final, and none of them is done
+    │   ├── WorkersMissing   a process that it needs does not run
+    │   └── WaitTimeout      it takes longer than the program wanted to wait
     └── TrainingFailed       the training of a student ended with an error
 
 Each message says what happened, to what, and what to do about it.
@@ -33,7 +42,9 @@ from typing import ClassVar
 
 
 class CordError(Exception):
-    """Base of all errors that a user can act on; the CLI prints the message and exits with 1."""
+    """Base of all errors that a user can act on; the CLI prints the message and exits with `exit_code`."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class ConfigError(CordError):
@@ -45,7 +56,7 @@ class TrainingFailed(CordError):
 
 
 class DatasetError(CordError):
-    """A problem in a dataset file; names file, line and field."""
+    """A dataset cannot be used; names file, line and field."""
 
 
 class StoreError(CordError):
@@ -111,7 +122,7 @@ class UnavailableError(EngineError):
 class RequestError(EngineError):
     """One request cannot be sent to the model, or its server rejects it; only its own candidate fails.
 
-    `cause` is the reason in the tables; subclasses have more specific ones.
+    `cause` is the invalid reason that the tables record; subclasses have more specific ones.
     """
 
     cause: ClassVar[str] = "malformed_request"
@@ -141,13 +152,43 @@ class EngineFaultError(RequestError):
     cause = "engine_fault"
 
 
+class HubError(CordError):
+    """The Hugging Face hub cannot be reached, may not be used, or refuses; names the dataset and what to do."""
+
+
 class LocalServiceError(CordError):
     """An embedded server or a supervised process could not be started or stopped."""
 
 
 class MachineLimit(CordError):
-    """The machine allows a process too few files, processes or too little memory: a retry cannot help."""
+    """The machine allows too few files or processes, or too little memory: a retry cannot help."""
 
 
 class ProcessPoolError(CordError):
     """The processes that compare answers or repair replies are closed or cannot be started."""
+
+
+class WaitError(CordError):
+    """A run that a Python program waits for does not become final, or not as it should; what is committed stays."""
+
+
+class RunStopped(WaitError):
+    """The run is paused or cancelled."""
+
+
+class LimitReached(RunStopped):
+    """The run is paused, because it has reached a spending limit; nothing is lost, and it can be continued."""
+
+    exit_code = 3
+
+
+class RunFailed(WaitError):
+    """Every problem of the run is final, some failed, and none is done."""
+
+
+class WorkersMissing(WaitError):
+    """Models of the run, or the coordinator, have had no process for some time."""
+
+
+class WaitTimeout(WaitError, TimeoutError):
+    """The run takes longer than the program wanted to wait; the run continues."""

@@ -50,7 +50,7 @@ vert Vert ef aise ule space fill dots box line arrow right
 _WORD_RESTS = frozenset(_WORD_REST_NAMES.split())
 """Rests of commands (`o` of `\\to`, `u` of `\\nu`) that are themselves a word or a symbol."""
 _NEVER_MEANT = frozenset("\a\b\f")
-"""Never written on purpose before a letter, but a form feed separates pages, which may begin with a capital."""
+"""Never written on purpose before a letter, except a form feed before a capital, which may begin a page."""
 
 _CONTROL_BEFORE_LETTER = re.compile(r"[\a\b\t\n\v\f\r][A-Za-z]")
 _CONTROL_AND_LETTERS = re.compile(r"([\a\b\t\n\v\f\r])([A-Za-z]+)")
@@ -58,7 +58,7 @@ _COMMAND = re.compile(r"(?<!\\)\\[A-Za-z]{2,}")
 _DOUBLED_COMMAND = re.compile(r"\\\\([A-Za-z]{3,})")
 _PROSE = re.compile(r" [a-z]{2,}")
 _SYMBOL_NEXT = re.compile(r" ?(?:[\d\\(]|[A-Za-z](?![A-Za-z])|\Z)")
-"""What follows a command, as in `x \\ne y` and `x \\to 0`; after a real line break a word follows, not a symbol."""
+"""Text after a command, as in `x \\ne y` and `x \\to 0`; after a real line break a word follows, not a symbol."""
 _CHARACTERS_BEFORE = 24
 _ENDS_WITH_SYMBOL = re.compile(r"(?:^|[^A-Za-z0-9])(?:[A-Za-z]|\d+)$|(?<![A-Za-z])\d+$")
 _ROW_OF_SYMBOLS = re.compile(r"(?:^|\s)\w \w$")
@@ -70,9 +70,9 @@ _JSON_BACKSLASH = re.compile(
     r'\\\\(?P<pair>[A-Za-z]{2})?|\\(?:(?=u(?![0-9a-fA-F]{4}))|(?=[^"\\/bfnrtu])|(?P<name>[bfnrt][A-Za-z]*))'
 )
 _LEADING_CHARACTERS, _PARAGRAPH_CHARACTERS = 200, 2_000
-"""Most characters read around a doubtful spot; this limits the time that hostile text takes."""
+"""Maximum number of characters read around a doubtful spot; this limits the time that hostile text takes."""
 _MOST_DOUBTFUL = 10_000
-"""Most doubtful spots of one text whose surroundings are read, for the same reason."""
+"""Maximum number of doubtful spots of one text whose surroundings are read, for the same reason."""
 _OPENING = tuple(' $({[,=+-*/<>^_&|"')
 _NAME = re.compile(r"[A-Za-z]+|[^\s\w]")
 _JSON_ESCAPE = re.compile(r'\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}|(?P<invalid>\\)')
@@ -127,7 +127,7 @@ def lost_backslashes(texts: Sequence[str], *, damaged: bool = False) -> list[lis
 
 
 def doubtful_spots(text: str) -> list[Spot]:
-    """The spots that may be a command or a space and that nothing in `text` decides."""
+    """The spots that may be a command or a space, if nothing in `text` decides which."""
     if _COMMAND.search(text) is not None:
         return []
     return [spot for spot in _spots(text) if spot.meaning is Meaning.EITHER]
@@ -254,7 +254,7 @@ def _spots(text: str) -> list[Spot]:
 
 
 def _decided(text: str, spots: list[Spot]) -> list[Spot]:
-    """The spots of a text in a damaged row: tabs that complete a command are commands; for line breaks the neighbours
+    """The spots of a text in a damaged row: a doubtful tab is a command; for a line break the characters around it
     decide."""
     decided = []
     for spot in spots:
@@ -288,7 +288,7 @@ def _by_context(text: str, at: int, end: int, rest: str) -> Meaning:
 
 
 def _touches_symbols(text: str, at: int, end: int, rest: str) -> bool:
-    """Whether a doubtful spot is directly between parts of a formula: `h\\nu,`, `x\\to 0`, `t/\\tau`."""
+    """Whether a doubtful spot stands directly between parts of a formula: `h\\nu,`, `x\\to 0`, `t/\\tau`."""
     before, after = text[at - 1 : at], text[end : end + 1]
     is_tab = text[at] == "\t"
     if after in ("\t", "\n", "\r") or not before or _EQUALS.match(text, end):

@@ -44,13 +44,14 @@ CANDIDATE_DELAY = Histogram(
 )
 CANDIDATES = Counter(
     "cord_candidates",
-    "Candidates that this process finished, by kind (propose, score, judge) and outcome (valid, invalid).",
+    "Candidates that this process finished, by kind (propose, score, judge, rescore) and outcome (valid, invalid).",
     ["kind", "outcome"],
     registry=REGISTRY,
 )
 TOKENS = Counter(
     "cord_tokens",
-    "Tokens, by kind (propose, score, judge, answer, verdict): `prompt`, those of them `cached`, and `completion`.",
+    "Tokens, by kind (propose, score, judge, answer, verdict, rescore): `prompt`, those of them `cached`, and "
+    "`completion`.",
     ["kind", "direction"],
     registry=REGISTRY,
 )
@@ -68,6 +69,31 @@ STOLEN_TASKS = Counter(
 )
 BAD_MESSAGES = Counter(
     "cord_bad_messages", "Messages that this process dropped because it could not read them.", registry=REGISTRY
+)
+LOST_LEASES = Counter(
+    "cord_lost_leases",
+    "Leases of lost or stopped workers that this coordinator took back while it led.",
+    registry=REGISTRY,
+)
+RECOVERED_FAULTS = Counter(
+    "cord_recovered_faults",
+    "Faults that this coordinator recovered from while it led: lost_worker (declared lost), lost_message (owed work "
+    "that was sent again), emptied_broker (all messages were lost).",
+    ["fault"],
+    registry=REGISTRY,
+)
+for _fault in ("lost_worker", "lost_message", "emptied_broker"):
+    RECOVERED_FAULTS.labels(_fault)  # begins at 0, so that the first fault is an increase
+GIVEN_UP_WORK = Counter(
+    "cord_given_up_work",
+    "Pieces of work that used up run.max_attempts and were given up by this coordinator while it led.",
+    registry=REGISTRY,
+)
+PROCESS_INFO = Gauge(
+    "cord_process_info",
+    "Always 1: what this process does. `role` is model or coordinator; `model` is the path of its model.",
+    ["role", "model"],
+    registry=REGISTRY,
 )
 
 

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 _LEAST_SIMILARITY = 0.7
 """Least similarity (difflib's ratio, in [0, 1]) at which a name counts as a misspelling of another."""
 
+_MOST_CHARACTERS = 120
+"""Longest name that a message repeats in full."""
+
 
 def did_you_mean(name: str, known: Iterable[str], *, least: float = _LEAST_SIMILARITY) -> str:
     """` did you mean 'X'?`, with its leading space, for the most similar known name; empty if none is similar.
@@ -23,4 +26,5 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """`no WHAT is called 'NAME': did you mean 'X'? There are: A, B`; the known names in the given order."""
     names = list(known)
     near = did_you_mean(name, names)
-    return f"no {what} is called {name!r}{':' if near else '.'}{near} There are: {', '.join(names) or 'none'}"
+    brief = name if len(name) <= _MOST_CHARACTERS else f"{name[:_MOST_CHARACTERS]}…"
+    return f"no {what} is called {brief!r}{':' if near else '.'}{near} There are: {', '.join(names) or 'none'}"

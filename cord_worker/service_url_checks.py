@@ -64,7 +64,7 @@ def checked_broker_url(value: str) -> str:
 
 
 def is_amqp(broker_url: str) -> bool:
-    """Whether the broker is RabbitMQ."""
+    """True if the broker is RabbitMQ."""
     return broker_url.startswith("amqp")
 
 
@@ -107,11 +107,10 @@ def _check_authority(rest: str) -> None:
     authority = place.partition("/")[0]
     if not at and "@" in query and ":" in authority and not authority.rpartition(":")[2].isdecimal():
         raise ValueError(f"the user or password contains an unescaped character: {ESCAPES}")
-    _, bracket, behind = authority.rpartition("]")
-    port = (behind if bracket else authority).partition(":")[2] if ":" in (behind or authority) else ""
     if "," in authority:  # several hosts, which libpq accepts
         return
-    if ":" in (behind if bracket else authority) and not (port.isdecimal() and 0 < int(port) < 65_536):
+    _, colon, port = authority.rpartition("]")[2].partition(":")  # an IPv6 address in brackets holds colons
+    if colon and not (port.isdecimal() and 0 < int(port) < 65_536):
         raise ValueError(
             "the port after the host must be a number from 1 to 65535 (put an IPv6 address in brackets; in a "
             f"password, {ESCAPES})"

@@ -7,8 +7,8 @@ from alembic import context
 from cord_worker.config import Settings
 from cord_worker.endpoints import database_url
 from cord_worker.store.database import connect_for_migration
+from cord_worker.store.schema.migration import check_no_workers
 from cord_worker.store.schema.tables import Base
-from cord_worker.store.schema.version import check_no_workers
 
 
 def _may_migrate_while_workers_run() -> bool:
@@ -21,7 +21,7 @@ def _may_migrate_while_workers_run() -> bool:
 def _changes_the_schema() -> bool:
     try:
         wanted = context.get_revision_argument()
-    except KeyError:  # a command that only looks
+    except KeyError:  # a command that changes nothing
         return False
     return context.get_context().get_current_revision() != wanted
 

@@ -25,7 +25,7 @@ from hypothesis import settings as hypothesis_settings
 
 from cord_worker.local.services import Endpoints, LocalServices
 from cord_worker.store.database import Database
-from cord_worker.store.schema.version import upgrade
+from cord_worker.store.schema.migration import upgrade
 
 LOOPBACK_DATABASE = "postgresql://postgres@127.0.0.1:5432/postgres"
 LOOPBACK_BROKER = "redis://127.0.0.1:6379/15"

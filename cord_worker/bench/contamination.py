@@ -22,7 +22,7 @@ _MOST_NAMED = 50
 
 @dataclass(slots=True)
 class PlantFigures:
-    """The copies of one kind: how many, and how many were found, by the kind of their strongest hit."""
+    """The copies of one kind: how many were planted, and how many were found, by the kind of their strongest hit."""
 
     planted: int = 0
     found: Counter[HitKind] = field(default_factory=Counter)
@@ -40,8 +40,9 @@ class PlantFigures:
 
 @dataclass(slots=True)
 class ContaminationFigures:
-    """The results. `false_alarms` are hits of the dataset's own questions, `alarms` the first of them; `found_near` are
-    the copies that only `near` finds, and `false_near` its further false alarms. Seconds are of the processor."""
+    """The results. `false_alarms` counts hits of the dataset's own questions, and `alarms` holds the first of them.
+    `found_near` counts the copies that only `near` finds, `false_near` its further false alarms. Seconds are CPU
+    time."""
 
     questions: int
     benchmark: int
@@ -73,8 +74,8 @@ class ContaminationFigures:
 def measure_contamination(
     questions: Sequence[Question], benchmark: Sequence[Question], copies: int, seed: int
 ) -> ContaminationFigures:
-    """Plants `copies` copies of questions of `benchmark`, of each kind in turn, in the place of as many `questions`,
-    and looks all of them up.
+    """Replaces `copies` of the `questions` by copies of questions of `benchmark`, of each kind in turn, and looks all
+    questions up.
 
     Raises DatasetError if there are fewer questions or fewer questions of the benchmark than copies.
     """

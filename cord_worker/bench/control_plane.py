@@ -20,9 +20,9 @@ from typing import Any
 from cord_worker.bench import noop_worker
 from cord_worker.bench.fleet import Fleet, running_fleet
 from cord_worker.bench.overhead import Load, load_of
-from cord_worker.bench.place import Place
-from cord_worker.bench.report import Measured, Report, check_rounds, quotients
+from cord_worker.bench.report import Figure, Report, check_rounds, quotients
 from cord_worker.bench.soak import Growth, soak
+from cord_worker.bench.workspace import Workspace
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.errors import LocalServiceError
@@ -70,7 +70,12 @@ max_active = {max_active}
 
 @dataclass(frozen=True, slots=True)
 class ControlPlaneBench:
-    """The parameters of the measurement."""
+    """The parameters of the measurement.
+
+    A round at full load runs `problems` problems, at most `max_active` at once; a round at light load runs
+    `light_problems`, one after another. Bare Celery runs `noop_tasks` in `noop_concurrency` threads. In the soak every
+    model worker runs `soak_tasks` tasks, and its memory, threads and files are compared; 0 leaves the soak out.
+    """
 
     problems: int = 100
     max_active: int = 256
@@ -82,8 +87,8 @@ class ControlPlaneBench:
     soak_tasks: int = 0
 
 
-def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) -> Report:
-    """Runs the measurement; `say` receives the result of each round.
+def measure(bench: ControlPlaneBench, workspace: Workspace, say: Callable[[str], None]) -> Report:
+    """Runs the measurement; `say` receives a sentence after each round, and one before the soak.
 
     Raises ConfigError for too few rounds, LocalServiceError if a process ended early.
     """
@@ -92,48 +97,51 @@ def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) 
     rates: list[float] = []
     loads: dict[str, list[Load]] = {"light": [], "full": []}
     for number in range(1, bench.rounds + 1):
-        tasks_per_second = noop_rate(place, bench.noop_tasks, bench.noop_concurrency)
+        tasks_per_second = noop_rate(workspace, bench.noop_tasks, bench.noop_concurrency)
         references.append(tasks_per_second / 2)
-        with running_fleet(place, *instant_config(place, bench.beam_width, bench.max_active)) as fleet:
+        with running_fleet(workspace, *instant_config(workspace, bench.beam_width, bench.max_active)) as fleet:
 
             def serve(load: str, problems: int, max_active: int, number: int = number, fleet: Fleet = fleet) -> None:
-                rate = service_rate(place, fleet, bench, f"{load}-{number}", problems, max_active)
+                rate = service_rate(workspace, fleet, bench, f"{load}-{number}", problems, max_active)
                 if load == "full":
                     rates.append(rate)
 
             serve("warm-up", 1, 1)
-            loads["light"].append(load_of(place, fleet, lambda: serve("light", bench.light_problems, 1)))
-            loads["full"].append(load_of(place, fleet, lambda: serve("full", bench.problems, bench.max_active)))
+            loads["light"].append(load_of(workspace, fleet, lambda: serve("light", bench.light_problems, 1)))
+            loads["full"].append(load_of(workspace, fleet, lambda: serve("full", bench.problems, bench.max_active)))
         say(
             f"round {number}: bare Celery {tasks_per_second:.0f} tasks/s, "
             f"service {rates[-1]:.0f} candidates/s, {rates[-1] / references[-1]:.0%} of the reference"
         )
-    growth = _soak(place, bench, say) if bench.soak_tasks else None
-    fractions = quotients(rates, references)
-    measured = (
-        Measured("bare Celery, no-op tasks", tuple(2 * reference for reference in references), "tasks/s"),
-        Measured("reference (two tasks a candidate)", tuple(references), "candidates/s"),
-        Measured("service, instant engine", tuple(rates), "candidates/s"),
-        Measured("service / reference", fractions, "", 3),
+    growth = _soak(workspace, bench, say) if bench.soak_tasks else None
+    bare = Figure("bare Celery, no-op tasks", tuple(2 * rate for rate in references), "tasks/s")
+    reference = Figure("reference (two tasks a candidate)", tuple(references), "candidates/s")
+    service = Figure("service, instant engine", tuple(rates), "candidates/s")
+    fraction = Figure("service / reference", quotients(rates, references), "", 3)
+    figures = (
+        bare,
+        reference,
+        service,
+        fraction,
         *(
-            Measured(
-                f"{figure.replace('_', ' ')} a candidate, {name} load",
+            Figure(
+                f"{figure.replace('_', ' ')} per candidate, {name} load",
                 tuple(getattr(load, figure) for load in rounds),
                 "ms",
             )
             for name, rounds in loads.items()
             for figure in _LOAD_FIGURES
         ),
-        *(growth.measured() if growth is not None else ()),
+        *(growth.figures() if growth is not None else ()),
     )
     light, full = loads["light"], loads["full"]
     keys: dict[str, Any] = {
         "rounds": bench.rounds,
         "problems": bench.problems,
         "max_active": bench.max_active,
-        "ceiling_candidates_per_second": measured[1].median,
-        "candidates_per_second": measured[2].median,
-        "fraction_of_ceiling": measured[3].median,
+        "ceiling_candidates_per_second": reference.median,
+        "candidates_per_second": service.median,
+        "fraction_of_ceiling": fraction.median,
         "overhead_light_p50_ms": statistics.median(load.overhead_p50 for load in light),
         "overhead_light_p95_ms": statistics.median(load.overhead_p95 for load in light),
         "delay_light_p50_ms": statistics.median(load.delay_p50 for load in light),
@@ -158,62 +166,64 @@ def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) 
         }
     notes = (
         f"{bench.problems} problems, {bench.max_active} active at most, beam of {bench.beam_width}, 3 teachers on 2 "
-        "models and a prover; candidates scored or invalid, by the tables, from the first admission to the last final "
-        "problem",
-        f"bare Celery: {bench.noop_tasks} no-op tasks published before, one worker, {bench.noop_concurrency} threads, "
-        "same broker and settings; both are measured in turns",
-        f"overhead: start, lease and read, write of a candidate's proposal and score together, from the histograms of "
-        f"the workers; p95 is the sum of both tasks' p95: an upper bound; light load: {bench.light_problems} problems "
-        "one after another; delay is overhead, transport of the messages and the wait for room; at full load it is "
-        "mostly waiting",
+        "models and a prover; the rate counts final candidates in the tables, from the first admission to the end of "
+        "the last problem",
+        f"bare Celery: one worker with {bench.noop_concurrency} threads runs {bench.noop_tasks} no-op tasks that were "
+        "published before, with the same broker and settings; each round measures bare Celery, then the service",
+        "overhead: start, claim, reading and writing of a proposal and of its score together, from the histograms of "
+        "the workers; p95 is the sum of the p95 of both tasks, an upper bound",
+        "delay: overhead, transport of the messages and the wait for room; at full load it is mostly the wait",
+        f"light load: {bench.light_problems} problems one after another",
     )
-    return Report("control-plane", measured, keys, notes)
+    return Report("control-plane", figures, keys, notes)
 
 
-def _soak(place: Place, bench: ControlPlaneBench, say: Callable[[str], None]) -> Growth:
-    with running_fleet(place, *instant_config(place, bench.beam_width, bench.max_active)) as fleet:
+def _soak(workspace: Workspace, bench: ControlPlaneBench, say: Callable[[str], None]) -> Growth:
+    with running_fleet(workspace, *instant_config(workspace, bench.beam_width, bench.max_active)) as fleet:
 
         def work(number: int) -> None:
-            service_rate(place, fleet, bench, f"soak-{number}", min(_SOAK_PROBLEMS, bench.problems), bench.max_active)
+            service_rate(
+                workspace, fleet, bench, f"soak-{number}", min(_SOAK_PROBLEMS, bench.problems), bench.max_active
+            )
 
         say(f"soak: until every model worker has done {bench.soak_tasks:,} tasks")
-        return soak(place, fleet, bench.soak_tasks, work)
+        return soak(workspace, fleet, bench.soak_tasks, work)
 
 
 def service_rate(
-    place: Place, fleet: Fleet, bench: ControlPlaneBench, run: str, problems: int, max_active: int
+    workspace: Workspace, fleet: Fleet, bench: ControlPlaneBench, run: str, problems: int, max_active: int
 ) -> float:
     """Candidates per second of a new run on the running fleet. Raises LocalServiceError if a problem failed, or if
     the tables do not show how long it took."""
-    config, _ = instant_config(place, bench.beam_width, max_active)
+    config, _ = instant_config(workspace, bench.beam_width, max_active)
     records = [
         ProblemRecord(f"{run}-{n}", f"What is {n} + {n}, in {run}?", str(2 * n), None, {}, f"{run}:{n}")
         for n in range(problems)
     ]
-    report = place.database.run(lambda connection: enqueue(connection, run, config, records))
+    report = workspace.database.run(lambda connection: enqueue(connection, run, config, records))
 
     def done() -> bool:
-        pace = place.database.run(lambda connection: pace_of(connection, report.run_id))
+        pace = workspace.database.run(lambda connection: pace_of(connection, report.run_id))
         return pace.final == pace.problems
 
     fleet.wait_until(done, f"the run {run}", _PATIENCE_SECONDS)
-    pace = place.database.run(lambda connection: pace_of(connection, report.run_id))
+    pace = workspace.database.run(lambda connection: pace_of(connection, report.run_id))
     if pace.failed:
         raise LocalServiceError(f"{pace.failed} of {pace.problems} problems of {run} failed; nothing was measured")
     if not pace.seconds:
-        raise LocalServiceError(f"the tables hold no time from start to end of the run {run}; nothing was measured")
-    return place.database.run(lambda connection: count_final_candidates(connection, report.run_id)) / pace.seconds
+        raise LocalServiceError(f"by the tables, the run {run} took no time from start to end; nothing was measured")
+    return workspace.database.run(lambda connection: count_final_candidates(connection, report.run_id)) / pace.seconds
 
 
-def noop_rate(place: Place, tasks: int, concurrency: int) -> float:
+def noop_rate(workspace: Workspace, tasks: int, concurrency: int) -> float:
     """Tasks per second of a Celery worker that does nothing. Raises LocalServiceError if it ended early."""
-    noop_worker.publish(noop_worker.noop_app(place.settings), tasks)
+    noop_worker.publish(noop_worker.noop_app(workspace.settings), tasks)
     environment = {
         **os.environ,
         **processes.python_environment(),
-        "CORD_DATABASE_URL": place.endpoints.database_url,
-        "CORD_BROKER_URL": place.endpoints.broker_url,
-        "CORD_KEY_PREFIX": place.settings.key_prefix,
+        "CORD_DATABASE_URL": workspace.endpoints.database_url,
+        "CORD_BROKER_URL": workspace.endpoints.broker_url,
+        "CORD_KEY_PREFIX": workspace.settings.key_prefix,
     }
     argv = [sys.executable, "-P", "-m", "cord_worker.bench.noop_worker", str(tasks), str(concurrency)]
     with subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as worker:
@@ -225,11 +235,12 @@ def noop_rate(place: Place, tasks: int, concurrency: int) -> float:
     if not line.startswith("{"):
         raise LocalServiceError(f"the bare Celery worker ended early (exit code {worker.returncode})")
     found = json.loads(line)
+    # The time begins with the start of the first task, so it holds one interval less than there are tasks.
     return float((found["tasks"] - 1) / found["seconds"])
 
 
-def instant_config(place: Place, beam_width: int, max_active: int) -> tuple[RunConfig, Path]:
+def instant_config(workspace: Workspace, beam_width: int, max_active: int) -> tuple[RunConfig, Path]:
     """Writes the configuration of a measurement; returns it and its file."""
-    path = place.folder / "cord.toml"
+    path = workspace.folder / "cord.toml"
     path.write_text(INSTANT_CONFIG.format(beam_width=beam_width, max_active=max_active), encoding="utf-8")
     return RunConfig.load(path), path

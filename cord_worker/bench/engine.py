@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from cord_worker.bench.direct import DirectEngine, direct_engine
 from cord_worker.bench.fleet import Fleet, running_fleet
 from cord_worker.bench.ideal_cache import CacheRequest, CacheUse, cache_use
-from cord_worker.bench.place import Place
 from cord_worker.bench.repeated_requests import RecordedRequests, Repetition, RepetitionResult
-from cord_worker.bench.report import Measured, Report, check_rounds, quotients
+from cord_worker.bench.report import Figure, Report, check_rounds, quotients
+from cord_worker.bench.workspace import Workspace
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.settings import EngineSettings
@@ -23,6 +23,7 @@ from cord_worker.errors import ConfigError, LocalServiceError
 from cord_worker.operations.enqueue import DatasetSource
 from cord_worker.store.reports.measurements import answer_requests, candidate_requests, pace_of
 from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.runs.runs import resolve_run
 
 if TYPE_CHECKING:
     from cord_worker.engines.text_codec import TextCodec
@@ -45,7 +46,7 @@ class EngineBench:
     warm_up: int = 1
 
 
-def measure(bench: EngineBench, place: Place, say: Callable[[str], None]) -> Report:
+def measure(bench: EngineBench, workspace: Workspace, say: Callable[[str], None]) -> Report:
     """Runs the measurement; `say` receives the result of each round.
 
     Raises ConfigError for too few rounds or problems, or for a run whose requests it cannot repeat; LocalServiceError
@@ -68,11 +69,11 @@ def measure(bench: EngineBench, place: Place, say: Callable[[str], None]) -> Rep
             f"{bench.source.path} holds {len(records)} good problems among its first {needed}; {bench.rounds} rounds "
             f"of {bench.problems} and {bench.warm_up} to warm up need {needed}. Give fewer with --problems."
         )
-    return asyncio.run(_measure(bench, records, place, say))
+    return asyncio.run(_measure(bench, records, workspace, say))
 
 
 async def _measure(
-    bench: EngineBench, records: Sequence[ProblemRecord], place: Place, say: Callable[[str], None]
+    bench: EngineBench, records: Sequence[ProblemRecord], workspace: Workspace, say: Callable[[str], None]
 ) -> Report:
     config = bench.config
     service: list[float] = []
@@ -83,10 +84,10 @@ async def _measure(
         # Before anything is measured, so that a tokenizer that cannot be loaded is noticed at once.
         codecs = {name: codec for name in config.models if (codec := _codec_of(config, name)) is not None}
         say("loading the engines without the service")
-        engines = await _engines(bench, place, stack)
+        engines = await _engines(bench, workspace, stack)
         blocks = {name: (await several[0].ask("describe"))["block_tokens"] for name, several in engines.items()}
         say("starting the service")
-        with running_fleet(place, config, bench.config_path) as fleet:
+        with running_fleet(workspace, config, bench.config_path) as fleet:
             begin = 0
             for number in range(bench.rounds + 1):
                 count = bench.problems if number else bench.warm_up
@@ -94,7 +95,7 @@ async def _measure(
                     continue
                 batch = records[begin : begin + count]
                 begin += count
-                recorded, seconds = _serve(place, fleet, config, f"round-{number}", batch)
+                recorded, seconds = _serve(workspace, fleet, config, f"round-{number}", batch)
                 rounds.append(recorded)
                 repeated = await Repetition(recorded, engines).run()
                 if not number:
@@ -109,13 +110,13 @@ async def _measure(
                 )
     ratios = quotients(service, direct)
     uses = _cache_uses(rounds, 1 if bench.warm_up else 0, blocks, codecs)
-    measured = (
-        Measured("service", tuple(service), "tokens/s"),
-        Measured("engine alone", tuple(direct), "tokens/s"),
-        Measured("service / engine alone", ratios, "", 3),
-        Measured("largest difference of a score", tuple(differences), "", 6),
+    figures = (
+        Figure("service", tuple(service), "tokens/s"),
+        Figure("engine alone", tuple(direct), "tokens/s"),
+        Figure("service / engine alone", ratios, "", 3),
+        Figure("largest difference of a score", tuple(differences), "", 6),
         *(
-            Measured(f"{kind} of {model}: cached / ideal", (use.ratio,), "", 3)
+            Figure(f"{kind} of {model}: cached / ideal", (use.ratio,), "", 3)
             for (model, kind), use in uses.items()
             if use.ratio is not None
         ),
@@ -124,9 +125,9 @@ async def _measure(
         "rounds": bench.rounds,
         "problems": bench.problems,
         "max_active": config.run.max_active,
-        "service_tokens_per_second": measured[0].median,
-        "direct_tokens_per_second": measured[1].median,
-        "service_over_engine": measured[2].median,
+        "service_tokens_per_second": figures[0].median,
+        "direct_tokens_per_second": figures[1].median,
+        "service_over_engine": figures[2].median,
         "teacher_cached_over_ideal": _ratio(uses, "propose"),
         "prover_cached_over_ideal": _ratio(uses, "score"),
         "block_tokens": blocks,
@@ -145,36 +146,39 @@ async def _measure(
         "cached / ideal: prompt tokens that the engine took from its cache over what an unbounded cache of its block "
         "size could have served over the same requests in the order of their starts",
     )
-    return Report("engine", measured, keys, notes)
+    return Report("engine", figures, keys, notes)
 
 
-async def _engines(bench: EngineBench, place: Place, stack: AsyncExitStack) -> Mapping[str, Sequence[DirectEngine]]:
+async def _engines(
+    bench: EngineBench, workspace: Workspace, stack: AsyncExitStack
+) -> Mapping[str, Sequence[DirectEngine]]:
     engines: dict[str, list[DirectEngine]] = {}
     for name, model in bench.config.models.items():
         for number in range(model.workers):
-            log = place.folder / "logs" / f"direct-{name}-{number}.log"
+            log = workspace.folder / "logs" / f"direct-{name}-{number}.log"
             opened = direct_engine(bench.config, bench.config_path, name, log)
             engines.setdefault(name, []).append(await stack.enter_async_context(opened))
     return engines
 
 
 def _serve(
-    place: Place, fleet: Fleet, config: RunConfig, run: str, records: Sequence[ProblemRecord]
+    workspace: Workspace, fleet: Fleet, config: RunConfig, run: str, records: Sequence[ProblemRecord]
 ) -> tuple[RecordedRequests, float]:
     """Runs the service to the end of the run: its requests, and its time in seconds."""
-    report = place.database.run(lambda connection: enqueue(connection, run, config, records))
+    report = workspace.database.run(lambda connection: enqueue(connection, run, config, records))
 
     def done() -> bool:
-        pace = place.database.run(lambda connection: pace_of(connection, report.run_id))
+        pace = workspace.database.run(lambda connection: pace_of(connection, report.run_id))
         return pace.final == pace.problems
 
     fleet.wait_until(done, f"the run {run}", _PATIENCE_SECONDS)
-    pace = place.database.run(lambda connection: pace_of(connection, report.run_id))
-    candidates = place.database.run(lambda connection: candidate_requests(connection, report.run_id))
-    answers = place.database.run(lambda connection: answer_requests(connection, report.run_id))
+    pace = workspace.database.run(lambda connection: pace_of(connection, report.run_id))
+    candidates = workspace.database.run(lambda connection: candidate_requests(connection, report.run_id))
+    answers = workspace.database.run(lambda connection: answer_requests(connection, report.run_id))
     if not candidates or not pace.seconds:
-        raise LocalServiceError(f"no model was asked for anything in {run}; nothing was measured")
-    return RecordedRequests(config, candidates, answers), pace.seconds
+        raise LocalServiceError(f"the run {run} sent no request to a model; nothing was measured")
+    today = workspace.database.run(lambda connection: resolve_run(connection, run)).prompt_date
+    return RecordedRequests(config, candidates, answers, today), pace.seconds
 
 
 def _largest_difference(recorded: RecordedRequests, repeated: RepetitionResult) -> float:

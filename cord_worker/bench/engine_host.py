@@ -15,12 +15,13 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
 from cord_worker.config import RunConfig
 from cord_worker.engines import Engine, EngineSettings, load_engine
-from cord_worker.engines.protocol import Sampling, Turn
+from cord_worker.engines.protocol import AnswerScore, Sampling, Turn
 from cord_worker.errors import CordError
 from cord_worker.prompting.trajectory import Segmentation
 
@@ -55,7 +56,7 @@ class EngineHost:
             case "answer":
                 result = await self._engine.answer(_turn(arguments), arguments["steps"], _sampling(arguments))
             case "score":
-                result = await self._engine.score(*_score_arguments(arguments))
+                result = await _score(self._engine, arguments)
             case "score_uncached":
                 result = await self._score_uncached(arguments)
             case _:
@@ -64,10 +65,10 @@ class EngineHost:
 
     async def _score_uncached(self, arguments: dict[str, Any]) -> Any:
         if hasattr(self._engine, "cache_block_tokens"):
-            return await self._engine.score(*_score_arguments(arguments), uses_cache=False)
+            return await _score(self._engine, arguments, uses_cache=False)
         if self._uncached is None:
             self._uncached = load_engine(dataclasses.replace(self._settings, prefix_cache_bytes=0))
-        return await self._uncached.score(*_score_arguments(arguments))
+        return await _score(self._uncached, arguments)
 
     async def close(self) -> None:
         """Ends the engine."""
@@ -86,8 +87,12 @@ def _sampling(arguments: dict[str, Any]) -> Sampling:
     return Sampling(**arguments["sampling"])
 
 
-def _score_arguments(arguments: dict[str, Any]) -> tuple[Turn, list[str], str, str]:
-    return _turn(arguments), arguments["steps"], arguments["answer"], arguments["template"]
+def _score(engine: Any, arguments: dict[str, Any], **options: bool) -> Awaitable[AnswerScore]:
+    turn, steps, answer, template = _turn(arguments), arguments["steps"], arguments["answer"], arguments["template"]
+    scored: Awaitable[AnswerScore] = engine.score(
+        turn, steps, answer, template, full_stop=arguments.get("full_stop", False), **options
+    )
+    return scored
 
 
 async def _serve(file: int, settings: EngineSettings) -> None:
@@ -114,7 +119,7 @@ async def _serve(file: int, settings: EngineSettings) -> None:
 
 
 def main() -> None:
-    """The main function of the process."""
+    """Loads the engine and serves the socket until its other end closes."""
     file, config, model, reference = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4] == "1"
     settings = EngineSettings.of(RunConfig.load(config).models[model])
     if reference:

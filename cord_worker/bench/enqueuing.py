@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cord_worker.bench.control_plane import INSTANT_CONFIG
 from cord_worker.bench.memory import PeakMemory
-from cord_worker.bench.place import Place
-from cord_worker.bench.report import Measured, Report, check_rounds
+from cord_worker.bench.report import Figure, Report, check_rounds
+from cord_worker.bench.workspace import Workspace
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
 from cord_worker.store.reports.measurements import empty_tables
@@ -48,34 +49,34 @@ class Enqueuing:
         return self.rows / self.seconds
 
 
-def measure(bench: EnqueueBench, place: Place, say: Callable[[str], None]) -> Report:
+def measure(bench: EnqueueBench, workspace: Workspace, say: Callable[[str], None]) -> Report:
     """Measures all sizes alternately; `say` receives each result. Raises ConfigError, LocalServiceError."""
     check_rounds(bench.rounds)
-    config = place.folder / "cord.toml"
+    config = workspace.folder / "cord.toml"
     config.write_text(INSTANT_CONFIG.format(beam_width=4, max_active=256), encoding="utf-8")
-    datasets = _datasets(bench, place.folder)
+    datasets = _datasets(bench, workspace.folder)
     found: dict[str, list[Enqueuing]] = {name: [] for name in datasets}
     for number in range(1, bench.rounds + 1):
         for name, path in datasets.items():
             run = f"bench-{number}-{name}"
-            done = enqueue_once(place, path, config, run, bench.arguments)
+            done = enqueue_once(workspace, path, config, run, bench.arguments)
             # Every measurement starts with empty tables.
-            place.database.run(empty_tables)
+            workspace.database.run(empty_tables)
             found[name].append(done)
             say(f"round {number}, {done.rows:,} rows: {done.rows_per_second:,.0f} rows/s, peak {done.peak_mb:.0f} MiB")
-    measured = []
+    figures = []
     for name, times in found.items():
         rates = tuple(done.rows_per_second for done in times)
-        measured.append(Measured(f"{name}: whole command", rates, "rows/s", 0))
-        measured.append(Measured(f"{name}: peak memory", tuple(done.peak_mb for done in times), "MiB"))
-    smallest, largest = measured[1].median, measured[-1].median
+        figures.append(Figure(f"{name}: whole command", rates, "rows/s", 0))
+        figures.append(Figure(f"{name}: peak memory", tuple(done.peak_mb for done in times), "MiB"))
+    smallest, largest = figures[1].median, figures[-1].median
     keys = {
         "rounds": bench.rounds,
         "rows": [times[0].rows for times in found.values()],
-        "rows_per_second": measured[-2].median,
+        "rows_per_second": figures[-2].median,
         "peak_rss_mb": largest,
         "peak_rss_mb_by_rows": {
-            str(times[0].rows): item.median for times, item in zip(found.values(), measured[1::2], strict=True)
+            str(times[0].rows): item.median for times, item in zip(found.values(), figures[1::2], strict=True)
         },
         "rss_growth": largest / smallest,
     }
@@ -84,19 +85,29 @@ def measure(bench: EnqueueBench, place: Place, say: Callable[[str], None]) -> Re
         "the peaks of it and its children; rows_per_second and peak_rss_mb are of the largest size, rss_growth is the "
         "largest size's peak over the smallest's",
     )
-    return Report("enqueue", measured, keys, notes)
+    return Report("enqueue", figures, keys, notes)
 
 
-def enqueue_once(place: Place, dataset: Path, config: Path, run: str, arguments: Sequence[str] = ()) -> Enqueuing:
+def enqueue_once(
+    workspace: Workspace, dataset: Path, config: Path, run: str, arguments: Sequence[str] = ()
+) -> Enqueuing:
     """Runs the command. Raises LocalServiceError with its output if it fails."""
-    argv = [sys.executable, "-P", "-m", "cord_worker.cli", "enqueue", str(dataset), "--config", str(config)]
-    argv += ["--run", run, "--json", *arguments]
+    document, seconds, peak = command_once(
+        workspace, ["enqueue", str(dataset), "--config", str(config), "--run", run, "--json", *arguments]
+    )
+    return Enqueuing(int(document["added"]), seconds, peak)
+
+
+def command_once(workspace: Workspace, arguments: Sequence[str]) -> tuple[dict[str, Any], float, float]:
+    """Runs `cordctl` with these arguments, of which one is --json, in a separate process; returns its document, its
+    seconds from start to end, and its peak memory (MiB). Raises LocalServiceError with its output if it fails."""
+    argv = [sys.executable, "-P", "-m", "cord_worker.cli", *arguments]
     environment = {
         **os.environ,
         **processes.python_environment(),
-        "CORD_DATABASE_URL": place.endpoints.database_url,
-        "CORD_BROKER_URL": place.endpoints.broker_url,
-        "CORD_STATE_DIR": str(place.settings.state_dir),
+        "CORD_DATABASE_URL": workspace.endpoints.database_url,
+        "CORD_BROKER_URL": workspace.endpoints.broker_url,
+        "CORD_STATE_DIR": str(workspace.settings.state_dir),
     }
     started = time.perf_counter()
     with (
@@ -108,8 +119,10 @@ def enqueue_once(place: Place, dataset: Path, config: Path, run: str, arguments:
         output, complaints = process.communicate()
         seconds = time.perf_counter() - started
     if process.returncode != 0:
-        raise LocalServiceError(f"cordctl enqueue ended with exit code {process.returncode}: {complaints[-1000:]}")
-    return Enqueuing(int(json.loads(output)["added"]), seconds, memory.mb)
+        raise LocalServiceError(
+            f"cordctl {arguments[0]} ended with exit code {process.returncode}: {complaints[-1000:]}"
+        )
+    return json.loads(output), seconds, memory.mb
 
 
 def write_dataset(path: Path, rows: int, row_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Tests every family of models: is it hosted, how, and do its scores equal those of a plain forward?
+"""Tests every family of models: whether and how it is hosted, and whether its scores equal those of a plain forward.
 
 The models are small and random. The reference is transformers' own model, loaded in addition to the engine and called
 with a single text.
@@ -39,7 +39,7 @@ ROUNDINGS = 2.0
 """Above that floor, the difference may be this many times the model's own noise: the engine and the plain forward
 round independently."""
 FLOAT32_LIMIT = 1e-3
-"""Most noise that counts in float32: wrong masks and positions show there."""
+"""Largest difference allowed in float32, whatever the noise: wrong masks and positions show there."""
 _NUDGED = 16
 """Forwards from which the noise is taken. In a model with experts only some of them send a token to another expert: too
 few would often miss it."""
@@ -98,8 +98,9 @@ def measure_families(
     tell: Callable[[FamilyFigures], None],
     begin: Callable[[str, int, int], None] = lambda name, number, of: None,  # noqa: ARG005
 ) -> list[FamilyFigures]:
-    """Builds and tests every family, or those with a name that holds one of `only`. `begin` is called before each with
-    its name, its number from 1 and their count. Raises ConfigError for an unknown name."""
+    """Builds and tests every family, or those whose name contains one of `only`. Before each family `begin` is called
+    with its name, its number from 1 and the number of families; after it, `tell` with its figures. Raises ConfigError
+    for an unknown name."""
     chosen = [family for family in FAMILIES if not only or any(part.lower() in family.name.lower() for part in only)]
     unknown = [part for part in only if not any(part.lower() in family.name.lower() for family in FAMILIES)]
     if unknown:
@@ -228,7 +229,7 @@ class _Reference:
         return found
 
     def noise(self, turn: Turn, steps: Sequence[str]) -> float:
-        """Largest change of `log_probabilities` if the embeddings' numbers change in their last place, or not at all.
+        """Largest change of `log_probabilities` if each number of the embeddings moves by at most its last place.
 
         Other ways of computing round differently, and this measures the effect on the model: if a router's choice is a
         near tie, rounding sends a token to another expert.

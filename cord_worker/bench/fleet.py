@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from cord_worker.bench.place import Place
+from cord_worker.bench.workspace import Workspace
 from cord_worker.config import RunConfig
 from cord_worker.errors import LocalServiceError
 from cord_worker.local.supervisor import EventKind, Supervisor
@@ -20,7 +20,7 @@ _START_SECONDS = 600.0
 
 
 class Fleet:
-    """Running processes, by `pids`."""
+    """The running processes of the service."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -30,13 +30,13 @@ class Fleet:
         """Process ids by name."""
         return {status.name: status.pid for status in self._supervisor.status() if status.pid is not None}
 
-    def ports(self, place: Place) -> Mapping[str, int]:
+    def ports(self, workspace: Workspace) -> Mapping[str, int]:
         """Metrics ports of the processes that are ready, by name."""
         pids = self.pids
-        ports = place.database.run(lambda connection: metrics_ports(connection, list(pids.values())))
+        ports = workspace.database.run(lambda connection: metrics_ports(connection, list(pids.values())))
         return {name: ports[pid] for name, pid in pids.items() if pid in ports}
 
-    def look(self) -> None:
+    def check_running(self) -> None:
         """Raises LocalServiceError if a process ended: the measurement would be wrong."""
         for event in self._supervisor.poll():
             if event.kind is EventKind.GAVE_UP and event.error is not None:
@@ -48,27 +48,29 @@ class Fleet:
         """Waits for `condition`. Raises LocalServiceError after `seconds`, or if a process ended."""
         deadline = time.monotonic() + seconds
         while not condition():
-            self.look()
+            self.check_running()
             if time.monotonic() > deadline:
                 raise LocalServiceError(f"{what} took more than {seconds:.0f} s; the measurement was given up")
             time.sleep(_LOOK_SECONDS)
 
 
 @contextmanager
-def running_fleet(place: Place, config: RunConfig, config_path: Path) -> Iterator[Fleet]:
+def running_fleet(workspace: Workspace, config: RunConfig, config_path: Path) -> Iterator[Fleet]:
     """A coordinator and a worker for every model, ready to work, within the `with`.
 
     Every process serves its metrics on its own port. Raises LocalServiceError if one does not start.
     """
     specs = [
         replace(spec, env={**spec.env, "CORD_METRICS_PORT": "0", "CORD_METRICS_HOST": "127.0.0.1"})
-        for spec in process_specs(config, config_path, place.settings, place.endpoints, place.settings.state_dir)
+        for spec in process_specs(
+            config, config_path, workspace.settings, workspace.endpoints, workspace.settings.state_dir
+        )
     ]
-    with Supervisor(specs, grace_seconds=place.settings.grace_seconds + 10) as supervisor:
+    with Supervisor(specs, grace_seconds=workspace.settings.grace_seconds + 10) as supervisor:
         fleet = Fleet(supervisor)
 
         def ready() -> bool:
-            return set(fleet.ports(place)) == set(fleet.pids)
+            return set(fleet.ports(workspace)) == set(fleet.pids)
 
         fleet.wait_until(ready, "starting the workers", _START_SECONDS)
         yield fleet

@@ -1,9 +1,9 @@
-"""A Celery worker whose tasks do nothing, with the service's settings, for the reference of `bench control-plane`.
+"""A Celery worker whose tasks do nothing, with the service's settings: the baseline of `bench control-plane`.
 
     python -m cord_worker.bench.noop_worker COUNT CONCURRENCY
 
-consumes COUNT tasks that were published before, and prints one line of JSON with tasks and seconds (from the start of
-the first task to the end of the last one). It does not exit: the caller kills it.
+consumes COUNT tasks that the caller has published. Then it prints one line of JSON with tasks and seconds, from the
+start of the first task to the end of the last one. It does not exit: the caller kills it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cord_worker.bench.fleet import Fleet
 from cord_worker.bench.histograms import NOTHING, Buckets, scrape
-from cord_worker.bench.place import Place
+from cord_worker.bench.workspace import Workspace
 
 OVERHEAD = "cord_candidate_overhead_seconds"
 DELAY = "cord_candidate_delay_seconds"
@@ -31,9 +31,9 @@ class Load:
     """Overhead of each kind of task by itself: p50 and p95."""
 
 
-def load_of(place: Place, fleet: Fleet, work: Callable[[], None]) -> Load:
+def load_of(workspace: Workspace, fleet: Fleet, work: Callable[[], None]) -> Load:
     """The costs of the candidates that the fleet processes during `work`."""
-    ports = list(fleet.ports(place).values())
+    ports = list(fleet.ports(workspace).values())
     before = {name: scrape(ports, name, "kind") for name in (OVERHEAD, DELAY)}
     work()
     after = {name: scrape(ports, name, "kind") for name in (OVERHEAD, DELAY)}

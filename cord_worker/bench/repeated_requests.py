@@ -8,6 +8,7 @@ run, and as many tasks per model as its worker handles.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,11 +26,13 @@ from cord_worker.store.reports.measurements import AnswerRequest, CandidateReque
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequests:
-    """The requests of a run to its models; `steps` are the texts on the path to each candidate, its own included."""
+    """The requests of a run to its models. `today` is the run's date, for templates that print one; `steps` are the
+    texts on the path to each candidate, its own included."""
 
     config: RunConfig
     candidates: Sequence[CandidateRequests]
     answers: Sequence[AnswerRequest]
+    today: datetime.date
     steps: Mapping[int, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +66,8 @@ class RecordedRequests:
 
     def _turn(self, row: CandidateRequests, system: str | None) -> Turn:
         search = self.config.search
-        return Turn(row.question, system, row.passage, Segmentation.of(search.segmentation, search.phrases))
+        segmentation = Segmentation.of(search.segmentation, search.phrases)
+        return Turn(row.question, system, row.passage, segmentation, self.today)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +104,10 @@ class Repetition:
         started = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for position, rows in problems.items():
-                group.create_task(self._problem(rows, answers.get(position)))
+                group.create_task(self._repeat_problem(rows, answers.get(position)))
         return RepetitionResult(self._tokens, time.perf_counter() - started, self._scores)
 
-    async def _problem(self, rows: Sequence[CandidateRequests], answer: AnswerRequest | None) -> None:
+    async def _repeat_problem(self, rows: Sequence[CandidateRequests], answer: AnswerRequest | None) -> None:
         async with self._problems:
             for _, step in groupby(rows, key=lambda row: (row.step, row.round)):
                 teachers: dict[str, list[CandidateRequests]] = defaultdict(list)
@@ -111,22 +115,24 @@ class Repetition:
                     teachers[row.teacher].append(row)
                 async with asyncio.TaskGroup() as group:
                     for name, proposals in teachers.items():
-                        group.create_task(self._teacher(self._recorded.teacher(name), proposals))
+                        group.create_task(self._repeat_step(self._recorded.teacher(name), proposals))
             if answer is not None:
-                await self._answer(answer, next(row for row in rows if row.candidate_id == answer.candidate_id))
+                await self._repeat_answer(answer, next(row for row in rows if row.candidate_id == answer.candidate_id))
 
-    async def _teacher(self, teacher: TeacherConfig, rows: Sequence[CandidateRequests]) -> None:
-        await self._task(teacher.model, rows[0].position, [self._proposal(teacher, row) for row in rows])
+    async def _repeat_step(self, teacher: TeacherConfig, rows: Sequence[CandidateRequests]) -> None:
+        await self._send_task(teacher.model, rows[0].position, [self._proposal_request(teacher, row) for row in rows])
         scored = [row for row in rows if row.score is not None]
         if scored:
-            found = await self._task(
-                self._recorded.config.required_prover.model, rows[0].position, [self._score(row) for row in scored]
+            by_mean = self._recorded.config.required_prover.score == "mean_probability"
+            key = "mean_probability" if by_mean else "score"
+            found = await self._send_task(
+                self._recorded.config.required_prover.model,
+                rows[0].position,
+                [self._score_request(row) for row in scored],
             )
-            self._scores |= {
-                row.candidate_id: result["score"] for row, result in zip(scored, found, strict=True) if result
-            }
+            self._scores |= {row.candidate_id: result[key] for row, result in zip(scored, found, strict=True) if result}
 
-    def _proposal(self, teacher: TeacherConfig, row: CandidateRequests) -> tuple[str, dict[str, Any]]:
+    def _proposal_request(self, teacher: TeacherConfig, row: CandidateRequests) -> tuple[str, dict[str, Any]]:
         return "propose", {
             "turn": asdict(self._recorded.teacher_turn(row)),
             "steps": self._recorded.prefix(row),
@@ -135,15 +141,16 @@ class Repetition:
             ),
         }
 
-    def _score(self, row: CandidateRequests) -> tuple[str, dict[str, Any]]:
+    def _score_request(self, row: CandidateRequests) -> tuple[str, dict[str, Any]]:
         return "score", {
             "turn": asdict(self._recorded.prover_turn(row)),
             "steps": self._recorded.steps[row.candidate_id],
             "answer": row.answer,
             "template": self._recorded.config.required_prover.scoring_template,
+            "full_stop": self._recorded.config.required_prover.score_full_stop,
         }
 
-    async def _answer(self, answer: AnswerRequest, last: CandidateRequests) -> None:
+    async def _repeat_answer(self, answer: AnswerRequest, last: CandidateRequests) -> None:
         teacher = self._recorded.teacher(answer.teacher)
         # No room is kept for a final answer (`answer_tokens`): this request writes it.
         request = {
@@ -153,9 +160,9 @@ class Repetition:
                 Sampling.of(teacher, self._recorded.config.search.answer_tokens, answer.seed, answer_tokens=0)
             ),
         }
-        await self._task(teacher.model, answer.position, [("answer", request)])
+        await self._send_task(teacher.model, answer.position, [("answer", request)])
 
-    async def _task(
+    async def _send_task(
         self, model: str, position: int, requests: Sequence[tuple[str, dict[str, Any]]]
     ) -> list[dict[str, Any]]:
         number = position % len(self._engines[model])

@@ -14,7 +14,7 @@ MIN_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Figure:
     """One figure of a measurement, with a value per round; `values` are in `unit`."""
 
     name: str
@@ -33,16 +33,16 @@ class Report:
     """A measurement: `keys` are the stable figures of `--json`, `notes` say what was measured and how."""
 
     bench: str
-    measured: Sequence[Measured]
+    figures: Sequence[Figure]
     keys: Mapping[str, Any]
     notes: Sequence[str] = field(default_factory=tuple)
 
     def to_json(self) -> dict[str, Any]:
-        """One object: the keys, and under `measured` the values of all rounds."""
+        """One object: the keys, and under `figures` the values of all rounds."""
         return {
             "bench": self.bench,
             **self.keys,
-            "measured": {item.name: {"unit": item.unit, "values": list(item.values)} for item in self.measured},
+            "figures": {item.name: {"unit": item.unit, "values": list(item.values)} for item in self.figures},
             "notes": list(self.notes),
         }
 

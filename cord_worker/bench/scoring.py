@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cord_worker.bench.direct import DirectEngine, direct_engine
-from cord_worker.bench.report import Measured, Report, check_rounds, quotients
+from cord_worker.bench.report import Figure, Report, check_rounds, quotients
 from cord_worker.config import RunConfig
 from cord_worker.engines.protocol import Turn
 from cord_worker.errors import ConfigError
@@ -153,12 +153,12 @@ async def _ask_score(
 
 
 def _report(bench: ScoringBench, found: Sequence[_AtLength], mode: str) -> Report:
-    measured: list[Measured] = []
+    figures: list[Figure] = []
     for at in found:
         name = f"{at.tokens} tokens"
-        measured.append(Measured(f"{name}: cached", tuple(at.cached), "s", 4))
-        measured.append(Measured(f"{name}: uncached", tuple(at.uncached), "s", 4))
-        measured.append(Measured(f"{name}: uncached / cached", quotients(at.uncached, at.cached), "", 1))
+        figures.append(Figure(f"{name}: cached", tuple(at.cached), "s", 4))
+        figures.append(Figure(f"{name}: uncached", tuple(at.uncached), "s", 4))
+        figures.append(Figure(f"{name}: uncached / cached", quotients(at.uncached, at.cached), "", 1))
     compared = min(found, key=lambda at: abs(at.tokens - _COMPARED_AT))
     shortest = min(found, key=lambda at: abs(at.tokens - _FLAT_FROM))
     longest = min(found, key=lambda at: abs(at.tokens - _FLAT_TO))
@@ -182,4 +182,4 @@ def _report(bench: ScoringBench, found: Sequence[_AtLength], mode: str) -> Repor
         f"length nearest to {_COMPARED_AT} tokens; flatness is cached seconds at the length nearest to {_FLAT_TO} over "
         f"those nearest to {_FLAT_FROM}; differences are of scores, which lie in (0, 1]",
     )
-    return Report("scoring", measured, keys, notes)
+    return Report("scoring", figures, keys, notes)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from cord_worker.bench.fleet import Fleet
 from cord_worker.bench.histograms import scrape
 from cord_worker.bench.memory import Footprint, footprint
-from cord_worker.bench.place import Place
-from cord_worker.bench.report import Measured
+from cord_worker.bench.report import Figure
+from cord_worker.bench.workspace import Workspace
 from cord_worker.errors import ConfigError
 
 _PARTS = "cord_task_part_seconds"
@@ -53,29 +53,29 @@ class Growth:
             for name in self.early
         }
 
-    def measured(self) -> Sequence[Measured]:
+    def figures(self) -> Sequence[Figure]:
         """Rows of the table, one per model worker."""
         shown = []
         for name in self.early:
             values = (self.early[name].rss_mb, self.late[name].rss_mb)
             tasks = " and ".join(f"{count:,}" for count in self.tasks[name])
-            shown.append(Measured(f"{name}: memory after {tasks} tasks", values, "MiB"))
+            shown.append(Figure(f"{name}: memory after {tasks} tasks", values, "MiB"))
         return shown
 
 
-def soak(place: Place, fleet: Fleet, tasks: int, work: Callable[[int], None]) -> Growth:
+def soak(workspace: Workspace, fleet: Fleet, tasks: int, work: Callable[[int], None]) -> Growth:
     """Makes the fleet do `work(number)` again and again until every model worker has done `tasks` tasks.
 
     Raises ConfigError if `tasks` is so small that there is no early measurement to compare with.
     """
     early: dict[str, tuple[int, Footprint]] = {}
     late: dict[str, tuple[int, Footprint]] = {}
-    done = _tasks_done(place, fleet)
+    done = _tasks_done(workspace, fleet)
     number = 0
     while len(late) < len(done):
         work(number)
         number += 1
-        done = _tasks_done(place, fleet)
+        done = _tasks_done(workspace, fleet)
         for name, count in done.items():
             if name not in early and count >= tasks:
                 raise ConfigError(
@@ -92,10 +92,10 @@ def soak(place: Place, fleet: Fleet, tasks: int, work: Callable[[int], None]) ->
     )
 
 
-def _tasks_done(place: Place, fleet: Fleet) -> dict[str, int]:
+def _tasks_done(workspace: Workspace, fleet: Fleet) -> dict[str, int]:
     """Number of tasks that each model worker has run, of all kinds."""
     counts = {}
-    for name, port in fleet.ports(place).items():
+    for name, port in fleet.ports(workspace).items():
         if name.startswith("worker-"):
             parts = scrape([port], _PARTS, "part").get("start")
             counts[name] = 0 if parts is None else int(parts.total)

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cord_worker.cli.command_groups import SentenceGroup
+from cord_worker.cli.exit_codes import FOUND_SOMETHING
 from cord_worker.cli.interrupts import graceful_interrupts
 from cord_worker.cli.options import (
     QUESTION_FIELD_HELP,
     FilePath,
+    NumberRange,
     config_option,
     dataset_argument,
     dataset_options,
     dataset_source,
+    fetch_dataset,
     json_option,
     read_settings,
 )
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from cord_worker.bench.contamination import ContaminationFigures
     from cord_worker.bench.families import FamilyFigures
     from cord_worker.bench.report import Report
+    from cord_worker.dataset import HubDataset
 
 _ADVICE = "run the command again"
 
@@ -76,7 +80,7 @@ def bench() -> None:
 @external_option
 @json_option
 def engine(
-    dataset: Path,
+    dataset: Path | HubDataset,
     config_path: Path,
     problems: int,
     warm_up: int,
@@ -85,7 +89,7 @@ def engine(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure the service against its own engines, with DATASET through each in turn.
+    """Compare the speed of the service with that of its engines alone, on DATASET.
 
     Every request of the service for a proposal, score or answer is sent again to engines in separate processes, in the
     same order and at the same concurrency, without Celery, Redis and PostgreSQL. Keys: service_over_engine,
@@ -96,13 +100,14 @@ def engine(
       cordctl bench engine gsm8k.jsonl --config cord.toml --problems 8 --rounds 3
     """
     from cord_worker.bench.engine import EngineBench, measure
-    from cord_worker.bench.place import open_place
+    from cord_worker.bench.workspace import open_workspace
     from cord_worker.config import RunConfig
 
     config = RunConfig.load(config_path)
-    task = EngineBench(dataset_source(dataset, options), config, config_path, problems, rounds, warm_up)
-    with graceful_interrupts(_ADVICE), open_place(read_settings(), external=external) as place:
-        report = measure(task, place, _say)
+    source = dataset_source(fetch_dataset(dataset, options["split"]), options)
+    task = EngineBench(source, config, config_path, problems, rounds, warm_up)
+    with graceful_interrupts(_ADVICE), open_workspace(read_settings(), external=external) as workspace:
+        report = measure(task, workspace, _say)
     _print(report, as_json=as_json)
 
 
@@ -149,7 +154,7 @@ def scoring(config_path: Path, lengths: tuple[int, ...], reference: bool, rounds
     help="Problems that are measured in each round.",
 )
 @click.option(
-    "--max-active", type=click.IntRange(min=1), default=256, show_default=True, help="Most problems in flight at once."
+    "--max-active", type=click.IntRange(min=1), default=256, show_default=True, help="Problems in flight at once."
 )
 @click.option(
     "--beam-width",
@@ -163,14 +168,14 @@ def scoring(config_path: Path, lengths: tuple[int, ...], reference: bool, rounds
     type=click.IntRange(min=100),
     default=4000,
     show_default=True,
-    help="Empty Celery tasks that measure the reference.",
+    help="Number of empty Celery tasks in the reference measurement.",
 )
 @click.option(
     "--noop-concurrency",
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Threads of the Celery worker that measures the reference.",
+    help="Threads of the Celery worker in the reference measurement.",
 )
 @click.option(
     "--light-problems",
@@ -203,11 +208,11 @@ def control_plane(external: bool, as_json: bool, **options: Any) -> None:
       cordctl bench control-plane --problems 200 --rounds 3
     """
     from cord_worker.bench.control_plane import ControlPlaneBench, measure
-    from cord_worker.bench.place import open_place
+    from cord_worker.bench.workspace import open_workspace
 
     task = ControlPlaneBench(**options)
-    with graceful_interrupts(_ADVICE), open_place(read_settings(), external=external) as place:
-        report = measure(task, place, _say)
+    with graceful_interrupts(_ADVICE), open_workspace(read_settings(), external=external) as workspace:
+        report = measure(task, workspace, _say)
     _print(report, as_json=as_json)
 
 
@@ -238,11 +243,85 @@ def enqueue(
       cordctl bench enqueue --rows 10000 --rows 1000000
     """
     from cord_worker.bench.enqueuing import EnqueueBench, measure
-    from cord_worker.bench.place import open_place
+    from cord_worker.bench.workspace import open_workspace
 
     task = EnqueueBench(rows=rows, row_bytes=row_bytes, rounds=rounds, dataset=dataset)
-    with graceful_interrupts(_ADVICE), open_place(read_settings(), external=external) as place:
-        report = measure(task, place, _say)
+    with graceful_interrupts(_ADVICE), open_workspace(read_settings(), external=external) as workspace:
+        report = measure(task, workspace, _say)
+    _print(report, as_json=as_json)
+
+
+@bench.command()
+@click.option(
+    "--rows",
+    multiple=True,
+    type=click.IntRange(min=1),
+    default=(10_000, 1_000_000),
+    show_default=True,
+    help="Trajectories of a generated run; may be repeated, once per size.",
+)
+@click.option("--steps", type=click.IntRange(min=1), default=3, show_default=True, help="Steps of a trajectory.")
+@rounds_option
+@external_option
+@json_option
+def export(rows: tuple[int, ...], steps: int, rounds: int, external: bool, as_json: bool) -> None:
+    """Measure speed and memory of cordctl export, to JSON lines and Parquet.
+
+    Keys, by type of file: jsonl_rows_per_second, jsonl_peak_rss_mb (at the largest size), jsonl_rss_growth (peak at the
+    largest size / at the smallest); the same for parquet.
+
+    \b
+      cordctl bench export --rows 10000 --rows 1000000
+    """
+    from cord_worker.bench.exporting import ExportBench, measure
+    from cord_worker.bench.workspace import open_workspace
+
+    task = ExportBench(rows=rows, steps=steps, rounds=rounds)
+    with graceful_interrupts(_ADVICE), open_workspace(read_settings(), external=external) as workspace:
+        report = measure(task, workspace, _say)
+    _print(report, as_json=as_json)
+
+
+@bench.command()
+@click.option(
+    "--candidates",
+    type=click.IntRange(min=1),
+    default=1_000_000,
+    show_default=True,
+    help="Candidates in all tables together.",
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Number of runs that hold these candidates.",
+)
+@click.option(
+    "--problems",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Problems of the run that is measured.",
+)
+@rounds_option
+@external_option
+@json_option
+def tables(candidates: int, runs: int, problems: int, rounds: int, external: bool, as_json: bool) -> None:
+    """Measure how long views and commands take when many candidates are stored.
+
+    Multiplies a small real run in a temporary database. Then times every view, and the queries of stats, cost, status,
+    runs and show, for one of the runs. Keys: slowest, slowest_seconds, database_mb, rollups_mb.
+
+    \b
+      cordctl bench tables --candidates 10000000 --runs 20 --problems 10000
+    """
+    from cord_worker.bench.tables import TablesBench, measure
+    from cord_worker.bench.workspace import open_workspace
+
+    task = TablesBench(candidates=candidates, runs=runs, problems=problems, rounds=rounds)
+    with graceful_interrupts(_ADVICE), open_workspace(read_settings(), external=external) as workspace:
+        report = measure(task, workspace, _say)
     _print(report, as_json=as_json)
 
 
@@ -256,10 +335,10 @@ def enqueue(
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
-    help="Most seconds for the check of one pair.",
+    help="Time limit in seconds for the check of one pair.",
 )
 @dataset_options
 @json_option
@@ -271,12 +350,12 @@ def answers(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure how answers are checked, with the references of each DATASET in many styles.
+    """Measure how reliably answers are checked, with the references of each DATASET in many styles.
 
     Every reference is written in 20 or more styles of models (boxed, in a sentence, with a dollar sign, as an exact
-    decimal, in other languages …); all these texts must be accepted. With --against-others it is also checked against
-    every reference of its dataset that has a different value; none of these wrong pairs may be accepted. Keys of each
-    dataset: accepted_share, others_accepted, other_pairs, styles, misses.
+    decimal, in other languages …); all these texts must be accepted. With --against-others each reference is also
+    checked against every reference of its dataset that has a different value; none of these wrong pairs may be
+    accepted. Keys of each dataset: accepted_share, others_accepted, other_pairs, styles, misses.
 
     \b
       cordctl bench answers math500.jsonl gsm8k.jsonl --against-others
@@ -315,7 +394,7 @@ def answers(
     required=True,
     type=FilePath(path_type=Path),
     metavar="FILE",
-    help="The benchmark whose questions are planted; another one than DATASET.",
+    help="The benchmark whose questions are planted, a different file from DATASET.",
 )
 @click.option("--against-field", help="Field of the question in the benchmarks (default: question, problem, …).")
 @click.option(
@@ -325,7 +404,7 @@ def answers(
 @click.option("--question-field", help=QUESTION_FIELD_HELP)
 @json_option
 def contamination(
-    dataset: Path,
+    dataset: Path | HubDataset,
     against: Path,
     against_field: str | None,
     copies: int,
@@ -335,8 +414,8 @@ def contamination(
 ) -> None:
     """Measure what cordctl contaminated finds, with planted copies.
 
-    Copies of questions of the benchmark take the places of questions of DATASET: as they are, with other numbers, with
-    other punctuation, embedded in a longer text, and paraphrased mechanically. Keys: plants (planted, found, missed, by
+    Copies of questions of the benchmark replace questions of DATASET: unchanged, with other numbers, with other
+    punctuation, embedded in a longer text, and paraphrased mechanically. Keys: plants (planted, found, missed, by
     kind), false_alarms (hits of the other questions), found_near and false_near (what --near adds), index_seconds and
     lookup_seconds (of the processor).
 
@@ -344,12 +423,15 @@ def contamination(
       cordctl bench contamination math500.jsonl --against gsm8k.jsonl --copies 50
     """
     from cord_worker.bench.contamination import measure_contamination
-    from cord_worker.operations.contamination import QuestionReader, benchmark_source
+    from cord_worker.operations.contamination import OF_FILE_ALONE, OptionNames, QuestionReader, benchmark_source
 
     reader = QuestionReader()
+    of_dataset, of_benchmark = (
+        OptionNames(field, split_advice=OF_FILE_ALONE) for field in ("--question-field", "--against-field")
+    )
     found = measure_contamination(
-        list(reader.questions(benchmark_source(dataset, question_field))),
-        list(reader.questions(benchmark_source(against, against_field), "--against-field")),
+        list(reader.questions(benchmark_source(fetch_dataset(dataset, None), question_field), of_dataset)),
+        list(reader.questions(benchmark_source(against, against_field), of_benchmark)),
         copies,
         seed,
     )
@@ -389,21 +471,21 @@ def _print_contamination(found: ContaminationFigures) -> None:
 @click.option(
     "--only",
     multiple=True,
-    help="Only families whose names contain this text; may be repeated. A text in no name lists all names.",
+    help="Only families whose names contain this text; may be repeated. If none does, all names are listed.",
 )
 @json_option
 def families(only: tuple[str, ...], as_json: bool) -> None:
     """Check how each family of models is hosted, and its scores against a plain forward pass.
 
-    Builds small random models of every family and tests them with engine = "transformers". Scores requested together,
-    from the prefix cache, alone and of a long text, and greedy texts, are compared with those of transformers' own
-    model called with one text. Takes minutes.
+    Builds small random models of every family and tests them with engine = "transformers". Compares their scores
+    (requested together, alone, from the prefix cache, and of a long text) and their greedy texts with those of
+    transformers' own model called with one text. Takes minutes.
 
     Keys of each family: name, hosted, as_meant, mode, reason, difference (the largest in one answer token's
     log-probability, float32), noise (the change in the plain model from one unit in the last place of the embeddings; a
     difference must be at most 1e-5 + 2 noise), bfloat16_difference (at most 0.1 + 2 noise) and bfloat16_noise,
     texts_equal (null if none was compared), texts_compared, tokens_compared, seconds. Exits with 1 if a family is not
-    as meant.
+    hosted as intended.
 
     \b
       cordctl bench families --only gemma --only qwen3
@@ -420,7 +502,7 @@ def families(only: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"families": [one.to_json() for one in found]}, ensure_ascii=False))
     if not all(one.as_meant for one in found):
-        raise SystemExit(1)
+        raise SystemExit(FOUND_SOMETHING)
 
 
 def _family_line(one: FamilyFigures) -> str:
@@ -478,9 +560,9 @@ def _table(report: Report) -> Table:
     from rich.table import Table
 
     table = Table(title=f"bench {report.bench}", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for title in ("measured", "unit", "median", "least", "most", "times"):
-        table.add_column(title, justify="left" if title in {"measured", "unit"} else "right")
-    for item in report.measured:
+    for title in ("figure", "unit", "median", "least", "most", "times"):
+        table.add_column(title, justify="left" if title in {"figure", "unit"} else "right")
+    for item in report.figures:
         figures = (item.median, min(item.values), max(item.values))
         table.add_row(item.name, item.unit, *(f"{value:,.{item.digits}f}" for value in figures), str(len(item.values)))
     return table

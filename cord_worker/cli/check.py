@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cord_worker.cli.options import json_option, print_json, read_settings, state_dir_option
+from cord_worker.cli.exit_codes import FOUND_SOMETHING
+from cord_worker.cli.options import NumberRange, json_option, print_json, read_settings, state_dir_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,12 +54,12 @@ _MOST_CHARACTERS = 200
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
-    help="Most seconds for the check of one pair.",
+    help="Time limit in seconds for the check of one pair.",
 )
-@click.option("--strict", is_flag=True, help="Exit with 1 if a pair differs, or if the one answer is not right.")
+@click.option("--strict", is_flag=True, help="Exit with 4 if a pair differs, or if the single answer is not right.")
 @json_option
 @click.pass_context
 def check(
@@ -109,7 +110,7 @@ def check(
     else:
         assert pairs is not None
         as_expected = _check_file(pairs, rule, processes, timeout, as_json=as_json)
-    context.exit(1 if strict and not as_expected else 0)
+    context.exit(FOUND_SOMETHING if strict and not as_expected else 0)
 
 
 def _rule(config_path: Path | None, method: str | None, ordered: bool | None) -> Rule:
@@ -125,7 +126,7 @@ def _rule(config_path: Path | None, method: str | None, ordered: bool | None) ->
         verify = RunConfig.load(config_path).verify
         if method is None and verify.method not in _METHODS:
             raise ConfigError(
-                f"{config_path}: verify.method is {verify.method!r}, which is no comparison: choose a comparison with "
+                f"{config_path}: verify.method is {verify.method!r}, which is not a comparison: choose one with "
                 "--method"
             )
         rule = rule_of(verify, method or verify.method)
@@ -169,7 +170,7 @@ def _check_file(path: Path, rule: Rule, processes: int | None, timeout: float, *
     printed_at = time.monotonic()
     for checked in checked_pairs(pairs, rule, processes=processes, timeout_seconds=timeout):
         figures.add(checked)
-        if checked.differs or not checked.pair.expects:
+        if checked.differs or not checked.pair.has_expected:
             listed.append(checked)
         if time.monotonic() - printed_at > _PROGRESS_SECONDS:
             printed_at = time.monotonic()
@@ -182,7 +183,7 @@ def _check_file(path: Path, rule: Rule, processes: int | None, timeout: float, *
 
 def _difference(checked: CheckedPair) -> str:
     pair, result = checked.pair, checked.result
-    expected = f"expected {_WORDS[pair.expected]}, found " if pair.expects else ""
+    expected = f"expected {_WORDS[pair.expected]}, found " if pair.has_expected else ""
     lines = [
         f"line {pair.line}: {expected}{_WORDS[result.correct]} ({result.method})",
         f"    reference  {_short(pair.reference)}" + ("" if result.type is None else f"   [{result.type}]"),
@@ -223,10 +224,10 @@ def _sentence(figures: PairFigures) -> str:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
-    help="Most seconds for the check of one answer.",
+    help="Time limit in seconds for the check of one answer.",
 )
 @state_dir_option
 @json_option
@@ -249,7 +250,7 @@ def recheck(
     with --judged, those given after an undecided comparison are replaced if the comparison decides now.
 
     Rows that were changed after the service wrote them (docs/provenance.md) are listed and left alone; the exit code is
-    then 1.
+    then 4.
     """
     from cord_worker.operations.database import open_database
     from cord_worker.operations.recheck import recheck_run
@@ -265,13 +266,13 @@ def recheck(
             judged=judged,
             processes=processes,
             timeout_seconds=timeout,
-            tell=print_progress if sys.stderr.isatty() or not as_json else None,
+            on_progress=print_progress if sys.stderr.isatty() or not as_json else None,
         )
     if as_json:
         print_json(found.to_json())
     else:
         _print_recheck(found)
-    context.exit(1 if found.broken else 0)
+    context.exit(FOUND_SOMETHING if found.broken else 0)
 
 
 def _print_recheck(found: RecheckResult) -> None:

@@ -1,6 +1,7 @@
 """Groups of commands: commands are imported when they are called, and errors become messages and exit codes.
 
-Exit codes: 0 done, 1 error, 2 wrong usage, 78 a restart cannot help, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 a spending limit paused the run, 78 a restart cannot help, 130 Ctrl-C,
+141 the reader of the output is gone, 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import importlib
 import inspect
 import os
 import re
+import select
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
-from typing import IO, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any, NoReturn
 
 import click
 
 from cord_worker.name_suggestions import did_you_mean
 
 _INTERRUPTED = 130
+_NO_READER = 141
+"""As of a program that SIGPIPE ends. Not 0: what the command had left to do, or to report, is not done."""
 _FIRST_SENTENCE = re.compile(r".*?(?<!\d)\.(?=\s)|.+")
 _CREDENTIALS = re.compile(r"(\w://[^\s/@:]*:)[^\s@]*@")
 """User (group 1) and password in a URL."""
@@ -73,7 +78,7 @@ class LazyGroup(click.Group):
         self._sections = sections
         self._places = {name: place for commands in sections.values() for name, place in commands.items()}
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's form
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Names in the order of the help."""
         return list(self._places)
 
@@ -103,6 +108,18 @@ class LazyGroup(click.Group):
             with formatter.section(title):
                 formatter.write_dl(rows)
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parses the command line; options such as --help print here."""
+        with _broken_pipes_kept():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Calls the command."""
+        with _broken_pipes_kept():
+            return super().invoke(ctx)
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -124,26 +141,54 @@ class LazyGroup(click.Group):
             value = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
             if sys.stdout is not None:
                 sys.stdout.flush()
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            sys.exit(2)
-        except click.ClickException as error:
-            error.show()
-            sys.exit(error.exit_code)
-        except (click.Abort, KeyboardInterrupt):
-            click.echo("interrupted", err=True)
-            sys.exit(_INTERRUPTED)
-        except BrokenPipeError:
-            _discard_output(sys.stdout)  # its reader is gone (`| head`)
-            sys.exit(1)
-        except Exception as error:
-            if is_debugging:
-                raise
-            print_any_error(error)
-            if _is_output_error(error):
-                _discard_output(sys.stdout)
-            sys.exit(1)
+        except (Exception, KeyboardInterrupt, SystemExit) as raised:  # noqa: BLE001 - each becomes an exit code
+            error = raised.error if isinstance(raised, _KeptBrokenPipe) else raised
+            if _is_from_lost_reader(error):
+                for stream in filter(_is_without_reader, (sys.stdout, sys.stderr)):
+                    _discard_output(stream)
+                sys.exit(_NO_READER)
+            _end_with(error, is_debugging=is_debugging)
         sys.exit(value if isinstance(value, int) else 0)
+
+
+class _KeptBrokenPipe(Exception):
+    def __init__(self, error: BrokenPipeError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def _broken_pipes_kept() -> Iterator[None]:
+    """Hides a broken pipe from Click, which would end the process without a message, also if a socket has it."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _KeptBrokenPipe(error) from error
+
+
+def _end_with(error: BaseException, *, is_debugging: bool) -> NoReturn:
+    """Prints the error and ends the process with its exit code; raises an unexpected one again if `is_debugging`."""
+    if isinstance(error, SystemExit):
+        raise error
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        sys.exit(2)
+    if isinstance(error, click.NoSuchOption) and not error.possibilities and error.ctx is not None:
+        options = [one for one in error.ctx.command.get_params(error.ctx) if isinstance(one, click.Option)]
+        known = [name for one in options if not one.hidden for name in one.opts if name[:2] == "--"]
+        error = click.UsageError(f"{error.format_message()} Its options are {', '.join(known)}.", ctx=error.ctx)
+    if isinstance(error, click.ClickException):
+        error.show()
+        sys.exit(error.exit_code)
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(_INTERRUPTED)
+    if is_debugging or not isinstance(error, Exception):
+        raise error
+    print_any_error(error)
+    if _is_output_error(error):
+        _discard_output(sys.stdout)
+    sys.exit(getattr(error, "exit_code", 1))
 
 
 def print_error(error: Exception) -> None:
@@ -180,7 +225,29 @@ def _discard_output(stream: IO[str] | None) -> None:
 
 
 def _is_output_error(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EIO, errno.EDQUOT}
+    return any(
+        isinstance(one, OSError) and one.errno in {errno.ENOSPC, errno.EIO, errno.EDQUOT}
+        for one in (error, error.__cause__)
+    )
+
+
+def _is_from_lost_reader(error: BaseException) -> bool:
+    """Whether the error, or one that led to it, is that nobody reads the output any more (`| head`). Libraries turn
+    that error into others, and a socket has it too."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, BrokenPipeError):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None and (_is_without_reader(sys.stdout) or _is_without_reader(sys.stderr))
+
+
+def _is_without_reader(stream: IO[str] | None) -> bool:
+    """Whether the stream is a pipe or socket whose other end is closed."""
+    try:
+        asked = select.poll()
+        asked.register(-1 if stream is None else stream.fileno(), 0)  # errors are reported without being asked for
+        return any(events & (select.POLLERR | select.POLLHUP) for _, events in asked.poll(0))
+    except (OSError, ValueError):  # it is no file of the system, or closed
+        return False
 
 
 def _bug_report(error: Exception) -> str:

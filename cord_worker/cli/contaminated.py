@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cord_worker.cli.exit_codes import FOUND_SOMETHING
 from cord_worker.cli.options import (
     OUTPUT_HELP,
-    FilePath,
+    DatasetPath,
     NearChoice,
+    NumberRange,
     dataset_argument,
+    fetch_dataset,
     json_option,
     print_json,
     question_options,
@@ -20,6 +23,7 @@ from cord_worker.cli.options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from cord_worker.dataset import HubDataset, HubSnapshot
     from cord_worker.operations.contamination import ContaminationReport
 
 _KINDS = ("exact", "renumbered", "ngram", "containment", "near")
@@ -33,12 +37,12 @@ _WIDEST = 160
 @click.option(
     "--against",
     multiple=True,
-    type=FilePath(path_type=Path),
+    type=DatasetPath(path_type=Path),
     metavar="FILE",
-    help="A benchmark's file or folder, of any kind that DATASET may be; may be repeated.",
+    help="A benchmark's file, folder or hub id, of any kind that DATASET may be; may be repeated.",
 )
 @click.option("--against-field", help="Field of the question in the benchmarks (default: question, problem, …).")
-@click.option("--against-split", help="Split to read from benchmarks that are folders with several.")
+@click.option("--against-split", help="Split to read from benchmarks with several.")
 @click.option("--within", is_flag=True, help="Also find questions that repeat earlier ones of DATASET.")
 @click.option(
     "--kind",
@@ -50,7 +54,7 @@ _WIDEST = 160
 @click.option("--near", is_flag=True, help="Also find near-equal questions, by MinHash and LSH.")
 @click.option(
     "--similarity",
-    type=click.FloatRange(0.1, 1.0),
+    type=NumberRange(0.1, 1.0),
     help="With near: least Jaccard similarity, in [0.1, 1] (default: 0.4).",
 )
 @click.option("-o", "--output", help=OUTPUT_HELP)
@@ -58,8 +62,8 @@ _WIDEST = 160
 @click.option("--skip-unreadable", is_flag=True, help="Leave out rows without a question, and count them.")
 @json_option
 def contaminated(
-    dataset: Path,
-    against: tuple[Path, ...],
+    dataset: Path | HubDataset,
+    against: tuple[Path | HubDataset, ...],
     against_field: str | None,
     against_split: str | None,
     within: bool,
@@ -77,7 +81,8 @@ def contaminated(
     """Find the questions of benchmarks in DATASET, before it is worked on.
 
     Only questions are compared, so rows need no answers. -o writes all hits, each with the matching text and the
-    benchmark's row. Exits with 1 if something was found, with 0 if not.
+    benchmark's row. Exits with 0 if nothing was found, with 4 if something was, with another code if the questions
+    could not be compared.
 
     \b
       cordctl contaminated problems.jsonl --against math500.jsonl --against aime.jsonl -o hits.jsonl
@@ -98,18 +103,25 @@ def contaminated(
     from cord_worker.operations.outputs import check_beside_datasets
 
     if output is not None:
-        check_beside_datasets(output, [dataset, *against])
+        check_beside_datasets(output, [dataset])
+        check_beside_datasets(output, against, "benchmark")
     chosen = [HitKind(kind) for kind in kinds] or list(DEFAULT_KINDS)
+    local = fetch_dataset(dataset, split)
     report = find_contaminated(
         DatasetSource(
-            dataset,
+            local,
             FieldMapping(question=question_field),
             split,
             limit,
             skip_invalid=skip_unreadable,
             options=ReadOptions(repair_latex=repair_latex),
         ),
-        [benchmark_source(path, against_field, against_split) for path in against],
+        [
+            benchmark_source(
+                _fetch_benchmark(one, against_split), against_field, against_split, repair_latex=repair_latex
+            )
+            for one in against
+        ],
         kinds=[*chosen, HitKind.NEAR] if near else chosen,
         within=within,
         similarity=similarity,
@@ -118,12 +130,22 @@ def contaminated(
     if as_json:
         print_json(report.to_json())
     else:
-        _print(dataset, report, to_stderr=output == "-")
+        _print(local, report, to_stderr=output == "-")
     if report.contaminated:
-        raise SystemExit(1)
+        raise SystemExit(FOUND_SOMETHING)
 
 
-def _print(dataset: Path, report: ContaminationReport, *, to_stderr: bool) -> None:
+def _fetch_benchmark(benchmark: Path | HubDataset, split: str | None) -> Path | HubSnapshot:
+    from cord_worker.errors import DatasetError
+    from cord_worker.operations.contamination import OF_BENCHMARK
+
+    try:
+        return fetch_dataset(benchmark, split)
+    except DatasetError as error:
+        raise DatasetError(OF_BENCHMARK.applied_to(str(error))) from None
+
+
+def _print(dataset: Path | HubSnapshot, report: ContaminationReport, *, to_stderr: bool) -> None:
     from cord_worker.display_text import counted
     from cord_worker.progress import console, shown
 

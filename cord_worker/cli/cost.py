@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cord_worker.cli.options import json_option, print_json, read_settings, state_dir_option
+from cord_worker.cli.options import FilePath, json_option, print_json, read_settings, state_dir_option
+from cord_worker.display_text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from cord_worker.operations.comparison import CostedRun, RunComparison
     from cord_worker.operations.run_cost import Cost
+    from cord_worker.store.runs.spending import Money
 
 
 @click.command()
@@ -23,31 +25,41 @@ if TYPE_CHECKING:
 @click.option(
     "--table",
     type=click.Choice(["14", "15"]),
-    help="One line per run, as in a table of the paper. 14: seconds per question, of generation and prover. 15: "
+    help="One line per run, as in a table of the paper. 14: seconds per question of generation and prover. 15: "
     "accuracy and mean score over the problems that all RUNs finished; tokens and seconds per question over all "
     "problems of each run.",
 )
+@click.option(
+    "--prices",
+    "prices_path",
+    type=FilePath(path_type=Path, dir_okay=False),
+    help="TOML file with the prices of models, for the cost in money (default: [prices] of the run, if it has any).",
+)
 @state_dir_option
 @json_option
-def cost(runs: tuple[str, ...], table: str | None, state_dir: Path | None, as_json: bool) -> None:
-    """Show what each RUN cost: tokens, engine seconds and wall time.
+def cost(
+    runs: tuple[str, ...], table: str | None, prices_path: Path | None, state_dir: Path | None, as_json: bool
+) -> None:
+    """Show what each RUN cost: tokens, engine seconds, wall time and money.
 
-    The newest run if none is named. --json prints one object; for several runs, or with --table, it holds the list
-    `runs`.
+    Without RUN, the newest run is shown. --json prints one object; for several runs, or with --table, it holds the
+    list `runs`.
     """
+    from cord_worker.config import Prices
     from cord_worker.operations.comparison import compare_runs
     from cord_worker.operations.database import open_database
     from cord_worker.operations.run_cost import read_cost
     from cord_worker.progress import console
     from cord_worker.store.runs.runs import resolve_run
 
+    prices = None if prices_path is None else Prices.load(prices_path)
     with open_database(read_settings(state_dir)) as database:
         if table == "15":
             comparison = database.run(
-                lambda connection: compare_runs(connection, runs or (resolve_run(connection, None).name,))
+                lambda connection: compare_runs(connection, runs or (resolve_run(connection, None).name,), prices)
             )
         else:
-            found = database.run(lambda connection: [read_cost(connection, run) for run in runs or (None,)])
+            found = database.run(lambda connection: [read_cost(connection, run, prices) for run in runs or (None,)])
     if as_json:
         if table == "15":
             print_json(comparison.to_json())
@@ -58,7 +70,7 @@ def cost(runs: tuple[str, ...], table: str | None, state_dir: Path | None, as_js
     screen = console()
     if table == "15":
         screen.print(_table_15(comparison))
-        screen.print(f"{comparison.problems:,} problems in common; costs are of all problems of a run")
+        screen.print(f"{counted(comparison.problems, 'problem')} in common; costs are of all problems of a run")
     elif table == "14":
         screen.print(_table_14(found))
     else:
@@ -74,13 +86,40 @@ def _print_cost(screen: Console, found: Cost) -> None:
     walls = found.walls
     if walls.problems:
         screen.print(
-            f"{walls.problems:,} problems in {walls.run_seconds:,.1f} s, from the first request to the end of the last "
-            f"problem. Engine seconds per problem: generation "
+            f"{counted(walls.problems, 'problem')} in {walls.run_seconds:,.1f} s, from the first request to the end of "
+            f"the last problem. Engine seconds per problem: generation "
             f"{figure(found.seconds_per_problem(GENERATION), 2)}, prover "
             f"{figure(found.seconds_per_problem(SCORING), 2)}. Mean wall time of a problem: "
             f"{figure(walls.problem_seconds, 1)} s, of which generation {figure(walls.generation_seconds, 1)} s, "
             f"prover {figure(walls.scoring_seconds, 1)} s"
         )
+    if found.money is not None:
+        screen.print(_money_table(found, found.money))
+
+
+def _money_table(found: Cost, spent: Money) -> Table:
+    from rich.text import Text
+
+    from cord_worker.progress import figure, money, shown
+
+    table = _table(
+        ("model", "for tokens", "GPU hours", "for GPUs", "total", "share"),
+        1,
+        f"{shown(found.run)}: {shown(spent.currency)}",
+    )
+    for model in spent.models:
+        table.add_row(
+            Text(shown(model.model), overflow="fold"),
+            money(model.of_tokens),
+            figure(model.gpu_hours, 4),
+            money(model.of_gpus) if model.gpu_hours is not None else "-",
+            money(model.total),
+            f"{100 * model.total / spent.total:.1f} %" if spent.total else "-",
+        )
+    table.add_row("total", "", "", "", money(spent.total), "")
+    if found.money_per_problem is not None:
+        table.add_row("per problem", "", "", "", money(found.money_per_problem), "")
+    return table
 
 
 def _cost_table(found: Cost) -> Table:
@@ -117,7 +156,10 @@ def _table_14(costs: Sequence[Cost]) -> Table:
     from cord_worker.progress import figure, shown
 
     table = _table(
-        ("run", "pipeline", "budget", "questions", "generation", "prover", "together", "wall", "latency"),
+        (
+            *("run", "pipeline", "budget", "questions", "generation", "prover", "total", "wall", "latency"),
+            *_currencies(costs),
+        ),
         3,
         "seconds per question (paper, Table 14): engines, whole run (wall), admission to end (latency)",
     )
@@ -133,8 +175,28 @@ def _table_14(costs: Sequence[Cost]) -> Table:
             figure(None if generation is None or prover is None else generation + prover, 2),
             figure(found.run_seconds_per_problem, 2),
             figure(found.walls.problem_seconds, 2),
+            *_money_column(found, costs),
         )
     return table
+
+
+def _currencies(costs: Sequence[Cost]) -> list[str]:
+    """The title of the column of money, if there is one."""
+    from cord_worker.progress import shown
+
+    found = {one.money.currency for one in costs if one.money is not None}
+    return [", ".join(map(shown, sorted(found)))] if found else []
+
+
+def _money_column(found: Cost, costs: Sequence[Cost]) -> list[str]:
+    from cord_worker.progress import money
+
+    currencies = {one.money.currency for one in costs if one.money is not None}
+    if not currencies:
+        return []
+    if found.money is None or found.money_per_problem is None:
+        return ["-"]
+    return [money(found.money_per_problem, found.money.currency if len(currencies) > 1 else None)]
 
 
 def _table_15(comparison: RunComparison[CostedRun]) -> Table:
@@ -144,10 +206,12 @@ def _table_15(comparison: RunComparison[CostedRun]) -> Table:
     from cord_worker.operations.run_cost import GENERATION, SCORING
     from cord_worker.progress import figure, shown
 
+    costs = [run.cost for run in comparison.runs]
     table = _table(
         (
             *("run", "pipeline", "budget", "accuracy", "undecided", "mean score", "tokens out", "read by prover"),
             *("engine s", "wall s"),
+            *_currencies(costs),
         ),
         3,
         "accuracy and mean score against the cost of a question (paper, Table 15)",
@@ -164,6 +228,7 @@ def _table_15(comparison: RunComparison[CostedRun]) -> Table:
             figure(run.cost.tokens_in_per_problem(SCORING), 0),
             figure(run.cost.seconds_per_problem((*GENERATION, *SCORING)), 2),
             figure(run.cost.run_seconds_per_problem, 2),
+            *_money_column(run.cost, costs),
         )
     return table
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cord_worker.cli.exit_codes import FOUND_SOMETHING
 from cord_worker.cli.options import (
     FilePath,
     check_dataset,
@@ -14,6 +15,7 @@ from cord_worker.cli.options import (
     dataset_argument,
     dataset_options,
     dataset_source,
+    fetch_dataset,
     json_option,
     print_json,
     read_settings,
@@ -23,6 +25,7 @@ from cord_worker.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from cord_worker.dataset import HubDataset, HubSnapshot
     from cord_worker.operations.enqueue import Validation
 
 
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 )
 @dataset_options
 @json_option
-def validate(dataset: Path, config_path: Path | None, as_json: bool, **options: Any) -> None:
+def validate(dataset: Path | HubDataset, config_path: Path | None, as_json: bool, **options: Any) -> None:
     """Read DATASET and report what is wrong with it.
 
     Nothing is enqueued.
@@ -45,16 +48,17 @@ def validate(dataset: Path, config_path: Path | None, as_json: bool, **options: 
     from cord_worker.operations.enqueue import validate_dataset
 
     config = None if config_path is None else RunConfig.load(config_path)
-    found = validate_dataset(dataset_source(dataset, options), config)
+    local = fetch_dataset(dataset, options["split"])
+    found = validate_dataset(dataset_source(local, options), config)
     if as_json:
         print_json(found.to_json())
     else:
-        _print_validation(dataset, found)
+        _print_validation(local, found)
     if not found.is_sound:
-        raise SystemExit(1)
+        raise SystemExit(FOUND_SOMETHING)
 
 
-def _print_validation(dataset: Path, found: Validation) -> None:
+def _print_validation(dataset: Path | HubSnapshot, found: Validation) -> None:
     from cord_worker.display_text import counted
     from cord_worker.progress import shown
 
@@ -63,7 +67,7 @@ def _print_validation(dataset: Path, found: Validation) -> None:
         click.echo(shown(flaw), err=True)
     if found.bad > len(found.flaws):
         click.echo(f"… and {found.bad - len(found.flaws)} more", err=True)
-    for line in (line for fit in fits for line in fit.named()):
+    for line in (line for fit in fits for line in fit.misfit_lines()):
         click.echo(shown(line), err=True)
     click.echo(f"{dataset}: {counted(found.good, 'problem')}, {counted(found.bad, 'invalid row')}")
     click.echo(shown(found.notes.fields_line()))
@@ -89,7 +93,7 @@ def _print_validation(dataset: Path, found: Validation) -> None:
 @click.option("--dry-run", is_flag=True, help="Check everything against the database, but write nothing.")
 @json_option
 def enqueue(
-    dataset: Path,
+    dataset: Path | HubDataset,
     config_path: Path,
     run_name: str | None,
     state_dir: Path | None,
@@ -99,18 +103,19 @@ def enqueue(
 ) -> None:
     """Add the problems of DATASET to a run.
 
-    Called again, it adds only new problems. Workers and a coordinator, wherever they run, work on them.
+    Called again, it adds only new problems. Workers and a coordinator, wherever they run, do the work.
     """
     from cord_worker.config import RunConfig
 
     config = RunConfig.load(config_path)
-    check_dataset(dataset, options)
+    local = fetch_dataset(dataset, options["split"])
+    check_dataset(local, options)
     from cord_worker.operations.database import open_database
     from cord_worker.operations.enqueue import enqueue_dataset
     from cord_worker.progress import shown
 
     with open_database(read_settings(state_dir)) as database:
-        enqueued = enqueue_dataset(database, dataset_source(dataset, options), config, run_name, dry_run=dry_run)
+        enqueued = enqueue_dataset(database, dataset_source(local, options), config, run_name, dry_run=dry_run)
     if as_json:
         print_json(enqueued.to_json())
     else:

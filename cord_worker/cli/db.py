@@ -30,13 +30,13 @@ def db() -> None:
 def upgrade(revision: str, while_workers_run: bool, state_dir: Path | None, as_json: bool) -> None:
     """Migrate to REVISION (default: head, the newest).
 
-    Refused while workers run that know only the present schema.
+    Refused while workers that know only the present schema are running.
     """
     from cord_worker.operations.database import current_revision, database_url_for
-    from cord_worker.store.schema import version as schema
+    from cord_worker.store.schema import migration
 
     with database_url_for(read_settings(state_dir)) as url:
-        schema.upgrade(url, revision, while_workers_run=while_workers_run)
+        migration.upgrade(url, revision, while_workers_run=while_workers_run)
         _print_revision(current_revision(url), as_json=as_json)
 
 
@@ -49,12 +49,12 @@ def upgrade(revision: str, while_workers_run: bool, state_dir: Path | None, as_j
 def downgrade(revision: str, yes: bool, while_workers_run: bool, state_dir: Path | None, as_json: bool) -> None:
     """Migrate back to REVISION; base drops everything."""
     from cord_worker.operations.database import current_revision, database_url_for
-    from cord_worker.store.schema import version as schema
+    from cord_worker.store.schema import migration
 
     if not yes:
         confirm(f"Migrate back to {revision}? Newer tables are dropped with their rows.")
     with database_url_for(read_settings(state_dir)) as url:
-        schema.downgrade(url, revision, while_workers_run=while_workers_run)
+        migration.downgrade(url, revision, while_workers_run=while_workers_run)
         _print_revision(current_revision(url), as_json=as_json)
 
 
@@ -68,7 +68,7 @@ def downgrade(revision: str, yes: bool, while_workers_run: bool, state_dir: Path
 @state_dir_option
 @json_option
 def grant(service: str | None, analyst: str | None, state_dir: Path | None, as_json: bool) -> None:
-    """Grant existing roles the rights that they need and no more.
+    """Grant existing roles the rights that they need, and no more.
 
     Run it as the role that migrates.
     """

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cord_worker.cli.exit_codes import FOUND_SOMETHING
 from cord_worker.cli.options import FilePath, json_option, print_json, read_settings, state_dir_option
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -39,4 +40,4 @@ def doctor(config_path: Path | None, state_dir: Path | None, as_json: bool) -> N
             if finding.advice:
                 click.echo(f"      -> {shown(finding.advice)}")
     if fails:
-        raise SystemExit(1)
+        raise SystemExit(FOUND_SOMETHING)

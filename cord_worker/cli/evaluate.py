@@ -11,12 +11,14 @@ from click.core import ParameterSource
 
 from cord_worker.cli.options import (
     OUTPUT_HELP,
-    FilePath,
+    DatasetPath,
     NearChoice,
+    NumberRange,
     check_dataset,
     config_option,
     dataset_options,
     dataset_source,
+    fetch_dataset,
     json_option,
     print_json,
     read_settings,
@@ -28,11 +30,12 @@ from cord_worker.cli.options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from cord_worker.dataset import HubDataset
     from cord_worker.operations.evaluation import Evaluation, Figures
 
 _ENGINES = ("transformers", "vllm", "instant")
-_GO_WITH_OF = {"of_run", "categories", "state_dir", "as_json"}
-"""Parameters that `--of` takes; the others are of the sampling."""
+_ALLOWED_WITH_OF = {"of_run", "categories", "state_dir", "as_json"}
+"""Parameters that are allowed with `--of`; the others belong to the sampling."""
 
 _SAMPLING = (
     click.option(
@@ -44,14 +47,14 @@ _SAMPLING = (
     ),
     click.option(
         "--temperature",
-        type=click.FloatRange(0, 5),
+        type=NumberRange(0, 5),
         default=0.6,
         show_default=True,
         help="Temperature of the sampling, from 0 to 5.",
     ),
     click.option(
         "--top-p",
-        type=click.FloatRange(0, 1, min_open=True),
+        type=NumberRange(0, 1, min_open=True),
         default=0.95,
         show_default=True,
         help="Nucleus sampling: share of the probability mass that is sampled from, in (0, 1].",
@@ -88,7 +91,7 @@ def _sampling_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command("eval")
-@click.argument("benchmark", type=FilePath(path_type=Path), required=False)
+@click.argument("benchmark", type=DatasetPath(path_type=Path), required=False)
 @click.option(
     "--model", help="The model: a key of [models] in cord.toml; with --engine a folder, hub id or bundled:NAME."
 )
@@ -113,7 +116,7 @@ def _sampling_options(function: Callable[..., None]) -> Callable[..., None]:
 def evaluate(
     context: click.Context,
     /,
-    benchmark: Path | None,
+    benchmark: Path | HubDataset | None,
     of_run: str | None,
     categories: tuple[str, ...],
     state_dir: Path | None,
@@ -157,7 +160,7 @@ def _require_no_sampling(context: click.Context) -> None:
     given = [
         parameter.human_readable_name if isinstance(parameter, click.Argument) else parameter.opts[-1]
         for parameter in context.command.params
-        if parameter.name not in _GO_WITH_OF
+        if parameter.name not in _ALLOWED_WITH_OF
         and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
     ]
     if given:
@@ -165,7 +168,11 @@ def _require_no_sampling(context: click.Context) -> None:
 
 
 def _sample(
-    benchmark: Path, categories: tuple[str, ...], state_dir: Path | None, as_json: bool, options: dict[str, Any]
+    benchmark: Path | HubDataset,
+    categories: tuple[str, ...],
+    state_dir: Path | None,
+    as_json: bool,
+    options: dict[str, Any],
 ) -> Evaluation:
     from cord_worker.cli.interrupts import graceful_interrupts
     from cord_worker.operations.outputs import check_run_output
@@ -173,7 +180,8 @@ def _sample(
     if options["output"] is not None:
         check_run_output(options["output"], benchmark, options["config_path"])
     click.echo(f"reading {benchmark}", err=True)
-    check_dataset(benchmark, options)
+    local = fetch_dataset(benchmark, options["split"])
+    check_dataset(local, options)
     from cord_worker.config import RunConfig
     from cord_worker.operations.evaluation import SampleSettings, evaluate, evaluation_config
     from cord_worker.progress import LineView, open_view
@@ -191,8 +199,8 @@ def _sample(
     configured = None if engine is not None else RunConfig.load(options["config_path"])
     config = evaluation_config(options["model"], sampling, configured=configured, engine=engine)
     with graceful_interrupts("run the same command again to continue") as check:
-        worked = evaluate(
-            dataset_source(benchmark, options),
+        outcome = evaluate(
+            dataset_source(local, options),
             config,
             read_settings(state_dir),
             # With --json, standard output holds the figures only, as one object.
@@ -202,7 +210,7 @@ def _sample(
             categories=categories,
             output=options["output"],
         )
-    return worked.result
+    return outcome.result
 
 
 def _tables(found: Evaluation) -> list[Table]:

@@ -22,7 +22,7 @@ _PRESETS = ("tiny", "smollm2", "paper-hetero", "paper-homo")
     "only_teachers",
     multiple=True,
     metavar="NAME",
-    help="Keep only this teacher; may be repeated.",
+    help="Keep this teacher and leave the others out; may be repeated.",
 )
 @click.option(
     "--set",
@@ -46,10 +46,15 @@ def init(preset: str, only_teachers: tuple[str, ...], values: tuple[str, ...], i
     from cord_worker.config import RunConfig
     from cord_worker.presets import adapted, preset_text
 
-    if preset == "smollm2" and not any(value.startswith("models.smollm2.path") for value in values):
+    if preset != "smollm2":
+        if install:
+            raise click.UsageError(
+                "--install is for --preset smollm2: the other presets have nothing to download here."
+            )
+    elif not any(value.startswith("models.smollm2.path") for value in values):
         _ensure_weights(install)
     elif install:
-        raise click.UsageError("--install is for --preset smollm2: the other presets have nothing to download here.")
+        raise click.UsageError("--install and --set models.smollm2.path=… exclude each other: leave one of them out.")
     text = adapted(preset_text(preset), only_teachers=only_teachers, values=values)
     RunConfig.parse(text, source=f"preset {preset}", folder=Path.cwd())
     click.echo(text, nl=False)

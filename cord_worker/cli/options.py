@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +15,7 @@ from cord_worker.name_suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from cord_worker.config import Settings
-    from cord_worker.dataset import FieldMapping, ReadOptions
+    from cord_worker.dataset import FieldMapping, HubDataset, HubSnapshot, ReadOptions
     from cord_worker.operations.enqueue import DatasetSource
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -28,6 +30,17 @@ class NearChoice(click.Choice[str]):
         return super().get_invalid_choice_message(value, ctx).rstrip(".") + (f":{near}" if near else ".")
 
 
+class NumberRange(click.FloatRange):
+    """A finite number in a range; refuses "nan", which passes every bound, and "inf"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Raises BadParameter if it is not finite or is outside the range."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
 class FilePath(click.Path):
     """A path of a file on this machine: an empty value and a URL are refused."""
 
@@ -38,6 +51,21 @@ class FilePath(click.Path):
         if isinstance(value, str) and "://" in value:
             self.fail(f"{value!r} is a URL: download the file and name that", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class DatasetPath(FilePath):
+    """A file or folder on this machine, or a dataset of the hub (`HubDataset`) if there is none of that name."""
+
+    name = "dataset"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path or the dataset. Raises BadParameter for an empty value or a URL."""
+        path = super().convert(value, param, ctx)
+        if not isinstance(value, str) or "/" not in value:
+            return path
+        from cord_worker.dataset.hub import named_dataset
+
+        return named_dataset(value)
 
 
 config_option = click.option(
@@ -64,7 +92,8 @@ state_dir_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the embedded services and logs (default: CORD_STATE_DIR, else .cord).",
 )
-dataset_argument = click.argument("dataset", type=FilePath(path_type=Path))
+dataset_argument = click.argument("dataset", type=DatasetPath(path_type=Path))
+"""DATASET: a file, a folder, or `org/name[@REVISION]` at the hub; commands call `fetch_dataset` before they read it."""
 
 OUTPUT_HELP = (
     "File to write; its name decides the type: .jsonl, .jsonl.gz, .jsonl.zst or .parquet; - prints JSON lines."
@@ -75,7 +104,7 @@ QUESTION_FIELD_HELP = (
 )
 _question_field_option = click.option("--question-field", help=QUESTION_FIELD_HELP)
 _split_option = click.option(
-    "--split", help="Split to read from a folder that holds several (CONFIGURATION/SPLIT if needed)."
+    "--split", help="Split to read from a folder or hub dataset that holds several (CONFIGURATION/SPLIT if needed)."
 )
 _repair_latex_option = click.option(
     "--repair-latex", is_flag=True, help="Restore LaTeX commands that lost their backslash in JSON."
@@ -105,18 +134,19 @@ _DATASET_OPTIONS = (
 skip_invalid_option = click.option(
     "--skip-invalid",
     is_flag=True,
-    help="Leave out invalid rows and write them to DATASET.rejects.jsonl (default: one invalid row stops all).",
+    help="Leave out invalid rows and write them to DATASET.rejects.jsonl (default: an invalid row stops the command).",
 )
 run_name_option = click.option(
     "--run",
     "run_name",
-    callback=lambda context, parameter, value: _not_empty(value),  # noqa: ARG005 - click's form
+    callback=lambda context, parameter, value: _not_empty(value),  # noqa: ARG005 - click's signature
     help="Name of the run (default: the dataset's name and a hash of the configuration).",
 )
 
 
 def _not_empty(name: str | None) -> str | None:
-    """`name`. Raises BadParameter for an empty one: it is mostly an unset variable and must not mean the default."""
+    """`name`. Raises BadParameter for an empty one, which usually comes from an unset variable and must not mean the
+    default."""
     if name == "":
         raise click.BadParameter("must not be empty; leave it out for the default")
     return name
@@ -127,7 +157,7 @@ def confirm(question: str) -> None:
     try:
         click.confirm(question, abort=True)
     except click.Abort:
-        # The question's line has no end yet.
+        # Ends the line of the question.
         click.echo()
         if sys.stdin.isatty():
             raise
@@ -148,28 +178,40 @@ def question_options(function: _F) -> _F:
     return function
 
 
-def dataset_source(dataset: Path, options: dict[str, Any]) -> DatasetSource:
-    """The dataset that these options describe."""
-    from cord_worker.operations.enqueue import DatasetSource
+def fetch_dataset(dataset: Path | HubDataset, split: str | None) -> Path | HubSnapshot:
+    """The dataset on this machine: a path unchanged, or the chosen split of a dataset of the hub, downloaded.
 
-    return DatasetSource(
-        path=dataset,
-        mapping=_mapping(options),
-        split=options["split"],
-        limit=options["limit"],
-        skip_invalid=options.get("skip_invalid", False),
-        options=_read_options(options),
+    Raises HubError and DatasetError.
+    """
+    if isinstance(dataset, Path):
+        return dataset
+    from cord_worker.dataset.hub import download
+
+    snapshot = download(dataset, split)
+    click.echo(
+        f"{snapshot.id}: split {snapshot.split} of commit {snapshot.revision} (to read the same again: "
+        f"{snapshot.id}@{snapshot.revision})",
+        err=True,
     )
+    return snapshot
 
 
-def check_dataset(dataset: Path, options: dict[str, Any]) -> None:
+def dataset_source(dataset: Path | HubSnapshot, options: dict[str, Any]) -> DatasetSource:
+    """The dataset that these options describe."""
+    from cord_worker.operations import enqueue
+
+    names = signature(enqueue.dataset_source).parameters
+    return enqueue.dataset_source(dataset, **{name: value for name, value in options.items() if name in names})
+
+
+def check_dataset(dataset: Path | HubSnapshot, options: dict[str, Any]) -> None:
     """Raises DatasetError if the dataset as a whole cannot be used: it is missing, empty or of an unknown kind.
 
     Reads only the first rows, and imports few slow modules.
     """
     from cord_worker.errors import DatasetError
 
-    if dataset.suffix.lower() == ".toml":
+    if isinstance(dataset, Path) and dataset.suffix.lower() == ".toml":
         raise DatasetError(
             f"{dataset}: unknown kind of file '.toml': it looks like a configuration. Give the dataset first, and the "
             "configuration with --config."

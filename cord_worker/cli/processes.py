@@ -26,7 +26,7 @@ _EXIT_CODE_VARIABLE = "CORD_HOPELESS_EXIT_CODE"
 @click.option(
     "--concurrency",
     type=click.IntRange(min=1),
-    help="Most messages handled at once (default: batch_size, at least 2).",
+    help="Messages handled at once (default: batch_size, at least 2).",
 )
 @state_dir_option
 def worker(model: str, config_path: Path, name: str | None, concurrency: int | None, state_dir: Path | None) -> None:
@@ -36,7 +36,7 @@ def worker(model: str, config_path: Path, name: str | None, concurrency: int | N
     from cord_worker.operations.fleet import model_named, need_of
 
     with _no_restart_on_permanent_errors():
-        hosted = model_named(RunConfig.load(config_path), model)
+        hosted = model_named(RunConfig.load(config_path, unused_models=True), model)
         limits.check(f"the worker {name or model}", [need_of(hosted)])
         settings = read_settings(state_dir)
         # Imported late, because it imports the engine.
@@ -47,7 +47,7 @@ def worker(model: str, config_path: Path, name: str | None, concurrency: int | N
 
 @click.command()
 @click.option(
-    "--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Most messages handled at once."
+    "--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Messages handled at once."
 )
 @state_dir_option
 def coordinator(concurrency: int, state_dir: Path | None) -> None:
@@ -79,12 +79,17 @@ def drain(worker: str, state_dir: Path | None, as_json: bool) -> None:
 
     settings = read_settings(state_dir)
     with open_database(settings) as database:
-        asked = database.run(
+        drained = database.run(
             lambda connection: request_drain(connection, worker, timeout_seconds=settings.worker_timeout_seconds)
         )
-    finishes = "was asked before; it finishes" if asked.was_draining else "finishes"
-    document = {"process": asked.address, "id": asked.id, "role": asked.kind, "was_draining": asked.was_draining}
-    sentence = f"{asked.kind} {asked.address} {finishes} what it holds and exits; see cordctl status"
+    finishes = "was asked before; it finishes" if drained.was_draining else "finishes"
+    document = {
+        "process": drained.address,
+        "id": drained.id,
+        "role": drained.kind,
+        "was_draining": drained.was_draining,
+    }
+    sentence = f"{drained.kind} {drained.address} {finishes} what it holds and exits; see cordctl status"
     print_result(sentence, document, as_json=as_json)
 
 
@@ -92,17 +97,22 @@ def drain(worker: str, state_dir: Path | None, as_json: bool) -> None:
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=5555, show_default=True, help="Port on 127.0.0.1 to listen on."
 )
+@click.option(
+    "--read-write",
+    is_flag=True,
+    help="Show Flower's buttons and send its commands, too; workers of this service do not obey them.",
+)
 @state_dir_option
-def flower(port: int, state_dir: Path | None) -> None:
+def flower(port: int, read_write: bool, state_dir: Path | None) -> None:
     """Show tasks and workers in a browser with Flower, on this machine only."""
     from cord_worker.operations.flower import exec_flower
 
-    exec_flower(read_settings(state_dir), port)
+    exec_flower(read_settings(state_dir), port, read_write=read_write)
 
 
 @contextmanager
 def _no_restart_on_permanent_errors() -> Iterator[None]:
-    """Turns errors that a restart cannot mend into the exit code that tells supervisors not to restart."""
+    """Turns errors that a restart cannot fix into the exit code that tells supervisors not to restart."""
     from cord_worker.errors import (
         BrokerRefused,
         ConfigError,
@@ -111,10 +121,13 @@ def _no_restart_on_permanent_errors() -> Iterator[None]:
         EngineLoadError,
         MachineLimit,
         SchemaMismatch,
+        TablesMissing,
     )
 
     try:
         yield
+    except TablesMissing:
+        raise  # a migration or a dump may bring them
     except (BrokerRefused, ConfigError, DatabaseRefused, EngineLoadError, MachineLimit, SchemaMismatch) as error:
         print_error(error)
         code = os.environ.get(_EXIT_CODE_VARIABLE, "")

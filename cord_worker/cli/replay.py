@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cord_worker.cli.exit_codes import FOUND_SOMETHING
 from cord_worker.cli.options import (
     json_option,
     newest_run_argument,
@@ -23,7 +24,7 @@ from cord_worker.cli.options import (
     "--all",
     "show_all",
     is_flag=True,
-    help="Report every problem that differs (default: stop at the first).",
+    help="Report the differences of all problems (default: stop at the first).",
 )
 @state_dir_option
 @json_option
@@ -41,6 +42,7 @@ def replay(
     Seeds, ranks, beams, plans and winners are recomputed without any model. Default: the newest run. Exits with 1 if
     anything differs.
     """
+    from cord_worker.display_text import counted
     from cord_worker.operations.database import open_database
     from cord_worker.operations.replaying import Difference, replay_run
     from cord_worker.progress import shown
@@ -61,13 +63,14 @@ def replay(
     else:
         for difference in replayed.differences[reported:]:
             report(difference)
-        done = (
-            f"run {shown(replayed.run)}: {replayed.decisions:,} decisions of {replayed.problems:,} problems recomputed"
-        )
+        of = f"{counted(replayed.decisions, 'decision')} of {counted(replayed.problems, 'problem')}"
+        done = f"run {shown(replayed.run)}: {of} recomputed"
         if not replayed.differences:
             click.echo(f"{done}, no difference")
         elif show_all:
-            click.echo(f"{done}, {len(replayed.differences):,} problems differ")
+            click.echo(f"{done}, {counted(len(replayed.differences), 'difference')}")
         else:
             click.echo(f"{done}, then stopped at the first difference (--all continues)")
-    context.exit(1 if replayed.differences else 0)
+        if replayed.is_without_source:
+            click.echo("the run that it was trimmed from was removed, so its copies could not be compared")
+    context.exit(FOUND_SOMETHING if replayed.differences else 0)

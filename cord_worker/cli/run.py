@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,12 +14,16 @@ from cord_worker.cli.options import (
     dataset_argument,
     dataset_options,
     dataset_source,
+    fetch_dataset,
     json_option,
     read_settings,
     run_name_option,
     skip_invalid_option,
     state_dir_option,
 )
+
+if TYPE_CHECKING:
+    from cord_worker.dataset import HubDataset
 
 
 @click.command()
@@ -32,7 +36,7 @@ from cord_worker.cli.options import (
 @state_dir_option
 @json_option
 def run(
-    dataset: Path,
+    dataset: Path | HubDataset,
     config_path: Path,
     output: str,
     run_name: str | None,
@@ -51,7 +55,8 @@ def run(
     check_run_output(output, dataset, config_path)
     # The imports below take seconds.
     click.echo(f"reading {dataset} and {config_path}", err=True)
-    check_dataset(dataset, options)
+    local = fetch_dataset(dataset, options["split"])
+    check_dataset(local, options)
     from cord_worker.config import RunConfig
     from cord_worker.operations.preload import preloading
 
@@ -63,7 +68,7 @@ def run(
         from cord_worker.progress import open_view
 
         task = LocalRun(
-            source=dataset_source(dataset, options),
+            source=dataset_source(local, options),
             config=config,
             config_path=config_path,
             run_name=run_name,

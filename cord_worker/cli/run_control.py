@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from cord_worker.cli.options import (
+    FilePath,
     confirm,
     json_option,
-    print_json,
     print_result,
     problem_option,
     read_settings,
@@ -25,35 +26,71 @@ from cord_worker.cli.options import (
 @json_option
 def pause(run: str, state_dir: Path | None, as_json: bool) -> None:
     """Start no new work of RUN; results of work in progress are still written."""
+    from cord_worker.operations import run_control
     from cord_worker.operations.database import open_database
-    from cord_worker.store.runs.lifecycle import pause_run
 
     with open_database(read_settings(state_dir)) as database:
-        changed = database.run(lambda connection: pause_run(connection, run))
-    sentence = (
-        f"run {run} is paused. Continue with: cordctl resume {run}" if changed else f"run {run} was already paused"
-    )
-    print_result(sentence, {"run": run, "state": "paused", "changed": changed}, as_json=as_json)
+        paused = run_control.pause(database, run)
+    print_result("\n".join(paused.lines()), paused.to_json(), as_json=as_json)
+
+
+class _Limit(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
+    """A positive number of this kind, or `none`."""
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self._kind = kind
+        self.name = "N" if kind is int else "AMOUNT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or `none`. Raises BadParameter."""
+        if value == "none":
+            return value
+        try:
+            number = self._kind(value)
+        except ValueError:
+            number = self._kind(0)
+        if not 0 < number < float("inf"):
+            what = "a positive whole number" if self._kind is int else "a positive number"
+            self.fail(f"{value!r} must be {what}, or none", param, ctx)
+        return number
 
 
 @click.command()
 @run_argument
+@click.option("--max-tokens", type=_Limit(int), help="New limit of generated tokens, or none (run.max_tokens).")
+@click.option("--max-cost", type=_Limit(float), help="New limit of the cost, or none (run.max_cost).")
+@click.option(
+    "--prices",
+    "prices_path",
+    type=FilePath(path_type=Path, dir_okay=False),
+    help="TOML file with new prices for --max-cost (default: those of the run).",
+)
 @state_dir_option
 @json_option
-def resume(run: str, state_dir: Path | None, as_json: bool) -> None:
-    """Continue a paused RUN."""
-    from cord_worker.operations.database import open_database
-    from cord_worker.operations.run_watch import missing_workers
-    from cord_worker.progress import without_workers
-    from cord_worker.store.runs.lifecycle import resume_run
+def resume(
+    run: str,
+    max_tokens: Any,
+    max_cost: Any,
+    prices_path: Path | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Continue a paused RUN.
 
-    settings = read_settings(state_dir)
+    If a spending limit has paused it, give a higher one.
+    """
+    from cord_worker.config import Prices
+    from cord_worker.operations import run_control
+    from cord_worker.operations.database import open_database
+    from cord_worker.store.runs.spending import NewLimits
+
+    prices = None if prices_path is None else Prices.load(prices_path)
+    limits, settings = NewLimits(max_tokens, max_cost, prices), read_settings(state_dir)
     with open_database(settings) as database:
-        changed = database.run(lambda connection: resume_run(connection, run))
-        missing = database.run(lambda c: missing_workers(c, run, settings.worker_timeout_seconds))
-    sentence = f"run {run} continues" if changed else f"run {run} was already active"
-    document = {"run": run, "state": "active", "changed": changed, "missing_workers": missing}
-    print_result(f"{sentence}\n{without_workers(missing)}" if missing else sentence, document, as_json=as_json)
+        resumed = run_control.resume(
+            database, run, limits=limits, worker_timeout_seconds=settings.worker_timeout_seconds
+        )
+    print_result("\n".join(resumed.lines()), resumed.to_json(), as_json=as_json)
 
 
 @click.command()
@@ -63,16 +100,14 @@ def resume(run: str, state_dir: Path | None, as_json: bool) -> None:
 @json_option
 def cancel(run: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
     """End RUN for good; finished problems stay and can be exported."""
+    from cord_worker.operations import run_control
     from cord_worker.operations.database import open_database
-    from cord_worker.store.runs.lifecycle import cancel_run
 
     if not yes:
         confirm(f"Cancel run {run} for good?")
     with open_database(read_settings(state_dir)) as database:
-        count = database.run(lambda connection: cancel_run(connection, run))
-    document = {"run": run, "state": "cancelled", "cancelled": count}
-    unfinished = f"{count:,} {'problem was' if count == 1 else 'problems were'} not finished"
-    print_result(f"run {run} is cancelled: {unfinished}", document, as_json=as_json)
+        cancelled = run_control.cancel(database, run)
+    print_result("\n".join(cancelled.lines()), cancelled.to_json(), as_json=as_json)
 
 
 @click.command()
@@ -103,12 +138,8 @@ def retry(
     Nothing that was committed is computed again. So a problem whose candidates were all invalid fails the same way
     again, and the command says so; --from-scratch draws new candidates.
     """
-    from cord_worker.display_text import counted
-    from cord_worker.errors import StoreError
+    from cord_worker.operations import run_control
     from cord_worker.operations.database import open_database
-    from cord_worker.operations.run_watch import missing_workers
-    from cord_worker.progress import shown, without_workers
-    from cord_worker.store.runs.retry import restart_failed, retry_failed
 
     if (failed, bool(problems), reason is not None).count(True) > 1:
         raise click.UsageError(
@@ -119,52 +150,17 @@ def retry(
         raise click.UsageError("--reason is empty: give the text of a reason, as cordctl status shows it")
     if from_scratch and not yes:
         confirm(f"Delete the results of the failed problems of run {run}, and start them over?")
-    retry_them = restart_failed if from_scratch else retry_failed
     settings = read_settings(state_dir)
     with open_database(settings) as database:
-        retried = database.run(lambda connection: retry_them(connection, run, problems, reason))
-        if reason is not None and not retried.count:
-            raise StoreError(
-                f"run {run} has no failed problem whose reason contains {shown(reason)!r}: see cordctl status {run}"
-            )
-        missing = database.run(lambda c: missing_workers(c, run, settings.worker_timeout_seconds))
-    if as_json:
-        print_json(
-            {
-                "run": retried.run,
-                "state": retried.run_state,
-                "retried": retried.count,
-                "problems": retried.problems,
-                "left_alone": retried.left_alone,
-                "will_fail_again": retried.repeating,
-                "will_fail_again_from_scratch": retried.hopeless,
-                "missing_workers": missing,
-            }
+        retried = run_control.retry(
+            database,
+            run,
+            problems=problems,
+            reason=reason,
+            from_scratch=from_scratch,
+            worker_timeout_seconds=settings.worker_timeout_seconds,
         )
-        return
-    for key, state in retried.left_alone.items():
-        click.echo(f"problem {shown(key)} has not failed, it is {state}: left as it is")
-    if retried.count:
-        states = ", ".join(f"{count} {state}" for state, count in sorted(retried.problems.items()))
-        continues = "continues" if retried.count == 1 else "continue"
-        click.echo(f"run {run}: {counted(retried.count, 'failed problem')} {continues} ({states})")
-    elif not problems:
-        click.echo(f"run {run} has no failed problems")
-    if retried.repeating > retried.hopeless:
-        click.echo(
-            f"{counted(retried.repeating - retried.hopeless, 'problem')} will fail the same way again: the same "
-            "candidates lead to the same decision (--from-scratch draws new ones)"
-        )
-    if retried.hopeless:
-        click.echo(
-            f"{counted(retried.hopeless, 'problem')} will fail the same way again, even with --from-scratch: no "
-            "teacher has room for a step after the question. Change cord.toml as the reason says, and run under "
-            "another name"
-        )
-    if retried.count and retried.run_state == "paused":
-        click.echo(f"run {run} is paused. Continue with: cordctl resume {run}")
-    elif retried.count and missing:
-        click.echo(without_workers(missing))
+    print_result("\n".join(retried.lines()), retried.to_json(), as_json=as_json)
 
 
 @click.command("rm")
@@ -173,18 +169,31 @@ def retry(
 @state_dir_option
 @json_option
 def remove(run: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
-    """Delete RUN with its problems, candidates and trajectories."""
+    """Delete RUN with its problems, candidates, trajectories and rescorings.
+
+    Runs that were trimmed from it stay. They are named, because what they copied can no longer be compared with RUN.
+    """
     from cord_worker.display_text import counted
     from cord_worker.operations.database import open_database
     from cord_worker.store.runs.removal import remove_run
 
     if not yes:
-        confirm(f"Delete run {run} with its problems, candidates and trajectories?")
+        confirm(f"Delete run {run} with its problems, candidates, trajectories and rescorings?")
     with open_database(read_settings(state_dir)) as database:
         removed = remove_run(database, run)
-    document = {"run": removed.run, "problems": removed.problems, "candidates": removed.candidates}
-    what = f"{counted(removed.problems, 'problem')}, {counted(removed.candidates, 'candidate')}"
-    sentence = f"run {run} is deleted: {what}"
+    document = {
+        "run": removed.run,
+        "problems": removed.problems,
+        "candidates": removed.candidates,
+        "rescorings": removed.rescorings,
+        "trimmed": list(removed.trimmed),
+    }
+    counts = [counted(removed.problems, "problem"), counted(removed.candidates, "candidate")]
+    if removed.rescorings:
+        counts.append(counted(removed.rescorings, "rescoring"))
+    sentence = f"run {run} is deleted: {', '.join(counts)}"
+    if removed.trimmed:
+        sentence += f"; trimmed from it, and still there: {', '.join(removed.trimmed)}"
     print_result(sentence, document, as_json=as_json)
 
 

@@ -17,7 +17,6 @@ from cord_worker.cli.tables import print_failures
 from cord_worker.export.report import ExportReport
 from cord_worker.operations.local_run import LocalRunResult
 from cord_worker.progress import console, duration, figure, invalid_by_teacher, percent, shown
-from cord_worker.store.reports.sample_queries import candidates_of_best_problem
 from cord_worker.store.reports.status import Totals
 
 
@@ -48,38 +47,22 @@ def _next_commands(outcome: LocalRunResult[ExportReport]) -> list[tuple[str, str
     failed = outcome.snapshot.counts.problems.get("failed", 0)
     # No retry is offered if every failed problem would fail the same way; of unlisted causes that is unknown.
     can_change = failed > sum(cause.count for cause in outcome.failures if cause.repeats)
-    steps = candidates_of_best_problem(shown(outcome.snapshot.run))
-    best = "the best trajectory" + (
-        " (correct, of the highest score)"
-        if outcome.snapshot.totals.correct
-        else " (of the highest score; none was found correct)"
+    totals = outcome.snapshot.totals
+    best = "the search of the best problem, its steps and losers (" + ", ".join(
+        [
+            *(["of the highest score"] if totals.mean_score is not None else []),
+            "correct" if totals.correct else "none was found correct",
+        ]
     )
     has_results = bool(outcome.result.exported)
     return [
-        # Reads the run and not its output file, which may be compressed or Parquet.
-        *([(best, f"{cordctl} export {run} -o - | {_BEST}")] if has_results else []),
+        *([(f"{best})", f"{cordctl} show best {run} --text")] if has_results else []),
         ("how often each teacher was selected, by position", f"{cordctl} stats {run}"),
         ("tokens and seconds by model", f"{cordctl} cost {run}"),
         ("every decision recomputed from the stored rows", f"{cordctl} replay {run}"),
         ("only the correct trajectories", f"{cordctl} export {run} --only-correct -o correct.jsonl"),
         *([("another attempt at the failed problems", f"{cordctl} retry {run}")] if can_change else []),
-        *(
-            [("every candidate of that problem, losers included", f"{cordctl} db psql -c {_in_double_quotes(steps)}")]
-            if has_results
-            else []
-        ),
     ]
-
-
-def _in_double_quotes(text: str) -> str:
-    """`text` as one word of a shell; more readable than `shlex.quote` if it holds only single quotes."""
-    return shlex.quote(text) if any(character in text for character in '"$`\\!') else f'"{text}"'
-
-
-_BEST = (
-    'python3 -c "import json, sys; print(max(map(json.loads, sys.stdin), '
-    "key=lambda row: (row['correct'] is True, row['score'] or 0))['trajectory'])\""
-)
 
 
 def _rows(outcome: LocalRunResult[ExportReport], output: str) -> list[tuple[str, str]]:
@@ -113,12 +96,12 @@ def _rows(outcome: LocalRunResult[ExportReport], output: str) -> list[tuple[str,
 
 
 def _cut_short(totals: Totals) -> list[tuple[str, str]]:
-    """A row that counts what was cut at a limit; none if nothing was."""
+    """A row that counts the texts that were cut at a limit; none if there are none."""
     found = []
     if totals.cut_answers:
         found.append(f"{totals.cut_answers:,} final answers, at search.answer_tokens")
     if totals.full_contexts:
-        found.append(f"the thinking of {totals.full_contexts:,}, as no model's context has room for more")
+        found.append(f"the thinking of {totals.full_contexts:,}, because no model's context has room for more")
     return [("cut short", "; ".join(found))] if found else []
 
 

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from cord_worker.display_text import counted
 from cord_worker.progress import figure, percent, shown
+from cord_worker.store.reports.base_scores import BY_HEART
+from cord_worker.store.reports.sample_queries import problems_that_no_step_moves
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +44,7 @@ def runs_table(overviews: Sequence[Overview]) -> Table:
     for overview in overviews:
         table.add_row(
             Text(shown(overview.name)),
-            overview.state,
+            overview.state if overview.pause_reason is None else f"{overview.state} (spending limit)",
             str(overview.priority),
             f"{overview.problems.get('done', 0):,}",
             f"{overview.problems.get('failed', 0):,}",
@@ -78,7 +80,7 @@ def processes_table(processes: Sequence[LiveProcess], names: Mapping[str, str]) 
 def _state(process: LiveProcess) -> str:
     if process.condition is None:
         return process.state
-    return process.condition if process.state == "works" else f"{process.state}: {process.condition}"
+    return process.condition if process.state == "degraded" else f"{process.state}: {process.condition}"
 
 
 def selection_tables(selection: TeacherSelection) -> Iterator[Table]:
@@ -134,6 +136,24 @@ def selection_tables(selection: TeacherSelection) -> Iterator[Table]:
             percent(row.hit_rate),
         )
     yield caches
+
+
+def base_scores_lines(selection: TeacherSelection) -> Iterator[str]:
+    """What the steps changed: a sentence about the base scores, and a query for the problems that none moved. Nothing
+    in a run without base scores."""
+    found = selection.base_scores
+    if not found.known:
+        return
+    missing = f" ({found.problems - found.known:,} without a base score)" if found.known < found.problems else ""
+    yield (
+        f"base score (of the answer before any step): mean {figure(found.mean_base_score)}, mean gain of the winners "
+        f"{figure(found.mean_gain)}; of {counted(found.known, 'done problem')}{missing} the prover knows "
+        f"{found.by_heart:,} by heart (base score {BY_HEART} or more), and no step moved {found.unmoved:,} (winner not "
+        "above the base score)"
+    )
+    if found.unmoved:
+        query = problems_that_no_step_moves(shown(selection.run))
+        yield f"    cordctl db psql -c {shlex.quote(query)}"
 
 
 def print_failures(screen: Console, causes: Sequence[FailureCause], count: int, run: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cord_worker.cli.options import (
+    NumberRange,
     config_option,
     json_option,
     print_json,
@@ -20,7 +21,7 @@ from cord_worker.cli.options import (
 @config_option
 @state_dir_option
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until every model is loaded.")
-@click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait.")
+@click.option("--timeout", type=NumberRange(min=1), default=600.0, show_default=True, help="Seconds to wait.")
 @json_option
 def up(config_path: Path, state_dir: Path | None, wait: bool, timeout: float, as_json: bool) -> None:
     """Start services and workers in the background.

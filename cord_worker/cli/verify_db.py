@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cord_worker.cli.exit_codes import FOUND_SOMETHING
 from cord_worker.cli.options import json_option, newest_run_argument, print_json, read_settings, state_dir_option
+from cord_worker.display_text import counted
 
 if TYPE_CHECKING:
     from cord_worker.operations.replaying import Verification
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Most violations shown of each broken invariant.",
+    help="Maximum number of violations shown of each broken invariant.",
 )
 @click.option("--answers", is_flag=True, help="Also check every final answer again (some milliseconds each).")
 @state_dir_option
@@ -55,24 +57,28 @@ def verify_db(
         click.echo(f"{len(found.reports)} invariants, {len(found.broken)} broken")
         for line in _scope(found):
             click.echo(line)
-    context.exit(1 if found.broken else 0)
+    context.exit(FOUND_SOMETHING if found.broken else 0)
 
 
 def _scope(found: Verification) -> Iterator[str]:
     """Lines that say what was recomputed, and what was not."""
-    yield f"recomputed: reasons, states, lineages, seeds and token caps of {found.recomputed:,} candidates"
-    again = found.compared
-    if again is None:
+    yield f"recomputed: reasons, states, lineages, seeds and token caps of {counted(found.recomputed, 'candidate')}"
+    compared = found.compared
+    if compared is None:
         yield "not recomputed: texts, scores, judgments, and whether answers are right (--answers checks them)"
     else:
         yield (
-            f"checked again: {again.compared:,} final answers; not {again.judged:,} that a judge decides, "
-            f"{again.unchecked:,} that nothing checks and {again.kept:,} without a result"
+            f"checked again: {compared.compared:,} final answers; left out: {compared.judged:,} that a judge decides, "
+            f"{compared.unchecked:,} that nothing checks, {compared.kept:,} without a result"
         )
         yield "not recomputed: texts, scores and judgments"
+    if found.without_source:
+        names = ", ".join(found.without_source)
+        yield f"not compared with the runs that they were trimmed from, which were removed: {names}"
     old = found.undigested
     if old.problems or old.candidates or old.answers:
         yield (
-            f"without a digest, written by older versions: {old.problems:,} problems, {old.candidates:,} candidates, "
+            f"without a digest, written by older versions: {counted(old.problems, 'problem')}, "
+            f"{counted(old.candidates, 'candidate')}, "
             f"{old.answers:,} final answers"
         )

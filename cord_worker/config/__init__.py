@@ -12,13 +12,16 @@ from cord_worker.config.engine_options import OpenAiOptions, VllmOptions
 from cord_worker.config.environment import OTHER_VARIABLES, Settings
 from cord_worker.config.integration import DEFAULT_INTEGRATION_PROMPT, INTEGRATOR_NAME, IntegrationConfig
 from cord_worker.config.models import BUNDLED_PREFIX, ModelConfig, fingerprint_of, model_location
+from cord_worker.config.prices import ModelPrices, Prices
 from cord_worker.config.run import RunConfig, RunTable
 from cord_worker.config.scoring import (
     DEFAULT_BINARY_TEMPLATE,
+    DEFAULT_SCORE,
     DEFAULT_SCORING_TEMPLATE,
     BinaryConfig,
     ProverConfig,
     RewardConfig,
+    ScoreKind,
 )
 from cord_worker.config.search import PREFIX_PHRASES, SearchConfig
 from cord_worker.config.teachers import TeacherConfig
@@ -29,6 +32,7 @@ __all__ = [
     "DEFAULT_BINARY_TEMPLATE",
     "DEFAULT_INTEGRATION_PROMPT",
     "DEFAULT_JUDGE_TEMPLATE",
+    "DEFAULT_SCORE",
     "DEFAULT_SCORING_TEMPLATE",
     "INTEGRATOR_NAME",
     "NAME_PATTERN",
@@ -38,11 +42,14 @@ __all__ = [
     "IntegrationConfig",
     "JudgeConfig",
     "ModelConfig",
+    "ModelPrices",
     "OpenAiOptions",
+    "Prices",
     "ProverConfig",
     "RewardConfig",
     "RunConfig",
     "RunTable",
+    "ScoreKind",
     "SearchConfig",
     "Settings",
     "TeacherConfig",

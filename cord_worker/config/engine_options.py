@@ -26,7 +26,7 @@ class VllmOptions(Table):
     max_batched_tokens: int = Field(
         4096,
         ge=64,
-        description="Most tokens that one engine step computes. A score needs prompt log-probabilities, for which vLLM "
+        description="Token limit of one engine step. A score needs prompt log-probabilities, for which vLLM "
         "builds logits of batched tokens x vocabulary in float32, outside of the memory that it plans with (4,096 "
         "tokens of a 152 k vocabulary: 2.3 GiB): raise it for teachers, never for provers.",
     )

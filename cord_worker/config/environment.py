@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     state_dir: Path = Field(Path(".cord"), description="Folder of the embedded services.")
     key_prefix: str = Field("cord:", description="Prefix of every key in Redis and of every queue in RabbitMQ.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines of logs: plain text, or one JSON object each."
+    )
     heartbeat_seconds: float = Field(3.0, gt=0, description="Pause between two heartbeats of a worker.")
     worker_timeout_seconds: float = Field(
         12.0, gt=0, description="Time without a heartbeat after which a worker counts as lost."
@@ -66,6 +69,9 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         description="Port of every process's Prometheus metrics; 0 is any free one. Off by default.",
+    )
+    view_token: str | None = Field(
+        None, repr=False, description="Token that `cordctl view` asks for; a random one by default, none on loopback."
     )
     metrics_host: str = Field("127.0.0.1", description="Address on which the metrics are served.")
 

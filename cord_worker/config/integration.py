@@ -39,7 +39,7 @@ class IntegrationConfig(Table):
     model: str = Field(description="A key of [models].")
     temperature: float = Field(0.6, ge=0.0, le=5.0, description="Sampling temperature.")
     top_p: float = Field(0.95, gt=0.0, le=1.0, description="Nucleus sampling: share of the probability mass.")
-    max_tokens: int = Field(16_384, ge=1, description="Most tokens of its reply, in its own tokens.")
+    max_tokens: int = Field(16_384, ge=1, description="Token limit of its reply, in its own tokens.")
     prompt: str = Field(
         DEFAULT_INTEGRATION_PROMPT,
         description="Its prompt; must contain `{question}` and `{trajectories}` once each, and request a JSON object "

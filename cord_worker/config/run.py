@@ -6,7 +6,7 @@ import datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from cord_worker.config.base import Table, short_hash
 from cord_worker.config.integration import IntegrationConfig, require_integration
@@ -17,6 +17,7 @@ from cord_worker.config.models import (
     require_model,
     require_names,
 )
+from cord_worker.config.prices import ModelPrices, Prices
 from cord_worker.config.scoring import BinaryConfig, ProverConfig, RewardConfig, require_prover, require_reward
 from cord_worker.config.search import SearchConfig
 from cord_worker.config.teachers import TeacherConfig, require_distinct_names
@@ -24,6 +25,9 @@ from cord_worker.config.toml_file import read_document, read_text
 from cord_worker.config.validation_messages import validation_message
 from cord_worker.config.verify import VerifyConfig
 from cord_worker.errors import ConfigError
+
+_UNUSED_MODELS = "unused_models"
+"""Key in the validator's context: whether the file may have models that no other table names."""
 
 
 class RunTable(Table):
@@ -51,6 +55,18 @@ class RunTable(Table):
         "attempts are made. The first two share the worker with other work (only the first if max_attempts is 1 or 2). "
         "Later ones run alone.",
     )
+    max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Spending limit: the run pauses once its models have generated this many tokens (`tokens out` of "
+        "cordctl cost).",
+    )
+    max_cost: float | None = Field(
+        None,
+        gt=0.0,
+        allow_inf_nan=False,
+        description="Spending limit: the run pauses once its tokens and GPU hours have cost this much, by [prices].",
+    )
 
 
 class RunConfig(Table):
@@ -65,9 +81,10 @@ class RunConfig(Table):
     binary: BinaryConfig = BinaryConfig()
     integration: IntegrationConfig | None = None
     run: RunTable = RunTable()
+    prices: Prices | None = Field(None, description="What the models cost, for cordctl cost and `run.max_cost`.")
 
     @model_validator(mode="after")
-    def _tables_agree(self) -> Self:
+    def _tables_agree(self, info: ValidationInfo) -> Self:
         models, search, judge = self.models, self.search, self.verify.judge
         require_names(models)
         for teacher in self.teachers:
@@ -90,9 +107,46 @@ class RunConfig(Table):
         require_reward(self.reward, models, selection=search.selection)
         used |= set() if self.reward is None else {self.reward.model}
         unused = sorted(set(models) - used)
-        if unused:
-            raise ValueError(f"models that nothing uses: {', '.join(unused)}; remove them or use them")
+        if unused and not (info.context or {}).get(_UNUSED_MODELS):
+            raise ValueError(
+                f"models that nothing uses: {', '.join(unused)}; remove them or use them (a prover that only `cordctl "
+                "rescore` uses belongs in a separate file)"
+            )
+        if self.run.max_cost is not None and self.prices is None:
+            raise ValueError(
+                "run.max_cost needs prices: add `currency` to a table [prices], and a table "
+                "[prices.models.NAME] for each model"
+            )
+        if self.prices is not None:
+            unknown_models = sorted(set(self.prices.models) - set(models))
+            if unknown_models:
+                raise ValueError(
+                    f"prices.models names models that are not in [models]: {', '.join(unknown_models)}. There are: "
+                    f"{', '.join(sorted(models))}"
+                )
+            self.price_by_path(self.prices)
         return self
+
+    def price_by_path(self, prices: Prices) -> dict[str, ModelPrices]:
+        """The price of each model that needs a worker, by the path of its weights, as figures of cost name it.
+
+        Raises ValueError if a model has no price, or models with the same weights have different ones.
+        """
+        missing = sorted(set(self.served_models) - set(prices.models))
+        if missing:
+            raise ValueError(
+                f"no price for {', '.join(missing)}: add a table [models.{missing[0]}] to the prices, with `input` and "
+                "`output` or `gpu_hour` (0 if it is free)"
+            )
+        found: dict[str, tuple[str, ModelPrices]] = {}
+        for name, model in self.served_models.items():
+            first, price = found.setdefault(model.path, (name, prices.models[name]))
+            if price != prices.models[name]:
+                raise ValueError(
+                    f"the models {first} and {name} have the same weights, so their costs cannot be told apart: "
+                    "give them the same prices"
+                )
+        return {path: price for path, (_, price) in found.items()}
 
     @property
     def all_teachers(self) -> list[TeacherConfig]:
@@ -170,7 +224,7 @@ class RunConfig(Table):
                 "models": {name: model.identity() for name, model in self.served_models.items()},
                 "teachers": [teacher.model_dump(mode="json") for teacher in self.teachers],
                 "system_prompts": [self.system_prompt(teacher) for teacher in self.all_teachers],
-                "prover": self.required_prover.model_dump(mode="json") if self.is_scored else None,
+                "prover": self.required_prover.identity() if self.is_scored else None,
                 "prover_system_prompt": self.prover_model.system_prompt if self.is_scored else None,
                 "search": self.search.identity(),
                 "seed": self.run.seed,
@@ -182,20 +236,34 @@ class RunConfig(Table):
             }
         )
 
+    def trimmed_fingerprint(self, above: float) -> str:
+        """The fingerprint of a run with the winners of a run of this configuration, trimmed at `above`."""
+        return short_hash({"fingerprint": self.fingerprint(), "trim_above": above})
+
+    @property
+    def for_answers(self) -> RunConfig:
+        """This configuration as a trimmed run needs it, to start its workers: without the models that score or judge
+        candidates. Only `served_models` and what follows from it may be used: the rest is not that of the run."""
+        without_scores = self.search.model_copy(update={"pipeline": "sample"})
+        return self.model_copy(update={"search": without_scores})
+
     def _reward_identity(self) -> dict[str, Any]:
         assert self.reward is not None
         system_prompt = self.models[self.reward.model].system_prompt
         return {**self.reward.model_dump(mode="json"), "system_prompt": system_prompt}
 
     @classmethod
-    def load(cls, path: Path) -> RunConfig:
-        """Reads cord.toml; relative model folders are relative to its folder. Raises ConfigError."""
-        return cls.parse(read_text(path), source=str(path), folder=path.resolve().parent)
+    def load(cls, path: Path, *, unused_models: bool = False) -> RunConfig:
+        """Reads cord.toml; relative model folders are relative to its folder. With `unused_models` it may have models
+        that no other table names. Raises ConfigError."""
+        text, folder = read_text(path), path.resolve().parent
+        return cls.parse(text, source=str(path), folder=folder, unused_models=unused_models)
 
     @classmethod
-    def parse(cls, text: str, *, source: str, folder: Path) -> RunConfig:
+    def parse(cls, text: str, *, source: str, folder: Path, unused_models: bool = False) -> RunConfig:
         """Like `load`, from TOML text; `source` is named in errors."""
-        return cls._from_document(read_document(text, source=source, folder=folder), source)
+        document = read_document(text, source=source, folder=folder)
+        return cls._from_document(document, source, unused_models=unused_models)
 
     @classmethod
     def from_stored(cls, document: dict[str, Any]) -> RunConfig:
@@ -203,8 +271,8 @@ class RunConfig(Table):
         return cls._from_document(document, "the stored configuration")
 
     @classmethod
-    def _from_document(cls, document: dict[str, Any], source: str) -> RunConfig:
+    def _from_document(cls, document: dict[str, Any], source: str, *, unused_models: bool = False) -> RunConfig:
         try:
-            return cls.model_validate(document)
+            return cls.model_validate(document, context={_UNUSED_MODELS: unused_models})
         except ValidationError as error:
             raise ConfigError(validation_message(error, source, cls)) from None

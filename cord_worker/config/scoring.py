@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cord_worker.config.base import Table
 from cord_worker.config.models import ModelConfig, require_model
@@ -20,12 +21,27 @@ DEFAULT_BINARY_TEMPLATE = (
 (docs/what-is-computed.md#binary-judgment)."""
 
 
+ScoreKind = Literal["geometric_mean", "mean_probability"]
+"""The mean of the answer tokens' probabilities that is the score (docs/what-is-computed.md#2-score)."""
+DEFAULT_SCORE: ScoreKind = "geometric_mean"
+
+
 class ProverConfig(Table):
     """The prover (the paper's meta-prover): it scores candidates, and only it sees the known answer."""
 
     model: str = Field(description="A key of [models].")
     scoring_template: str = Field(
         DEFAULT_SCORING_TEMPLATE, description="Closing part after the candidate; must contain `{answer}` once."
+    )
+    score: ScoreKind = Field(
+        DEFAULT_SCORE,
+        description="Which mean of the probabilities of the answer's tokens is the score. `geometric_mean` is the "
+        "paper's; `mean_probability` is the arithmetic mean, which one improbable token lowers less. Both are stored.",
+    )
+    score_full_stop: bool = Field(
+        False,
+        description="Whether the text after `{answer}` in scoring_template, the full stop, is scored as part of the "
+        "answer; then 12 scores lower where 120 is expected. The paper's score ends with the answer.",
     )
 
     @field_validator("scoring_template")
@@ -36,6 +52,19 @@ class ProverConfig(Table):
         if "</think>" not in value:
             raise ValueError("must close the thinking with </think>")
         return value
+
+    @model_validator(mode="after")
+    def _something_follows_the_answer(self) -> Self:
+        if self.score_full_stop and not self.scoring_template.partition("{answer}")[2].strip():
+            raise ValueError(
+                "score_full_stop scores the text after {answer}, and scoring_template has none: end it with a full "
+                "stop, or remove score_full_stop"
+            )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the scores, with the model's name."""
+        return self.without_defaults_of("score", "score_full_stop")
 
 
 class RewardConfig(Table):
@@ -63,7 +92,7 @@ class BinaryConfig(Table):
     """
 
     judgments: int = Field(10, ge=1, le=1024, description="Answers sampled per candidate.")
-    tokens: int = Field(64, ge=1, description="Most tokens of one such answer, in the prover's tokens.")
+    tokens: int = Field(64, ge=1, description="Token limit of one such answer, in the prover's tokens.")
     temperature: float = Field(0.6, ge=0.0, le=5.0, description="Sampling temperature.")
     top_p: float = Field(0.95, gt=0.0, le=1.0, description="Nucleus sampling: share of the probability mass.")
     template: str = Field(

@@ -111,7 +111,7 @@ class SearchConfig(Table):
     beam_width: int = Field(4, ge=1, le=1024, description="B: trajectories kept after every step (`cord`).")
     samples_per_teacher: int = Field(1, ge=1, le=1024, description="Proposals of each teacher per trajectory.")
     max_steps: int = Field(64, ge=1, le=10_000, description="Steps after which the trajectories end.")
-    step_tokens: int = Field(2048, ge=4, description="Most tokens of one step, in the teacher's tokens.")
+    step_tokens: int = Field(2048, ge=4, description="Token limit of one step, in the teacher's tokens.")
     thinking_tokens: int = Field(
         16_384, ge=8, description="Thinking budget, in the prover's tokens; in the teacher's if nothing is scored."
     )
@@ -123,7 +123,7 @@ class SearchConfig(Table):
         "as at max_steps. It is checked after every step, so at most one step's proposals exceed it. For `cord`, "
         "`greedy` and `mcts`; the other pipelines propose everything at once. None by default.",
     )
-    answer_tokens: int = Field(4096, ge=1, description="Most tokens of the final answer, in the teacher's tokens.")
+    answer_tokens: int = Field(4096, ge=1, description="Token limit of the final answer, in the teacher's tokens.")
     loop_ngram: int = Field(
         12, ge=1, description="A shorter repeated part counts as this many words in a loop (see loop_repeats)."
     )
@@ -176,7 +176,7 @@ class SearchConfig(Table):
             raise ValueError(f'finished = "{self.finished}" needs pipeline = "cord" (it is "{self.pipeline}")')
         if self.total_tokens is not None and self.pipeline not in ("cord", "greedy", "mcts"):
             raise ValueError(
-                'total_tokens is a budget of step-by-step searches: it needs pipeline = "cord", "greedy" or "mcts", as '
+                'total_tokens is a budget of step-by-step searches: it needs pipeline = "cord", "greedy" or "mcts"; '
                 f'"{self.pipeline}" proposes everything at once (there, lower `trajectories` or thinking_tokens)'
             )
         for name in ("diversity_teacher", "diversity_text"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,21 @@ def read_document(text: str, *, source: str, folder: Path) -> dict[str, Any]:
             if isinstance(model, dict) and isinstance(model.get("path"), str):
                 model["path"] = _resolved_path(model["path"], folder)
     return document
+
+
+def toml_text(document: Mapping[str, Any]) -> str:
+    """A JSON document as TOML, one line for each key; None is left out, because TOML has no null."""
+    return "".join(f"{json.dumps(key)} = {_toml(value)}\n" for key, value in document.items() if value is not None)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        pairs = (f"{json.dumps(key)} = {_toml(one)}" for key, one in value.items() if one is not None)
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    # Strings in JSON are valid in TOML, except for the character DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _other_kind_of_file(text: str) -> str:

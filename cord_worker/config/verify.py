@@ -54,7 +54,7 @@ class JudgeConfig(Table):
         description="Temperature after a malformed reply, because temperature 0 would give the same reply.",
     )
     top_p: float = Field(0.95, gt=0.0, le=1.0, description="Nucleus sampling: share of the probability mass.")
-    tokens: int = Field(1024, ge=8, description="Most tokens of a reply, its thinking included, in the judge's tokens.")
+    tokens: int = Field(1024, ge=8, description="Token limit of a reply, its thinking included, in the judge's tokens.")
     max_rounds: int = Field(
         3,
         ge=1,

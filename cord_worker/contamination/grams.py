@@ -40,8 +40,7 @@ def windows(flat: Ids, values: Hashes, sizes: Sequence[int]) -> Iterator[tuple[i
     last = 1
     for size in sorted(set(sizes)):
         for length in range(last, size):  # a hash of `length` tokens grows by the next token
-            grown = hashes[: len(flat) - length] * _BASE + values[flat[length:]]
-            hashes = grown
+            hashes = hashes[: len(flat) - length] * _BASE + values[flat[length:]]
         last = size
         if size > len(flat):
             return
@@ -58,7 +57,7 @@ def _known_runs(flat: Ids) -> Ids:
 
 
 class HashTable:
-    """Finds which hashes are among its keys, and where. Memory: 16 bytes a key, and at most 32 MiB."""
+    """Finds which hashes are among its keys, and where. Memory: 16 bytes a key, plus a filter of at most 32 MiB."""
 
     def __init__(self, keys: Hashes) -> None:
         """`keys` need not be sorted or distinct."""

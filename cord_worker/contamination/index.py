@@ -21,12 +21,13 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What counts as a hit; lengths are in (words, characters of scripts that are compared by characters).
+    """What counts as a hit. Lengths are pairs: in words, and in characters for scripts that are compared by characters.
 
     Attributes:
-        run: consecutive tokens in common for `ngram`; a shorter benchmark question must occur whole.
-        shortest: tokens of the shortest question for which anything but `exact` is looked for.
-        boilerplate: a run that more of the benchmark's different questions have is a common phrase and no hit.
+        run: consecutive tokens in common for `ngram`; a shorter question of the benchmark must occur whole.
+        shortest: tokens of the shortest question that can have a hit other than `exact`.
+        boilerplate: a run that more than this many different questions of the benchmark have is a common phrase, not a
+            hit.
         gram: length of the n-grams of `containment`.
         contained: least share of the benchmark question's n-grams for `containment`. They are weighted by
             log((questions + 1) / questions with it), so that common phrases count little.
@@ -59,8 +60,8 @@ class _Runs(NamedTuple):
 
 
 class _Contained(NamedTuple):
-    """The n-grams of `containment` of one length: a table of the rarest ones of each entry, and all by entry, with
-    their weights, whose sum is 1."""
+    """The n-grams of one length for `containment`: a table of the rarest ones of each entry, and by entry all of them
+    with their weights, whose sum is 1."""
 
     table: HashTable
     entries: Ids
@@ -86,22 +87,24 @@ class QuestionIndex:
         self._contained = dict(self._prepared_contained())
 
     def hits(self, texts: Sequence[str]) -> list[list[Hit]]:
-        """For each text its hits, one for each of the benchmark's different questions, the strongest first.
+        """For each text its hits, at most one for each different question of the benchmark, the strongest first.
 
-        Texts are faster together, some thousand at once.
+        Some thousand texts in one call are faster than one at a time.
         """
-        return [_sorted(found.values()) for found in self._found([tokens(text) for text in texts])]
+        return [_sorted(found.values()) for found in self._find([tokens(text) for text in texts])]
 
     def repeats(self, questions: Sequence[Question]) -> list[list[Hit]]:
-        """Like `hits`, for questions of which the index itself was made: hits of each on those before it. A question
-        that repeats an earlier one exactly has that hit alone."""
+        """Like `hits`, for the questions of which the index was made: hits of each on the questions before it.
+
+        A question that repeats an earlier one exactly has only that hit.
+        """
         forms = [tokens(question.text) for question in questions]
         own = [self._exact.get(" ".join(form), 0) for form in forms]
         return [
             _sorted(hit for other, hit in found.items() if other < entry)
             if self._entries[entry].question == question
             else [hit for other, hit in found.items() if other == entry]
-            for question, entry, found in zip(questions, own, self._found(forms), strict=True)
+            for question, entry, found in zip(questions, own, self._find(forms), strict=True)
         ]
 
     def _add(self, question: Question) -> None:
@@ -127,7 +130,7 @@ class QuestionIndex:
         return " ".join(bare)
 
     def _prepared_runs(self) -> Iterator[tuple[int, _Runs]]:
-        """The n-grams by length: each entry's are as long as its length asks for."""
+        """The n-grams for `ngram`, by length: that of `run`, or the whole entry if it is shorter."""
         by_size: dict[int, list[int]] = {}
         for number, entry in enumerate(self._entries):
             if len(entry.ids) >= self._thresholds.shortest[entry.dense]:
@@ -139,8 +142,11 @@ class QuestionIndex:
             yield size, _Runs(HashTable(hashes[rare]), entries[rare], places[rare])
 
     def _prepared_contained(self) -> Iterator[tuple[int, _Contained]]:
-        """An entry can only have the share `contained` of its n-grams in a text if one of its rarest ones is there:
-        so many of them that the others weigh too little. Only these are looked up."""
+        """The n-grams for `containment`, by length and kind of script.
+
+        Only the rarest n-grams of each entry are looked up, as many as leave the others too little weight: without one
+        of these, a text cannot have the share `contained`.
+        """
         for dense in (False, True):
             size = self._thresholds.gram[dense]
             least = self._thresholds.shortest[dense]
@@ -174,8 +180,8 @@ class QuestionIndex:
             return hashes, np.asarray(numbers, np.int64)[owners], places - starts[owners]
         return np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64)
 
-    def _found(self, forms: Sequence[list[str]]) -> list[dict[int, Hit]]:
-        found: list[dict[int, Hit]] = [self._same(form) for form in forms]
+    def _find(self, forms: Sequence[list[str]]) -> list[dict[int, Hit]]:
+        found: list[dict[int, Hit]] = [self._same_form(form) for form in forms]
         known = self._vocabulary.get
         lists = [[known(token, 0) for token in form] for form in forms]
         flat, starts = joined(lists)
@@ -190,13 +196,13 @@ class QuestionIndex:
             for dense in (False, True):
                 if size * 2 + dense in self._contained:
                     contained = self._contained[size * 2 + dense]
-                    for text, entry, hit in self._containing(
+                    for text, entry, hit in self._containments(
                         size, contained, forms, owners, places - starts[owners], hashes
                     ):
                         _keep(found[text], entry, hit)
         return found
 
-    def _same(self, form: list[str]) -> dict[int, Hit]:
+    def _same_form(self, form: list[str]) -> dict[int, Hit]:
         found: dict[int, Hit] = {}
         whole = " ".join(form)
         number = self._exact.get(whole)
@@ -244,7 +250,7 @@ class QuestionIndex:
             matching = " ".join(forms[text][begin : begin + length])
             yield text, entry, self._hit(HitKind.NGRAM, entry, score, matching)
 
-    def _containing(
+    def _containments(
         self, size: int, contained: _Contained, forms: Sequence[list[str]], owners: Ids, places: Ids, hashes: Hashes
     ) -> Iterator[tuple[int, int, Hit]]:
         at, key = contained.table.find(hashes)

@@ -16,14 +16,15 @@ from cord_worker.contamination.normal_form import is_dense, tokens
 _PERMUTATIONS = 128
 _SEED = 1
 _CANDIDATES_FROM = 0.8
-"""The hash tables are made for this share of the wanted similarity, so that few pairs above it are missed; what they
-find is compared exactly."""
+"""The hash tables look for this share of the wanted similarity, so that few pairs above that are missed; what they find
+is compared exactly."""
 _MOST_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
 class NearThresholds:
-    """`similarity`: least Jaccard similarity of two sets of n-grams of `gram` (words, characters)."""
+    """`similarity`: least Jaccard similarity of two sets of n-grams. `gram`: their length, in words, and in characters
+    for scripts that are compared by characters."""
 
     similarity: float = 0.4
     gram: tuple[int, int] = (2, 4)
@@ -39,7 +40,7 @@ class NearIndex:
         from datasketch import MinHash, MinHashLSH
 
         self._thresholds = thresholds
-        self._generator = MinHash(num_perm=_PERMUTATIONS, seed=_SEED, hashfunc=_given)
+        self._generator = MinHash(num_perm=_PERMUTATIONS, seed=_SEED, hashfunc=_identity)
         self._tables = MinHashLSH(threshold=_CANDIDATES_FROM * thresholds.similarity, num_perm=_PERMUTATIONS)
         self._questions: list[Question] = []
         self._numbers: dict[Question, int] = {}
@@ -57,7 +58,7 @@ class NearIndex:
         return [[hit for hit, _ in self._near(tokens(text))] for text in texts]
 
     def repeats(self, questions: Sequence[Question]) -> list[list[Hit]]:
-        """Like `hits`, for questions of which the index itself was made: hits of each on those before it."""
+        """Like `hits`, for the questions of which the index was made: hits of each on the questions before it."""
         return [
             [hit for hit, other in self._near(tokens(question.text)) if other < self._numbers[question]]
             for question in questions
@@ -89,6 +90,6 @@ class NearIndex:
         return {zlib.crc32(text.encode("utf-8", "surrogatepass")): text for text in texts}
 
 
-def _given(value: int) -> int:
-    """Grams are hashes already."""
+def _identity(value: int) -> int:
+    """The hash function for n-grams that are already hashes."""
     return value

@@ -1,8 +1,8 @@
 """The normal form of a question: a list of tokens that is the same for every way of writing the same question.
 
-A token is a word, a number, an operator, or one character of a script that is compared by characters. Case, accents'
-encoding (NFKC), punctuation, brackets, currency and multiplication signs, invisible characters and layout are dropped;
-numbers, signs and operators are kept; LaTeX is written like plain text (`\\frac{1}{2}` and `½` are `1 / 2`).
+A token is a word, a number, an operator, or one character of a script that is compared by characters. Unicode is
+brought to NFKC; case, punctuation, brackets, currency and multiplication signs, invisible characters and layout are
+dropped; numbers, signs and operators are kept; LaTeX becomes plain text (`\\frac{1}{2}` and `½` are `1 / 2`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ particles to them."""
 _SUPERSCRIPTS = str.maketrans({mark: f"^{digit}" for digit, mark in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")})
 _THOUSANDS = re.compile(r"(\d)[,'](?=\d{3}(?!\d))")
 _JOINING_DASH = re.compile(r"(?<=[^\W\d_]{2})\s{0,9}-|-(?=\s{0,9}[^\W\d_]{2})")
-"""A dash beside a word is punctuation; beside numbers and single letters it is a minus."""
+"""A dash next to a word is punctuation; next to numbers and single letters it is a minus."""
 _TOKEN = re.compile(r"\d+(?:\.\d+)*|[+=<>/^-]|[a-z\x80-\U0010ffff]+")
 
 _ALIKE = {"\u2212": "-", "\u2044": "/", "÷": "/", "×": " ", "⋅": " ", "∗": " ", "٬": ",", "٫": ".", "’": "'"}
@@ -56,7 +56,7 @@ def tokens(text: str) -> list[str]:
 
 
 def without_numbers(form: Iterable[str]) -> list[str]:
-    """The normal form `form` with `NUMBER` for every number."""
+    """`form`, a normal form, with `NUMBER` for every number."""
     return [NUMBER if token[0].isdigit() else token for token in form]
 
 
@@ -93,7 +93,7 @@ def _without_latex(text: str) -> str:
 
 
 def _without_drawings(text: str) -> str:
-    """The text without the code of its drawings, of which only what stands outside is the question's."""
+    """The text without the code of its drawings."""
     kept, *others = text.split(_DRAWING)
     for part in others:
         inside, end, outside = part.partition(_DRAWING_END)
@@ -131,8 +131,8 @@ def _arabic(code: int) -> bool:
 
 
 class _Separated(dict[int, int | str]):
-    """Keeps ASCII; puts spaces around other operators, symbols and characters of dense scripts, and in the place of
-    all that is neither these nor part of a word."""
+    """Keeps ASCII and parts of words; puts spaces around other operators, symbols and characters of dense scripts;
+    replaces everything else by a space."""
 
     def __missing__(self, code: int) -> int | str:
         character = chr(code)

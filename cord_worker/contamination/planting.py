@@ -1,4 +1,4 @@
-"""Copies of questions as they come into datasets: for measuring what is found.
+"""Makes copies of questions as they occur in datasets, to measure which of them are found.
 
 The paraphrases are mechanical: names and frequent words are replaced, and the first two sentences change places. People
 and models paraphrase more freely.
@@ -40,12 +40,12 @@ def exact(question: str, chance: random.Random) -> str:  # noqa: ARG001 - all ha
 
 
 def renumbered(question: str, chance: random.Random) -> str:
-    """Every number is another one; a question without numbers stays as it is."""
+    """The question with other numbers; unchanged if it has none."""
     return _NUMBER.sub(lambda match: _other_number(match[0], chance), question)
 
 
 def punctuated(question: str, chance: random.Random) -> str:  # noqa: ARG001 - all have one form
-    """Other punctuation, as translations and web pages have it, and other spaces."""
+    """The question with other spaces, and with the punctuation of translations and web pages."""
     kept = _POINT.sub("\0", question).translate(_PUNCTUATION).replace("\0", ".")
     return kept.replace("$", "").replace(" ", "\u00a0 ")
 
@@ -56,7 +56,7 @@ def embedded(question: str, chance: random.Random) -> str:  # noqa: ARG001 - all
 
 
 def paraphrased(question: str, chance: random.Random) -> str:
-    """Other names and words for some, and the first two of three or more sentences in another order."""
+    """The question with some other names and words, and its first two sentences exchanged if it has three or more."""
     names: dict[str, str] = {}
     for name in _NAME.findall(question):
         names.setdefault(name, chance.choice(_NAMES))

@@ -38,10 +38,10 @@ def decide(connection: sa.Connection, context: RunContext, problem: decisions.Pr
 
 
 def answer_seeds(context: RunContext, problem_key: str, lineage: str, teacher_name: str) -> list[int]:
-    """Sampling seeds of the final answer after the trajectory `lineage`: of the first attempt, and of the further ones
-    while a content filter refuses the answer.
+    """Sampling seeds of the final answer after the trajectory `lineage`, in the order in which they are tried.
 
-    A sample has one: another attempt would make it another sample.
+    The next seed is tried if a content filter refuses the answer. A sample has one seed: another seed would make it
+    another sample.
     """
     draws = context.search.max_rounds if context.config.is_scored else 1
     return [answer_seed(context.config.run.seed, problem_key, lineage, teacher_name, draw) for draw in range(draws)]

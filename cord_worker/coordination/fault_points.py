@@ -72,6 +72,7 @@ class FaultPoint(StrEnum):
     EXPIRE = "expire"
     RECLAIM = "reclaim"
     PARK = "park"
+    SPENDING_LIMIT = "spending limit"
     SWEEP = "sweep"
 
     MARK_BROKER = "mark broker"
@@ -109,14 +110,14 @@ class _Fault:
     kind: Side | FaultAction
     first: int
     last: int
-    passed: int = 0
+    reached: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def parse(cls, plan: str) -> _Fault:
         """Reads `POINT:KIND:N` or `POINT:KIND:N-M`. Raises ValueError."""
-        name, kind, passings = plan.strip().split(":")
-        first, _, last = passings.partition("-")
+        name, kind, times = plan.strip().split(":")
+        first, _, last = times.partition("-")
         if name not in all_points():
             raise ValueError(name)
         return cls(name, FaultAction(kind) if kind in set(FaultAction) else Side(kind), int(first), int(last or first))
@@ -125,9 +126,9 @@ class _Fault:
         if point != self.point or side is not (self.kind if isinstance(self.kind, Side) else Side.BEFORE):
             return
         with self.lock:
-            self.passed += 1
-            strikes = self.first <= self.passed <= self.last
-        if not strikes:
+            self.reached += 1
+            is_due = self.first <= self.reached <= self.last
+        if not is_due:
             return
         if self.kind is FaultAction.RAISE:
             raise InjectedFault(f"the point {str(point)!r} is set to raise")

@@ -22,7 +22,7 @@ class LogOnce:
         self._logged: dict[str, tuple[str, float, int]] = {}
 
     def log(self, subject: str, sentence: str, *, level: int = logging.WARNING) -> bool:
-        """Logs `sentence`, unless it was the last one logged for `subject`; returns whether it was logged."""
+        """Logs `sentence`, unless it was the last one for `subject`, within ten minutes; True if it was logged."""
         now = self._clock()
         with self._lock:
             last, at, suppressed = self._logged.get(subject, ("", float("-inf"), 0))

@@ -9,15 +9,16 @@ from types import TracebackType
 from typing import Self
 
 from cord_worker.errors import CordError
-from cord_worker.local.limits import tell
+from cord_worker.local.limits import log_error
 
 _JOIN_SECONDS = 5.0
 
 
 class PeriodicThread:
-    """A daemon thread that calls `work`, waits `seconds` before each call, and logs an error of `work` as `failure`.
+    """A daemon thread that waits `seconds`, calls `work`, and repeats this.
 
-    `work` may change `seconds` for its next call. In a `with`, the thread is stopped and joined at the end.
+    An error of `work` is logged after the text `failure`. `work` may change `seconds` for its next call. In a `with`,
+    the thread is stopped and joined at the end.
     """
 
     def __init__(
@@ -59,4 +60,4 @@ class PeriodicThread:
             except CordError as error:
                 self._logger.warning("%s: %s", self._failure, error)
             except Exception as error:  # noqa: BLE001 - others rely on this thread: it continues, whatever happened
-                tell(self._logger, error, self._failure)
+                log_error(self._logger, error, self._failure)

@@ -23,7 +23,10 @@ _MAX_RUNS = 16
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """One run's configuration, with the keys of its rows; the last of `teachers` is the integrator, if there is one."""
+    """One run's configuration, with the keys of its rows; the last of `teachers` is the integrator, if there is one.
+
+    `trim_above` is set in a trimmed run: its winners end at the first step from which every score is above it.
+    """
 
     run_id: int
     config: RunConfig
@@ -31,6 +34,8 @@ class RunContext:
     segmentation: Segmentation
     prover_model: str | None
     teachers: tuple[TeacherRow, ...]
+    trim_above: float | None = None
+    name: str = ""
 
     @property
     def date(self) -> datetime.date:
@@ -48,7 +53,7 @@ class RunContext:
         return tuple(teacher.id for teacher in self.teachers)
 
     def teacher(self, teacher_id: int) -> tuple[TeacherRow, TeacherConfig]:
-        """The teacher with this key: its row and its configuration."""
+        """Row and configuration of the teacher with this key. Raises LookupError if the run has none."""
         for row, config in zip(self.teachers, self.config.all_teachers, strict=True):
             if row.id == teacher_id:
                 return row, config
@@ -56,7 +61,7 @@ class RunContext:
 
 
 class RunContexts:
-    """Reads each run once, and forgets the least recently used; safe for use from several threads."""
+    """Reads a run once and keeps the most recently used ones; safe for use from several threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -94,4 +99,6 @@ def _read(connection: sa.Connection, run_id: int) -> RunContext:
         segmentation=Segmentation.of(config.search.segmentation, config.search.phrases),
         prover_model=run.prover_model,
         teachers=tuple(read_teachers(connection, run_id)),
+        trim_above=run.trim_above,
+        name=run.name,
     )

@@ -44,7 +44,7 @@ _thread_state = threading.local()
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """Surrounds a piece of work of this thread that is watched; parts of it are not watched separately."""
+    """Has the surrounded piece of work of this thread watched; `working` within it has no effect."""
     if getattr(_thread_state, "is_watched", False):
         yield
         return
@@ -61,7 +61,7 @@ def working(what: str) -> Iterator[None]:
 
 
 class DescribeTopic(Protocol):
-    """Is called with what keeps this process from its work, under a topic."""
+    """A function that is told what keeps this process from its work, under a topic."""
 
     def __call__(self, condition: str | None, *, topic: str) -> None: ...
 
@@ -69,8 +69,8 @@ class DescribeTopic(Protocol):
 class ThreadWatch:
     """A thread that looks for pieces of work that take longer than `seconds`.
 
-    `on_stuck` is called once for each of them. `loops` are event loops to watch, by name: each is a function that calls
-    its argument on the loop.
+    `on_stuck` is called once for each of them. `loops` are the event loops to watch: by name, a function that
+    calls its argument on the loop.
     """
 
     def __init__(
@@ -129,6 +129,7 @@ class ThreadWatch:
             self._on_stuck(work)
 
     def _check_loops(self) -> None:
+        """Gives each loop a callback; until the loop calls it, that counts as a piece of work of the loop."""
         for name, ask in self._loops.items():
             if name in self._waiting:
                 continue

@@ -34,8 +34,8 @@ def commit(
 ) -> T:
     """`database.run(work, single=single)` with the fault point `point` before and after its commit.
 
-    A result of `[]` says that nothing was changed: the point is then not passed. A process with a planned fault never
-    omits the transaction: without it there would be no moment before its commit.
+    If `work` returns `[]`, it changed nothing, and the point does not count as reached. A process with a planned fault
+    ignores `single`: without a transaction there would be no moment before its commit.
     """
     _refuse_on_an_event_loop()
     with working(TRANSACTION):
@@ -74,7 +74,7 @@ def _refuse_on_an_event_loop() -> None:
 def open_transaction(database: Database) -> Iterator[sa.Connection]:
     """A transaction that writes nothing itself: others commit, with their points, while it holds its locks.
 
-    The time for which it is held is not watched, only its beginning and its end.
+    `stuck_threads` watches its beginning and its end, not the time in between.
     """
     transaction = database.transaction()
     with working(TRANSACTION):
@@ -91,7 +91,7 @@ def open_transaction(database: Database) -> Iterator[sa.Connection]:
 
 @contextmanager
 def sending(point: str) -> Iterator[None]:
-    """Surrounds every send to the broker."""
+    """Surrounds a send to the broker, with the fault point `point` before and after it."""
     with working(MESSAGE):
         reach(point, Side.BEFORE)
         yield

@@ -1,4 +1,4 @@
-"""Rows whose LaTeX lost its backslashes on the way into the file: rejects them by name, or restores them."""
+"""Rejects rows whose LaTeX lost its backslashes on the way into the file, or restores the backslashes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from cord_worker import latex_repair
+from cord_worker.dataset.jsontext import REPAIR_ADVICE
 from cord_worker.dataset.records import Json
 from cord_worker.dataset.values import Flaw
 
@@ -14,7 +15,7 @@ from cord_worker.dataset.values import Flaw
 class Restored:
     """The row with its backslashes, and for each field the restored commands, in order.
 
-    `left` are lost backslashes in fields that are only passed through; `doubtful` are commands that may be spaces.
+    `left`: lost backslashes that stay lost, in fields that are only kept. `doubtful`: commands that may be spaces.
     """
 
     row: dict[str, Json]
@@ -23,19 +24,19 @@ class Restored:
     doubtful: dict[str, list[str]] = field(default_factory=dict)
 
 
-def restored(row: dict[str, Json], names: Iterable[str], *, repair: bool, damaged: str | None) -> Restored | Flaw:
-    """Checks all texts of the row. A Flaw names the first of the fields `names` with a lost backslash.
+def restore_row(row: dict[str, Json], names: Iterable[str], *, repair: bool, damaged: str | None) -> Restored | Flaw:
+    """Restores the lost backslashes of the row with `repair`; otherwise returns a Flaw for the first of them.
 
-    `damaged` is a command whose backslash had to be restored to decode the row; in its field doubtful ones count too.
-    With `repair` lost backslashes are restored; a command that may also be a line break is still a Flaw. Other fields
-    are never rejected: they are restored too, or stay unchanged.
+    Only the fields `names` can have a Flaw; with `repair` only for a command that may also be a line break. Other
+    fields are restored too, or stay unchanged. `damaged` is a command whose backslash had to be restored to decode the
+    row: then doubtful commands count as well.
     """
     if damaged is None and not any(map(_may_be_damaged, row.values())):
         return Restored(row, _NOTHING)
     wanted = [name for name in dict.fromkeys(names) if name in row]
     present = [*wanted, *(name for name in row if name not in wanted)]
     placed = [(name, text) for name in present for text in _texts(row[name])]
-    result = Restored(row, {} if damaged is None else _decoded(placed, damaged))
+    result = Restored(row, {} if damaged is None else _field_of_command(placed, damaged))
     if not any(latex_repair.is_suspect(text) for _, text in placed):
         return result
     found = latex_repair.lost_backslashes([text for _, text in placed], damaged=damaged is not None)
@@ -55,7 +56,7 @@ def restored(row: dict[str, Json], names: Iterable[str], *, repair: bool, damage
             result.left.setdefault(name, []).extend(spot.shown for spot in certain)
     if not mended:
         return result
-    changed = {name: _mapped(row[name], lambda text: mended.get(text, text)) for name in present}
+    changed = {name: _map_texts(row[name], lambda text: mended.get(text, text)) for name in present}
     return replace(result, row={name: changed[name] for name in row})
 
 
@@ -66,19 +67,20 @@ def _may_be_damaged(value: Json) -> bool:
     return latex_repair.is_suspect(value) if isinstance(value, str) else bool(value) and isinstance(value, list | dict)
 
 
-def _decoded(placed: list[tuple[str, str]], command: str) -> dict[str, list[str]]:
-    """The field that holds `command` now, if it is one of `placed`; otherwise empty."""
+def _field_of_command(placed: list[tuple[str, str]], command: str) -> dict[str, list[str]]:
+    """The field whose text holds `command`, with the command; empty if none of `placed` does."""
     name = next((name for name, text in placed if f"\\{command}" in text), None)
     return {} if name is None else {name: [f"\\{command}"]}
 
 
 def _flaw(name: str, text: str, spots: list[latex_repair.Spot], *, repair: bool) -> Flaw | None:
+    """The flaw of a text with lost backslashes; None if `repair` can restore all of them."""
     doubtful = next((spot for spot in spots if spot.meaning is latex_repair.Meaning.EITHER), None)
     if repair and doubtful is None:
         return None
     spot = doubtful if repair and doubtful is not None else spots[0]
     control, rest = text[spot.at], spot.command[1:]
-    what = f"holds {_NAMES[control]} before {rest!r} (character {spot.at + 1})"
+    what = f"holds {_CONTROL_NAMES[control]} before {rest!r} (character {spot.at + 1})"
     if repair:
         return Flaw(
             name,
@@ -88,11 +90,11 @@ def _flaw(name: str, text: str, spots: list[latex_repair.Spot], *, repair: bool)
     return Flaw(
         name,
         f"{what}, which is what JSON makes of {spot.shown} when its backslash is not escaped: write \\{spot.shown} in "
-        "JSON, or restore such commands with --repair-latex",
+        f"JSON{REPAIR_ADVICE}",
     )
 
 
-_NAMES = {
+_CONTROL_NAMES = {
     "\a": "a bell character",
     "\b": "a backspace",
     "\t": "a tab",
@@ -114,11 +116,11 @@ def _texts(value: Json) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _mapped(value: Json, change: Callable[[str], str]) -> Json:
+def _map_texts(value: Json, change: Callable[[str], str]) -> Json:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, list):
-        return [_mapped(item, change) for item in value]
+        return [_map_texts(item, change) for item in value]
     if isinstance(value, dict):
-        return {name: _mapped(item, change) for name, item in value.items()}
+        return {name: _map_texts(item, change) for name, item in value.items()}
     return value

@@ -1,4 +1,4 @@
-"""Tags of chat templates in text from outside, which must not open or close a turn."""
+"""Tags of chat templates: in text from outside, they must not open or close a turn."""
 
 from __future__ import annotations
 

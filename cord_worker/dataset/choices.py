@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from cord_worker.dataset.records import Json
-from cord_worker.dataset.solutions import Undecided, final_answer
+from cord_worker.dataset.solutions import AmbiguousAnswer, final_answer
 from cord_worker.dataset.values import Flaw, number_text, type_name
 from cord_worker.dataset.visible import stripped
 
@@ -28,14 +28,14 @@ class Choices:
     texts: tuple[str, ...]
 
     def in_question(self, question: str) -> str:
-        """`question` with the choices as lines, unless it already lists them."""
+        """`question` with the choices as lines below it; unchanged if it already lists them."""
         lines = [f"{label}. {text}" for label, text in zip(self.labels, self.texts, strict=True)]
         if all(self._is_listed(question, at) for at in range(len(lines))):
             return question
         return "\n".join([question, "", *lines])
 
     def _is_listed(self, question: str, at: int) -> bool:
-        """True if the choice stands there completely, up to the next label or the end of a line or sentence."""
+        """True if `question` holds the choice whole, up to the next label or the end of a line or sentence."""
         label, text = re.escape(self.labels[at]), re.escape(self.texts[at])
         follows = rf"\(?{re.escape(self.labels[at + 1])}\s*[).:]" if at + 1 < len(self.labels) else r"(?<=[.?!;])\s"
         pattern = rf"(?<![A-Za-z0-9])\(?{label}\s*[).:]\s*{text}\s*?[.,;?!]?(?:\s*$|\s*\n|\s*{follows})"
@@ -54,7 +54,7 @@ class Choices:
             return Flaw(None, "is empty: name the right choice")
         try:
             final = final_answer(text) if isinstance(answer, str) else None
-        except Undecided as error:
+        except AmbiguousAnswer as error:
             return Flaw(None, f"{error}: name the right choice by its index, label or text")
         if final is not None and text not in self.texts:
             answer = text = stripped(final)
@@ -96,7 +96,7 @@ class Choices:
         return label if not rest or rest == self.texts[self.labels.index(label)] else None
 
     def _at(self, index: int) -> str | None:
-        """The label of an index; if a letter is left out, the others keep their places."""
+        """The label of an index, or None; if a letter is left out, the others keep their indices."""
         if all(label in _LETTERS for label in self.labels):
             return ascii_uppercase[index] if ascii_uppercase[index] in self.labels else None
         return self.labels[index] if index < len(self.labels) else None
@@ -108,14 +108,15 @@ class Choices:
 
 
 def read_choices(value: Json) -> Choices | Flaw:
-    """The choices of a row: a list of texts, `{text: […], label: […]}`, `[{text, label}]` or `{A: …, B: …}`."""
+    """The choices of a row, or why it has none: of a list of texts, `{text: […], label: […]}`, `[{text, label}]` or
+    `{A: …, B: …}`."""
     labels: Sequence[Json] | None = None
     texts: Sequence[Json]
     if isinstance(value, dict):
         if isinstance(value.get("text"), list):
             texts, labels = _list(value["text"]), _list(value.get("label", value.get("labels")))
         else:
-            # A column of objects has the same members in every row: those beyond a row's own choices are null.
+            # A column of objects has the same members in every row; those that are not choices of this row are null.
             given = {label: text for label, text in value.items() if text is not None}
             labels, texts = list(given), list(given.values())
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
@@ -129,7 +130,7 @@ def read_choices(value: Json) -> Choices | Flaw:
     if len(plain) < 2 or not all(plain):
         return Flaw(None, "needs at least two choices, none of them empty")
     if len(plain) > len(ascii_uppercase):
-        return Flaw(None, f"has {len(plain)} choices, at most {len(ascii_uppercase)} have a letter")
+        return Flaw(None, f"has {len(plain)} choices, more than the {len(ascii_uppercase)} letters")
     own = [match for text in plain if (match := _OWN_LABEL.match(text)) is not None]
     if labels is None and [match[1].upper() for match in own] == list(ascii_uppercase[: len(plain)]):
         plain = [text[match.end() :] or text for text, match in zip(plain, own, strict=True)]

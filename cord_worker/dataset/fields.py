@@ -26,13 +26,13 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "passage": ("passage", "context"),
     "choices": ("choices", "options"),
 }
-"""Usual names by role; the first one that exists is taken, in any case."""
+"""Usual names by role; the first one that exists is taken, in upper or lower case."""
 
 FINAL_ANSWERS = frozenset({"target", "expected_answer", "final_answer", "reference", "ground_truth"})
 """With one of these fields present, `solution` may be a worked solution or an answer: the user must choose."""
 
 LETTER_COLUMNS = tuple(ascii_uppercase)
-"""Column names of choices, used if no field holds the choices and A, B and C exist, without a gap."""
+"""Columns that hold one choice each; used if no field holds the choices, and A, B and C exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Field:
         return self.path[0]
 
     def of(self, row: Mapping[str, Json]) -> Json:
-        """Its value; None if the row has none."""
+        """The field's value in `row`; None if the row has none."""
         value = row.get(self.path[0])
         if len(self.path) == 1:
             return value
@@ -74,11 +74,11 @@ class Fields:
     letters: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
     """The columns of the first rows."""
-    beside: str | None = None
-    """The `input` of an `instruction`: a part of the question that is not used."""
+    unused_input: str | None = None
+    """The column `input`, if the question is in `instruction`: it is a part of the question that is not read."""
 
-    def unforeseen(self, row: Mapping[str, Json]) -> tuple[str, str] | None:
-        """A column of `row` that the first rows lacked, and the role that it would have had."""
+    def late_column(self, row: Mapping[str, Json]) -> tuple[str, str] | None:
+        """A column of `row` that the first rows lacked, and the role that it would have had; None without one."""
         if row.keys() <= self.columns:
             return None
         missing = [role for role in ("id", "passage", "choices") if getattr(self, role) is None]
@@ -110,7 +110,7 @@ class Fields:
 
 
 def resolve(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: str) -> Fields:
-    """All fields that exist; question and answer always do.
+    """Finds the fields of a dataset; the question and the answer are always among them.
 
     Args:
         mapping: the names that the user gave.
@@ -120,44 +120,48 @@ def resolve(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: st
     Raises:
         DatasetError: a given field is missing, or the question or the answer has no matching field, or several.
     """
-    found = _Finder(rows, where)
-    question = found.needed("question", mapping.question)
-    answer = found.needed("answer", mapping.answer)
-    choices = found.find("choices", mapping.choices)
+    finder = _Finder(rows, where)
+    question = finder.needed("question", mapping.question)
+    answer = finder.needed("answer", mapping.answer)
+    choices = finder.find("choices", mapping.choices)
     taken = {field.name for field in (question, answer, choices) if field is not None}
     letters: tuple[str, ...] = ()
-    if choices is None and found.columns.keys() >= set(LETTER_COLUMNS[:3]) and not taken & set(LETTER_COLUMNS):
-        letters = tuple(letter for letter in LETTER_COLUMNS if letter in found.columns)
+    if choices is None and finder.columns.keys() >= set(LETTER_COLUMNS[:3]) and not taken & set(LETTER_COLUMNS):
+        letters = tuple(letter for letter in LETTER_COLUMNS if letter in finder.columns)
         if letters != LETTER_COLUMNS[: len(letters)]:
             gap = next(letter for letter in LETTER_COLUMNS if letter not in letters)
             raise DatasetError(
                 f"{where}: the columns {', '.join(letters)} look like choices, but {gap} is missing: rename those that "
                 "are not choices."
             )
-    passage = found.find("passage", mapping.passage)
-    beside = None
+    passage = finder.find("passage", mapping.passage)
+    unused_input = None
     if mapping.question is None and _same(question.name, "instruction"):
         used = {field.root for field in (answer, choices, passage) if field is not None}
-        beside = next((column for column in found.columns if _same(column, "input") and column not in used), None)
+        unused_input = next(
+            (column for column in finder.columns if _same(column, "input") and column not in used), None
+        )
     return Fields(
         question=question,
         answer=answer,
-        id=found.find("id", mapping.id),
+        id=finder.find("id", mapping.id),
         passage=passage,
         choices=choices,
         letters=letters,
-        columns=frozenset(found.columns),
-        beside=beside,
+        columns=frozenset(finder.columns),
+        unused_input=unused_input,
     )
 
 
 def resolve_question(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: str) -> Fields:
-    """Like `resolve`, for `ReadOptions.question_alone`: the question's field is that of the answer too."""
+    """Like `resolve`, for `ReadOptions.question_alone`: the field of the question is used for the answer too."""
     question = _Finder(rows, where).needed("question", mapping.question)
     return Fields(question, question, id=None, passage=None, choices=None)
 
 
 class _Finder:
+    """Finds fields in the columns of the first rows."""
+
     def __init__(self, rows: Sequence[Mapping[str, Json]], where: str) -> None:
         self._rows = rows
         self._where = where

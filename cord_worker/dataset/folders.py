@@ -1,8 +1,8 @@
 """Folders in the layout of the hub: finds which files hold the rows of which split.
 
-If the README's front matter names data files (`configs: … data_files: …`), it decides. Otherwise names decide, by the
-hub's rules: `data/train-00000-of-00002.parquet`, `test.jsonl`, `main/train-00000-of-00001.parquet` (a configuration
-`main`).
+If the README's front matter names data files (`configs: … data_files: …`), it decides. Otherwise the names of files and
+folders decide, by the hub's rules: `data/train-00000-of-00002.parquet`, `test.jsonl`,
+`main/train-00000-of-00001.parquet` (a configuration `main`).
 """
 
 from __future__ import annotations
@@ -46,27 +46,33 @@ def is_saved(path: Path) -> bool:
 
 
 def files_of(path: Path, split: str | None) -> list[Path]:
-    """The data files of one split, in order; `split` is `CONFIGURATION/SPLIT` if the folder holds several
-    configurations.
+    """The data files of one split, in order; see `split_of`. Raises DatasetError."""
+    return split_of(path, split)[1]
+
+
+def split_of(path: Path, split: str | None) -> tuple[str, list[Path]]:
+    """The name of one split and its data files, in order.
+
+    `split`: `CONFIGURATION/SPLIT` if the folder holds several configurations; None for the only split.
 
     Raises:
         DatasetError: no data, several splits and none chosen, or a split with files that are missing or duplicated.
     """
-    splits = _named_in_readme(path) or _named_by_files(path)
+    splits = _splits_in_readme(path) or _splits_by_names(path)
     if not splits:
         foreign = sorted({file.suffix for file in _walk(path) if file.suffix.lower() in _FOREIGN})
-        beside = f" (it holds {', '.join(foreign)} files)" if foreign else ""
+        held = f" (it holds {', '.join(foreign)} files)" if foreign else ""
         raise DatasetError(
-            f"{path} is a folder but no saved dataset and holds no data files{beside}: name a .jsonl, .json, "
+            f"{path} is a folder, but not a saved dataset, and holds no data files{held}: name a .jsonl, .json, "
             ".csv, .tsv or .parquet file, or a folder of such files."
         )
-    chosen = _chosen(path, splits, split)
+    chosen = _choose(path, splits, split)
     files = splits[chosen]
-    _check_whole(path, chosen, files)
-    return files
+    _check_complete(path, chosen, files)
+    return chosen, files
 
 
-def _chosen(path: Path, splits: dict[str, list[Path]], split: str | None) -> str:
+def _choose(path: Path, splits: dict[str, list[Path]], split: str | None) -> str:
     shown = ", ".join(sorted(splits))
     if split is None:
         if len(splits) > 1:
@@ -81,7 +87,7 @@ def _chosen(path: Path, splits: dict[str, list[Path]], split: str | None) -> str
     return found[0]
 
 
-def _named_in_readme(path: Path) -> dict[str, list[Path]]:
+def _splits_in_readme(path: Path) -> dict[str, list[Path]]:
     """Splits that the front matter of the folder's README names; empty if it names no files."""
     configs = [config for config in _configs(path) if isinstance(config, dict) and config.get("data_files")]
     found: dict[str, list[Path]] = {}
@@ -90,10 +96,10 @@ def _named_in_readme(path: Path) -> dict[str, list[Path]]:
         base = path / str(config.get("data_dir") or "")
         for split, patterns in _patterns(config["data_files"]):
             # In the listed order; files of one pattern by name.
-            files = list(dict.fromkeys(file for pattern in patterns for file in sorted(_matching(base, pattern))))
+            files = list(dict.fromkeys(file for pattern in patterns for file in sorted(_matching_files(base, pattern))))
             if not files:
                 raise DatasetError(
-                    f"{path} is not whole: its README.md names {', '.join(patterns)} for the split {split!r}, and no "
+                    f"{path} is incomplete: its README.md names {', '.join(patterns)} for the split {split!r}, and no "
                     "such file is there. Download the dataset again, or name a file."
                 )
             key = split if len(configs) == 1 else f"{name}/{split}"
@@ -140,7 +146,7 @@ def _patterns(data_files: Any) -> Iterator[tuple[str, list[str]]]:
             )
 
 
-def _matching(base: Path, pattern: str) -> Iterator[Path]:
+def _matching_files(base: Path, pattern: str) -> Iterator[Path]:
     parts = PurePosixPath(pattern)
     if parts.is_absolute() or ".." in parts.parts:
         raise DatasetError(
@@ -151,10 +157,10 @@ def _matching(base: Path, pattern: str) -> Iterator[Path]:
             yield file
 
 
-def _named_by_files(path: Path) -> dict[str, list[Path]]:
+def _splits_by_names(path: Path) -> dict[str, list[Path]]:
     found: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for file in _walk(path):
-        if _is_data(file):
+        if _is_data_file(file):
             found[_config_and_split(file.relative_to(path))].append(file)
     configs = {config for config, _ in found}
     return {
@@ -164,7 +170,10 @@ def _named_by_files(path: Path) -> dict[str, list[Path]]:
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    """The folder's files by name, without hidden ones. Raises DatasetError if there are too many for a dataset."""
+    """The folder's files in the order of their names, without hidden ones.
+
+    Raises DatasetError if there are too many for a dataset, or folders nested too deeply.
+    """
     files: list[Path] = []
     entries = 0
     for name, folders, names in os.walk(path):
@@ -174,13 +183,13 @@ def _walk(path: Path) -> Iterator[Path]:
         entries += len(folders) + len(names)
         if entries > _MOST_ENTRIES or (folders and len(folder.relative_to(path).parts) >= _MOST_DEPTH):
             raise DatasetError(
-                f"{path} is no dataset's folder: it holds more than {_MOST_ENTRIES:,} files, or folders more than "
-                f"{_MOST_DEPTH} deep. Name the folder of the dataset itself, or a data file."
+                f"{path} is not the folder of a dataset: it holds more than {_MOST_ENTRIES:,} files, or folders more "
+                f"than {_MOST_DEPTH} deep. Name the folder of the dataset itself, or a data file."
             )
     yield from (file for file in sorted(files) if file.is_file())
 
 
-def _is_data(file: Path) -> bool:
+def _is_data_file(file: Path) -> bool:
     from cord_worker.dataset.reading import kind_of
 
     return kind_of(file) is not None and file.name not in _IGNORED and not file.name.endswith(".rejects.jsonl")
@@ -194,24 +203,27 @@ def _config_and_split(file: Path) -> tuple[str, str]:
         stem = shorter
     shard = _SHARD.match(stem)
     split = (shard["split"] or None) if shard is not None else None
-    split = _word(split) or split if split else _word(stem)
+    split = _split_meant(split) or split if split else _split_meant(stem)
     folders = [part for part in file.parent.parts if part != "data"]
-    if split is None and folders and (inner := _word(folders[-1])) is not None:
+    if split is None and folders and (inner := _split_meant(folders[-1])) is not None:
         return "/".join(folders[:-1]), inner
-    if folders and _word(folders[-1]) == split and split is not None:
+    if folders and _split_meant(folders[-1]) == split and split is not None:
         folders = folders[:-1]
     return "/".join(folders), split or "train"
 
 
-def _word(name: str | None) -> str | None:
+def _split_meant(name: str | None) -> str | None:
+    """The split that a word in the name of a file or folder means; None if no word means one."""
     words = [_SPLITS[word] for word in _WORD.split((name or "").lower()) if word in _SPLITS]
     return words[0] if words else None
 
 
-def _check_whole(path: Path, split: str, files: list[Path]) -> None:
+def _check_complete(path: Path, split: str, files: list[Path]) -> None:
     kinds = sorted({file.suffix for file in files})
     if len(kinds) > 1:
-        raise DatasetError(f"{path}: the split {split!r} is there as {' and as '.join(kinds)}: name one of its files.")
+        raise DatasetError(
+            f"{path}: the split {split!r} has files of several kinds ({', '.join(kinds)}): name one of them."
+        )
     shards: dict[tuple[Path, str, int], set[int]] = defaultdict(set)
     for file in files:
         shard = _SHARD.match(file.name.partition(".")[0])
@@ -221,6 +233,6 @@ def _check_whole(path: Path, split: str, files: list[Path]) -> None:
         first = next((number for number in range(count) if number not in numbers), None)
         if first is not None:
             raise DatasetError(
-                f"{path} is not whole: of the {count} files of {prefix or split!r}, number {first:05d} is missing. "
+                f"{path} is incomplete: of the {count} files of {prefix or split!r}, number {first:05d} is missing. "
                 "Download it again, or name one file."
             )

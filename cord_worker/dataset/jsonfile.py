@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from cord_worker import latex_repair
 from cord_worker.dataset.fields import USUAL_NAMES
-from cord_worker.dataset.jsontext import StrictDecoder, unescaped
+from cord_worker.dataset.jsontext import StrictDecoder, unescaped_reason
 from cord_worker.dataset.records import Json, RejectedRecord
 from cord_worker.dataset.rows import MAX_ROW_BYTES, Row, Rows
 from cord_worker.dataset.streams import opened
@@ -17,7 +17,7 @@ from cord_worker.dataset.values import keep_raw
 from cord_worker.errors import DatasetError
 
 _QUESTIONS = frozenset(USUAL_NAMES["question"])
-_OF_A_PROBLEM = _QUESTIONS | {name.lower() for name in USUAL_NAMES["answer"]}
+_PROBLEM_FIELDS = _QUESTIONS | {name.lower() for name in USUAL_NAMES["answer"]}
 _CHUNK = 1 << 18
 _PIECE = 1 << 12
 _SPACE = " \t\r\n"
@@ -29,7 +29,7 @@ def read_json(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
     `repair_latex` escapes backslashes that JSON does not know.
 
     Raises:
-        DatasetError: not JSON, cut off, no array or several; raised only when reading reaches the place.
+        DatasetError: not JSON, cut off, no array or several; raised when reading reaches the place.
     """
     with opened(path) as stream:
         window = _Window(path, stream)
@@ -40,7 +40,7 @@ def read_json(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
             yield from _only_array(path, name, window, repair_latex)
         else:
             raise DatasetError(
-                f"{path} is no JSON array of problems (it begins with {first!r}): "
+                f"{path} is not a JSON array of problems (it begins with {first!r}): "
                 "write an array, an object that holds one, or one object a line in a .jsonl file."
             )
         if window.peek():
@@ -61,18 +61,18 @@ def _only_array(path: Path, name: str, window: _Window, repair_latex: bool) -> R
         window.take(":")
         if window.peek() != "[":
             plain, _ = window.value()
-            if key.lower() in _OF_A_PROBLEM and isinstance(plain, str | int | float):
+            if key.lower() in _PROBLEM_FIELDS and isinstance(plain, str | int | float):
                 scalars[key.lower()] = plain
         elif array is None:
             array = key
             yield from _elements(name, window, repair_latex)
-        elif {array.lower(), key.lower()} & _OF_A_PROBLEM:
+        elif {array.lower(), key.lower()} & _PROBLEM_FIELDS:
             raise DatasetError(
                 f"{path} is written by columns ({array!r}, {key!r}): write an array of rows "
                 "(in pandas: to_json(orient='records'))."
             )
         else:
-            raise DatasetError(f"{path} holds two arrays, {array!r} and {key!r}: leave the one with the problems.")
+            raise DatasetError(f"{path} holds two arrays, {array!r} and {key!r}: keep only the one with the problems.")
         if window.peek() != ",":
             break
         window.take(",")
@@ -98,11 +98,11 @@ def _elements(name: str, window: _Window, repair_latex: bool) -> Rows:
         index += 1
         value, flaw = window.value()
         if not isinstance(value, dict):
-            yield RejectedRecord(location, None, "the array's element is no JSON object", keep_raw(value))
+            yield RejectedRecord(location, None, "the element of the array is not a JSON object", keep_raw(value))
         elif flaw:
             yield RejectedRecord(location, None, f"the row {flaw}", keep_raw(value))
         elif window.damaged and not repair_latex:
-            yield RejectedRecord(location, None, unescaped(window.damaged), keep_raw(value))
+            yield RejectedRecord(location, None, unescaped_reason(window.damaged), keep_raw(value))
         else:
             yield Row(location, value, trusted=False, damaged=window.damaged)
         if window.peek() != ",":
@@ -116,7 +116,7 @@ def _elements(name: str, window: _Window, repair_latex: bool) -> Rows:
 class _Window:
     """A window of text that moves over the document and grows to hold the value at its start, up to the cap.
 
-    `damaged` is the first LaTeX command of the last value whose backslash had to be escaped to decode it.
+    `damaged`: the first LaTeX command in the last value whose backslash had to be escaped to decode that value.
     """
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
@@ -152,7 +152,7 @@ class _Window:
         self._advance(self._at + 1)
 
     def value(self) -> tuple[Json, str | None]:
-        """The next value, and what is wrong with it."""
+        """The next value, and what is wrong with it (None: nothing)."""
         self.damaged = None
         if not self.peek():
             raise DatasetError(f"{self._path} is cut off at line {self.line}: copy or write it again.")
@@ -211,7 +211,7 @@ class _Window:
         self._at = to
 
     def _read(self, size: int) -> bool:
-        """Reads on; returns False at the end of the file."""
+        """Reads `size` more bytes of the file; returns False at its end."""
         if self._ended:
             return False
         data = self._stream.read(size)

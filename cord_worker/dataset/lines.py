@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from cord_worker import latex_repair
-from cord_worker.dataset.jsontext import StrictDecoder, unescaped
+from cord_worker.dataset.jsontext import StrictDecoder, unescaped_reason
 from cord_worker.dataset.records import Json, RejectedRecord
 from cord_worker.dataset.rows import MAX_ROW_BYTES, Row, Rows
 from cord_worker.dataset.streams import opened
@@ -25,7 +25,8 @@ _TOO_LONG = f"is longer than {MAX_ROW_BYTES // 1024**2} MiB: split it; or this i
 
 
 class Line(NamedTuple):
-    """A line with its end; `cut` if it was longer than the cap and the rest was skipped."""
+    """A line with its end, and its number and byte offset in the file; `cut` if its rest was skipped, because it was
+    longer than the cap."""
 
     number: int
     offset: int
@@ -71,8 +72,7 @@ def read_jsonl(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
             if line.cut:
                 yield RejectedRecord(location, None, f"the line {_TOO_LONG}", keep_raw(data))
                 continue
-            # Only an escape can produce a NUL or half a surrogate pair: a raw NUL is not JSON, raw halves are not
-            # UTF-8.
+            # Only an escape can produce a NUL or half of a surrogate pair: a raw NUL is not JSON, a raw half not UTF-8.
             trusted = b"\\u" not in data and data.count(b"{") + data.count(b"[") <= MAX_DEPTH
             try:
                 text = data.decode("utf-8")
@@ -85,7 +85,7 @@ def read_jsonl(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
             if command is not None and repair_latex:
                 parsed = _parse_object(decoder, line, latex_repair.without_invalid_escapes(text))
             elif command is not None:
-                parsed = unescaped(command)
+                parsed = unescaped_reason(command)
             if isinstance(parsed, str):
                 yield RejectedRecord(location, None, parsed, keep_raw(data))
             else:
@@ -213,8 +213,10 @@ def _csv_reason(error: csv.Error) -> str:
 
 
 def _delimiter(path: Path, header: str) -> str:
-    """The separator of the columns: the one that the file's name promises, if it occurs; otherwise the only other
-    one."""
+    """The separator of the columns: the one of the file's kind if the header has it, otherwise the only other one.
+
+    Raises DatasetError if several others occur.
+    """
     promised = "\t" if any(suffix.lower() == ".tsv" for suffix in path.suffixes) else ","
     outside_quotes = re.sub(r'"[^"]*"', "", header)
     found = [mark for mark in (promised, *_DELIMITERS) if mark in outside_quotes]

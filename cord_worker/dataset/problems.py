@@ -1,8 +1,7 @@
-"""Turns a decoded row into a problem, or gives the reason why that is impossible."""
+"""`Reader`: makes a problem of a decoded row, or says why that is impossible."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from cord_worker.dataset.choices import read_choices
 from cord_worker.dataset.fields import Field, Fields
 from cord_worker.dataset.jsontext import exact_json
 from cord_worker.dataset.records import Change, Json, Note, ProblemRecord, ReadOptions, RejectedRecord
+from cord_worker.dataset.repetition import content_id
 from cord_worker.dataset.rows import Row
 from cord_worker.dataset.values import Flaw, keep_raw, row_flaw
 from cord_worker.dataset.visible import hidden_inside, hides_at_ends, stripped
@@ -22,7 +22,7 @@ _NO_NOTES: tuple[Note, ...] = ()
 
 
 class Reader:
-    """Makes problems from rows, by the fields that were found."""
+    """Makes problems of rows. `fields` are those that hold the question, the answer and so on."""
 
     def __init__(self, fields: Fields, options: ReadOptions) -> None:
         self._fields = fields
@@ -30,16 +30,16 @@ class Reader:
         parts = (fields.question, fields.answer, fields.passage, fields.choices)
         roots = [field.root for field in parts if field is not None]
         plain = (fields.id, fields.passage)
-        self._beside = frozenset(field.name for field in plain if field is not None and len(field.path) == 1)
+        self._stored_apart = frozenset(field.name for field in plain if field is not None and len(field.path) == 1)
         self._roots = {*roots, *fields.letters, *(field.root for field in plain if field is not None)}
         self._texts = tuple(dict.fromkeys([*roots, *fields.letters, *options.checked]))
 
     def problem(self, row: Row) -> ProblemRecord | RejectedRecord:
-        """The problem of `row`, or the row rejected with a reason."""
-        missing = [name for name, cell in row.value.items() if cell != cell and name not in self._roots]
-        if missing:
-            notes = tuple(Note(Change.NOT_A_NUMBER, name, "NaN") for name in missing)
-            problem = self._problem(row._replace(value={**row.value, **dict.fromkeys(missing)}))
+        """The problem of `row`, or the row rejected with a reason. NaN in a field that is only kept becomes null."""
+        not_numbers = [name for name, cell in row.value.items() if cell != cell and name not in self._roots]
+        if not_numbers:
+            notes = tuple(Note(Change.NOT_A_NUMBER, name, "NaN") for name in not_numbers)
+            problem = self._problem(row._replace(value={**row.value, **dict.fromkeys(not_numbers)}))
             return replace(problem, notes=problem.notes + notes) if isinstance(problem, ProblemRecord) else problem
         return self._problem(row)
 
@@ -48,14 +48,14 @@ class Reader:
         if not row.trusted and (flaw := row_flaw(value)):
             reason = f"the row {flaw.reason}" if flaw.field is None else flaw.reason
             return RejectedRecord(row.location, flaw.field, reason, keep_raw(value))
-        if not self._options.question_alone and (unforeseen := self._fields.unforeseen(value)) is not None:
-            column, role = unforeseen
+        if not self._options.question_alone and (late_column := self._fields.late_column(value)) is not None:
+            column, role = late_column
             reason = (
                 f"looks like the {role}, but the first rows, which decide the fields, have no such field: move a row "
                 "that has it to the beginning, or rename it"
             )
             return RejectedRecord(row.location, column, reason, keep_raw(value))
-        found = backslashes.restored(value, self._texts, repair=self._options.repair_latex, damaged=row.damaged)
+        found = backslashes.restore_row(value, self._texts, repair=self._options.repair_latex, damaged=row.damaged)
         problem = found if isinstance(found, Flaw) else self._read(found, row.location)
         if isinstance(problem, Flaw):
             return RejectedRecord(row.location, problem.field, problem.reason, keep_raw(value))
@@ -66,11 +66,12 @@ class Reader:
         question = roles.question(fields.question.of(row))
         if isinstance(question, Flaw):
             return Flaw(fields.question.name, question.reason)
-        if fields.beside is not None and row.get(fields.beside) not in (None, "", [], {}):
+        if fields.unused_input is not None and row.get(fields.unused_input) not in (None, "", [], {}):
             return Flaw(
-                fields.beside,
+                fields.unused_input,
                 f"stands next to the {fields.question.name}, but would not be sent: give it as the passage "
-                f"(--passage-field {fields.beside}), or leave it out with --question-field {fields.question.name}",
+                f"(--passage-field {fields.unused_input}), or leave it out with --question-field "
+                f"{fields.question.name}",
             )
         multiple = self._with_choices(row, question)
         if isinstance(multiple, Flaw):
@@ -103,12 +104,12 @@ class Reader:
     def _key(self, row: dict[str, Json], question: str, answer: str) -> str | Flaw:
         if self._fields.id is not None:
             return roles.key(self._fields.id.of(row))
-        return hashlib.sha256(f"{question}\0{answer}".encode()).hexdigest()[:16]
+        return content_id(question, answer)
 
     def _with_choices(
         self, row: dict[str, Json], question: roles.Taken
     ) -> tuple[roles.Taken, roles.Taken] | Flaw | None:
-        """Question and answer of a multiple choice; None if the row is none."""
+        """The question with its choices, and the label of the right one; None if the row has no choices."""
         fields = self._fields
         if self._options.answer_as_is:
             return None
@@ -131,16 +132,16 @@ class Reader:
         return (choices.in_question(question[0]), question[1]), (label, (Change.CHOICE,))
 
     def _metadata(self, row: dict[str, Json], question: roles.Taken, answer: roles.Taken) -> dict[str, Json]:
-        """Everything that was not used unchanged. Fields of which only a part was used stay whole."""
+        """All fields but those that the problem holds unchanged; a field of which only a part was used stays whole."""
         fields = self._fields
         # If only blank or invisible characters changed, the original need not be kept.
         question_name = fields.question.name if len(fields.question.path) == 1 and not question[1] else None
         answer_name = fields.answer.name if len(fields.answer.path) == 1 and not answer[1] else None
-        beside = self._beside
+        apart = self._stored_apart
         return {
             name: cell
             for name, cell in row.items()
-            if name != question_name and name != answer_name and name not in beside
+            if name != question_name and name != answer_name and name not in apart
         }
 
     def _notes(

@@ -8,6 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from cord_worker.dataset import fields
+from cord_worker.dataset.hub import HubSnapshot
 from cord_worker.dataset.problems import Reader
 from cord_worker.dataset.records import FieldMapping, ProblemRecord, ReadOptions, RejectedRecord
 from cord_worker.dataset.rows import Row, Rows
@@ -26,7 +27,7 @@ _PEEK = 32
 
 
 def read_problems(
-    path: str | Path,
+    path: str | Path | HubSnapshot,
     *,
     mapping: FieldMapping = _FIND_ALL,
     split: str | None = None,
@@ -40,9 +41,9 @@ def read_problems(
 
     Args:
         path: .jsonl, .ndjson, .json, .csv, .tsv (also .gz and .zst), .parquet, a folder that `datasets.save_to_disk`
-            wrote, or a folder of files in the hub's layout.
+            wrote, a folder of files in the hub's layout, or a dataset of the hub that was downloaded.
         mapping: the names of the fields; None for those to be detected.
-        split: the split, for a folder that holds several.
+        split: the split, for a folder that holds several; that of a dataset of the hub is chosen already.
         limit: reads only the first `limit` rows, good or bad.
         options: how rows are interpreted.
         on_fields: called with the fields that were found, before the first problem.
@@ -50,7 +51,7 @@ def read_problems(
     Raises:
         DatasetError: the file as a whole cannot be used.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     if limit is not None and limit < 0:
         raise DatasetError(f"{path}: a limit of {limit} rows is impossible: give 0 or more (--limit).")
     rows = _open(path, split, repair_latex=options.repair_latex)
@@ -73,9 +74,11 @@ def read_problems(
         yield row if isinstance(row, RejectedRecord) else reader.problem(row)
 
 
-def _open(path: Path, split: str | None, *, repair_latex: bool) -> Rows:
+def _open(path: Path | HubSnapshot, split: str | None, *, repair_latex: bool) -> Rows:
     from cord_worker.dataset import folders, tables
 
+    if isinstance(path, HubSnapshot):
+        return chain.from_iterable(open_file(file.path, file.name, repair_latex=repair_latex) for file in path.files)
     if path.is_dir():
         if folders.is_saved(path):
             return tables.read_saved(path, split)
@@ -88,14 +91,17 @@ def _open(path: Path, split: str | None, *, repair_latex: bool) -> Rows:
             for file in files
         )
     if not path.exists():
-        raise DatasetError(f"{path} does not exist.")
+        raise DatasetError(
+            f"{path} does not exist. (A dataset of the hub is named org/name or org/name@REVISION, without a file's "
+            "ending.)"
+        )
     if split is not None:
         raise DatasetError(f"{path} is a file, which has no splits: leave out --split.")
     return open_file(path, path.name, repair_latex=repair_latex)
 
 
 def kind_of(path: Path) -> str | None:
-    """The kind of file that the name says, such as `.jsonl`; None if it is no kind of dataset."""
+    """The kind of file that the name says, such as `.jsonl`; None if datasets have no such kind."""
     compressed = path.suffix.lower() in COMPRESSED
     kind = (Path(path.stem).suffix if compressed else path.suffix).lower()
     return kind if kind in (TEXTS if compressed else KINDS) else None
@@ -112,7 +118,7 @@ def open_file(path: Path, name: str, *, repair_latex: bool) -> Rows:
             f"Known are {', '.join(KINDS)} (text also {' and '.join(COMPRESSED)}) and folders of them."
         )
     if not path.is_file():
-        raise DatasetError(f"{path} is no plain file (a pipe, a device?): write the dataset to a file first.")
+        raise DatasetError(f"{path} is not a plain file (a pipe, a device?): write the dataset to a file first.")
     if path.stat().st_size == 0:
         raise DatasetError(f"{path} is empty.")
     head = head_of(path)

@@ -25,10 +25,9 @@ class NumberText(float):
 
 @dataclass(frozen=True, slots=True)
 class FieldMapping:
-    """Which field of a row holds what; None = detected by the usual names (`fields.USUAL_NAMES`).
+    """Which field of a row holds what; None: the field is detected by the usual names (`fields.USUAL_NAMES`).
 
-    If no field has a dotted name itself, the name is a path into objects and lists: `reward_model.ground_truth`,
-    `answers.0`.
+    A dotted name that no field has is a path into objects and lists: `reward_model.ground_truth`, `answers.0`.
     """
 
     question: str | None = None
@@ -44,8 +43,8 @@ class ReadOptions:
 
     `answer_as_is` keeps answers whole: no final answer is extracted from a solution, and no index becomes a choice.
     `repair_latex` restores lost backslashes. `checked` are further fields in which no backslash may be lost.
-    `question_alone` reads nothing but the question, so that rows need no answer: the question stands for it, ids are
-    made from the content, and choices are not added to the question.
+    `question_alone` reads nothing but the question: rows need no answer (the question stands for it), ids are made from
+    the content, and choices are not added to the question.
     """
 
     answer_as_is: bool = False
@@ -55,7 +54,7 @@ class ReadOptions:
 
 
 class Change(StrEnum):
-    """How a problem's text differs from its row; every change is counted and shown."""
+    """How a problem's text differs from its row, or what is remarkable in it; all of them are counted and shown."""
 
     FINAL_ANSWER = "final_answer"
     CHOICE = "choice"

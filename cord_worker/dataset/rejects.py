@@ -1,4 +1,4 @@
-"""Stores rejected rows for the user, and describes one."""
+"""Writes rejected rows to a file for the user; `flaw_of` and `rejection_error` make a sentence and an error of one."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from cord_worker.dataset.hub import HubDataset, HubSnapshot
 from cord_worker.dataset.jsontext import json_line
 from cord_worker.dataset.records import RejectedRecord
 from cord_worker.errors import DatasetError
 
 
-def write_rejects(path: str | Path, rejected: Iterable[RejectedRecord]) -> Path:
-    """Appends one JSON line `{location, field, reason, raw}` for each row to `<dataset>.rejects.jsonl`.
+def rejects_file(dataset: Path | HubDataset | HubSnapshot) -> Path:
+    """The file for rejected rows: next to a file or folder; in the current folder for a dataset of the hub."""
+    if not isinstance(dataset, Path):
+        return Path(f"{dataset.name}.rejects.jsonl")
+    named = dataset if dataset.name else dataset.resolve()
+    return named.with_name(f"{named.name}.rejects.jsonl")
 
-    The file is replaced in one rename, so that no reader ever sees a part of the addition. Two writers must not run
-    concurrently. Returns the file's path; without rows the file is unchanged.
+
+def write_rejects(path: str | Path | HubSnapshot, rejected: Iterable[RejectedRecord]) -> Path:
+    """Appends one JSON line `{location, field, reason, raw}` for each row to the dataset's `rejects_file`.
+
+    Returns the file's path; without rows the file is unchanged. The file is replaced in one rename, so that no reader
+    ever sees a part of the addition. Two writers must not run concurrently.
 
     Raises:
-        DatasetError: the folder of the dataset is not writable.
+        DatasetError: the file cannot be written.
     """
-    path = Path(path)
-    path = path if path.name else path.resolve()
-    target = path.with_name(f"{path.name}.rejects.jsonl")
+    target = rejects_file(Path(path) if isinstance(path, str) else path)
     temporary: Path | None = None
     try:
         with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=f".{target.name}.", delete=False) as out:
@@ -50,9 +57,14 @@ def write_rejects(path: str | Path, rejected: Iterable[RejectedRecord]) -> Path:
     return target
 
 
-def rejection_error(rejected: RejectedRecord) -> DatasetError:
-    """The error for a row that may not be skipped: file, line, field, and what to do."""
+def flaw_of(rejected: RejectedRecord) -> str:
+    """File, line, field, and what is wrong there; without a full stop."""
     what = f"field {rejected.field!r} {rejected.reason}" if rejected.field else rejected.reason
-    return DatasetError(
-        f"{rejected.location}: {what}. Correct the row, or skip such rows with --skip-invalid; nothing was enqueued."
-    )
+    return f"{rejected.location}: {what}"
+
+
+def rejection_error(rejected: RejectedRecord, otherwise: str | None = None) -> DatasetError:
+    """The error for a row that may not be skipped. `otherwise` is what the command that reads offers instead of a
+    corrected row, and what it has not done: only that command knows."""
+    rest = "" if otherwise is None else f", or {otherwise}"
+    return DatasetError(f"{flaw_of(rejected)}. Correct the row{rest}.")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 
 from cord_worker.dataset.records import Change, Json
-from cord_worker.dataset.solutions import Undecided, final_answer
+from cord_worker.dataset.solutions import AmbiguousAnswer, final_answer
 from cord_worker.dataset.values import Flaw, NotText, number_text, type_name
 from cord_worker.dataset.visible import stripped
 
 MAX_KEY = 512
-"""Most characters of an id; a B-tree index of PostgreSQL holds no value above 2,704 bytes."""
+"""Maximum number of characters of an id; a B-tree index of PostgreSQL holds no value above 2,704 bytes."""
 
 Taken = tuple[str, tuple[Change, ...]]
-"""A text, and the changes with which it was taken from the field."""
+"""A text, and how it differs from the field from which it was taken."""
 
 _NOT_TEXT = Flaw(None, "holds bytes that are not UTF-8 text: write the column as text")
 _MESSAGES_AS_TEXT = re.compile(r"""\[\s*\{\s*(["'])(?:role|content)\1\s*:""")
@@ -37,7 +37,7 @@ def question(value: Json) -> Taken | Flaw:
     if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
         return _of_messages([turn for turn in value if isinstance(turn, dict)])
     if isinstance(value, dict):
-        return _is_object(value, "question")
+        return _object_flaw(value, "question")
     return Flaw(None, f"is of type {type_name(value)}: write the question as text")
 
 
@@ -50,7 +50,7 @@ def _of_messages(turns: list[dict[str, Json]]) -> Taken | Flaw:
         return Flaw(None, f"holds messages with {len(asked)} turns of the user: one makes a question")
     text = _content(asked[0].get("content", asked[0].get("value")))
     if text is None:
-        return Flaw(None, "holds a message whose content is no text (an image?): write the question as text")
+        return Flaw(None, "holds a message whose content is not text (an image?): write the question as text")
     changes = (Change.MESSAGES, Change.SYSTEM_TURN) if len(turns) > 1 else (Change.MESSAGES,)
     return (text, changes) if (text := stripped(text)) else Flaw(None, "is empty: the user's message has no text")
 
@@ -63,7 +63,7 @@ def _content(value: Json) -> str | None:
     return None
 
 
-def _is_object(value: dict[str, Json], role: str) -> Flaw:
+def _object_flaw(value: dict[str, Json], role: str) -> Flaw:
     names = ", ".join(list(value)[:10]) or "none"
     return Flaw(None, f"is an object with the fields {names}: name one of them, --{role}-field FIELD.NAME")
 
@@ -76,23 +76,23 @@ def answer(value: Json, *, as_is: bool) -> Taken | Flaw:
         text = stripped(value)
         if not text:
             return Flaw(None, "is empty: every problem needs its reference answer")
-        return (text, ()) if as_is else _solved(text)
+        return (text, ()) if as_is else _answer_of_text(text)
     if value is None:
         return Flaw(None, "is missing: every problem needs its reference answer")
     if isinstance(value, bool):
-        # True, true and yes are different answers to a model that is scored on their tokens
+        # True, true and yes are different answers, because the prover scores their tokens.
         return Flaw(None, "is a boolean: write the answer as the text that is expected, such as 'yes'")
     if isinstance(value, int | float):
         return number_text(value), ()
     if isinstance(value, list):
-        return _listed(value, as_is=as_is)
-    return _is_object(value, "answer")
+        return _answer_of_list(value, as_is=as_is)
+    return _object_flaw(value, "answer")
 
 
-def _solved(text: str) -> Taken | Flaw:
+def _answer_of_text(text: str) -> Taken | Flaw:
     try:
         final = final_answer(text)
-    except Undecided as error:
+    except AmbiguousAnswer as error:
         return Flaw(
             None,
             f"{error}, so its final answer is not clear: write the final answer alone, or keep such texts whole with "
@@ -104,7 +104,7 @@ def _solved(text: str) -> Taken | Flaw:
     return (final, (Change.FINAL_ANSWER,)) if final else Flaw(None, "ends in a final answer that is empty")
 
 
-def _listed(values: list[Json], *, as_is: bool) -> Taken | Flaw:
+def _answer_of_list(values: list[Json], *, as_is: bool) -> Taken | Flaw:
     if not values:
         return Flaw(None, "is an empty list: every problem needs its reference answer")
     texts: list[str] = []
@@ -128,7 +128,7 @@ def passage(value: Json) -> str | Flaw | None:
     if value is None or isinstance(value, str):
         return stripped(value) or None if value else None
     if isinstance(value, dict):
-        return _is_object(value, "passage")
+        return _object_flaw(value, "passage")
     return Flaw(None, f"is of type {type_name(value)}: write the passage as text or as a list of texts")
 
 

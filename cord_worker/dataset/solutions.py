@@ -1,7 +1,7 @@
 r"""Extracts the final answer of a worked solution: GSM8K's last line `#### 72`, MATH's `\boxed{…}`.
 
-The prover scores how well a model predicts the answer; with a solution in its place it would score something else.
-Only unmistakable marks count: a text without one, however long, is itself an answer (PubMedQA's are paragraphs).
+Scores say how well candidates predict the answer; with a solution in its place they would say something else. Only
+unmistakable marks count: a text without one, however long, is itself an answer (PubMedQA's are paragraphs).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TOUCHES_BEFORE = re.compile(
     rf"|{_FUNCTIONS}\s*(?:\{{[^{{}}]*\}})?\{{?)\Z"
 )
 _MINUS_BEFORE = re.compile(r"-\s+\Z")
-_TOUCHES_BEHIND = re.compile(
+_TOUCHES_AFTER = re.compile(
     r"\s*(?:\^(?!\s*\{?\s*\\(?:circ|degree))|_(?!_)|[+/×·]\s*[\d\\(A-Za-z]|\*(?!\*)\s*[\d\\(A-Za-z]|\\?%"
     rf"|{_OPERATORS}(?![A-Za-z])|{_FUNCTIONS}(?![A-Za-z])|-\s*[\d\\])"
     r"|-[A-Za-z(]|\d|[A-Za-z](?![A-Za-z])|[\s$]*(?:\\text\{\s*(?:or|and)\b|(?:,\s*)?(?:or|and)\s+\$?-?(?:\d|\\(?!boxed|fbox|framebox)))"
@@ -37,7 +37,7 @@ _TOUCHES_BEHIND = re.compile(
 _NEAR = 80
 
 
-class Undecided(Exception):
+class AmbiguousAnswer(Exception):
     """The text has marks of a final answer, but not of exactly one; the message says why, without a full stop."""
 
 
@@ -45,7 +45,7 @@ def final_answer(text: str) -> str | None:
     """The final answer of `text` if it is a worked solution; None if it is itself an answer.
 
     Raises:
-        Undecided: several different final answers, or one that is cut off.
+        AmbiguousAnswer: several different final answers, or one that is cut off.
     """
     if not ("\\" in text or "#" in text or "<" in text):
         return None
@@ -54,13 +54,13 @@ def final_answer(text: str) -> str | None:
         return None
     plain = {_plain(answer) for answer in found}
     if len(plain) > 1:
-        raise Undecided(f"gives two final answers, {found[0]!r:.40} and {found[1]!r:.40}")
+        raise AmbiguousAnswer(f"gives two final answers, {found[0]!r:.40} and {found[1]!r:.40}")
     answer = found[0]
     return None if answer == text.strip() else answer
 
 
 def _after_hashes(text: str) -> str | None:
-    """The text after `####` on the last line; headings in the middle of a text do not count."""
+    """The text after `####` on the last line, or of the box in it; headings in the middle of a text do not count."""
     text = _END_MARKS.sub("", text)
     marks = list(_HASHES.finditer(text))
     if not marks:
@@ -72,12 +72,12 @@ def _after_hashes(text: str) -> str | None:
         if not is_result or len(_HEADING.findall(text)) > 1:
             return None
         if answer:
-            raise Undecided(f"continues after its #### {answer:.40}")
+            raise AmbiguousAnswer(f"continues after its #### {answer:.40}")
         return behind
     if not answer:
-        raise Undecided("ends with #### and nothing after it")
+        raise AmbiguousAnswer("ends with #### and nothing after it")
     if len(_HEADING.findall(text)) > 1:
-        raise Undecided("has several lines that begin with ####")
+        raise AmbiguousAnswer("has several lines that begin with ####")
     if _SENTENCES.match(answer):
         return None
     box = _boxed(answer)
@@ -90,7 +90,8 @@ def _unmarked(mark: re.Match[str]) -> str:
 
 
 def _boxed(text: str) -> str | None:
-    """The content of the box; several equal boxes are one, adjacent ones (`a` and `b`) are a list."""
+    """The content of the box; None if there is none. Several equal boxes are one; boxes joined by only a comma, "and"
+    or "or" are a list."""
     if not any(name in text for name in ("\\boxed", "\\fbox", "\\framebox")):
         return None
     boxes: list[tuple[int, int, str]] = []
@@ -101,19 +102,19 @@ def _boxed(text: str) -> str | None:
             bare = _BARE.match(text, opening.end())
             content = bare[0].rstrip(".,;:!?)]*") if bare is not None else ""
             if bare is None or not content:
-                raise Undecided("has a \\boxed without content")
+                raise AmbiguousAnswer("has a \\boxed without content")
             if _BARE_RESULT.fullmatch(content) is None:
-                raise Undecided(f"has a \\boxed without braces before {content!r:.40}")
+                raise AmbiguousAnswer(f"has a \\boxed without braces before {content!r:.40}")
             boxes.append((opening.start(), bare.start() + len(content), content))
             continue
         end = _closing_brace(text, opening.end())
         if end is None:
-            raise Undecided("has a \\boxed{ that is never closed")
+            raise AmbiguousAnswer("has a \\boxed{ that is never closed")
         boxes.append((opening.start(), end + 1, text[opening.end() : end].strip()))
     if not boxes:
         return None
     if any(not content for _, _, content in boxes):
-        raise Undecided("has an empty \\boxed{}")
+        raise AmbiguousAnswer("has an empty \\boxed{}")
     contents = list(dict.fromkeys(content for _, _, content in boxes))
     alike = len({_plain(content) for content in contents}) == 1
     for start, end, _ in boxes[-1:] if alike else boxes:
@@ -125,22 +126,22 @@ def _boxed(text: str) -> str | None:
         mark = "; " if any("," in content for content in contents) else ", "
         return mark.join(content for _, _, content in boxes)
     shown = " and ".join(f"{content!r:.40}" for content in contents[:3])
-    raise Undecided(f"has several boxes ({shown})")
+    raise AmbiguousAnswer(f"has several boxes ({shown})")
 
 
 def _check_alone(text: str, start: int, end: int) -> None:
-    """Raises Undecided if the box is only a part of a formula: `-\\boxed{3}`, `\\boxed{2} \\times 10^5`."""
+    """Raises AmbiguousAnswer if the box is only a part of a formula: `-\\boxed{3}`, `\\boxed{2} \\times 10^5`."""
     before = text[max(0, start - _NEAR) : start]
     is_math = text.count("$", 0, start) % 2 == 1
     touched = _TOUCHES_BEFORE.search(before) or (_MINUS_BEFORE.search(before) if is_math else None)
-    touched = touched or _TOUCHES_BEHIND.match(text[end : end + _NEAR])
+    touched = touched or _TOUCHES_AFTER.match(text[end : end + _NEAR])
     if touched is not None:
         shown = text[max(0, start - 12) : end + 12]
-        raise Undecided(f"has a box that is only a part of its result ({shown!r:.60})")
+        raise AmbiguousAnswer(f"has a box that is only a part of its result ({shown!r:.60})")
 
 
 def _inner(content: str) -> str:
-    """The content without boxes: a box in a box counts as one."""
+    """The content of the inner box if `content` is only a box; otherwise `content`."""
     opening = _BOX.match(content)
     if opening is not None and opening["brace"] and _closing_brace(content, opening.end()) == len(content) - 1:
         return content[opening.end() : -1].strip()
@@ -148,7 +149,7 @@ def _inner(content: str) -> str:
 
 
 def _tagged(text: str) -> str | None:
-    """The text between the tags `<answer>` and `</answer>`."""
+    """The text between the tags `<answer>` and `</answer>`, or of the box in it; None without such tags."""
     found: dict[str, None] = {}
     opened: int | None = None
     for tag in _TAG.finditer(text):
@@ -159,9 +160,9 @@ def _tagged(text: str) -> str | None:
             opened = None
     answers = list(found)
     if len(answers) > 1:
-        raise Undecided(f"has several <answer> tags ({answers[0]!r:.40} and {answers[1]!r:.40})")
+        raise AmbiguousAnswer(f"has several <answer> tags ({answers[0]!r:.40} and {answers[1]!r:.40})")
     if answers == [""]:
-        raise Undecided("has an empty <answer> tag")
+        raise AmbiguousAnswer("has an empty <answer> tag")
     if not answers:
         return None
     box = _boxed(answers[0])

@@ -1,4 +1,4 @@
-"""Opens a file by its content, whatever its name: decompressed, as UTF-8, or rejected with the cause."""
+"""Opens a text file by its content, whatever its name: decompresses it, converts it to UTF-8, or says what is wrong."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as plain, _decompressed(path, plain) as stream:
             yield _as_utf8(path, stream)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DatasetError(f"{path} is not a whole gzip file ({error}): copy or compress it again.") from error
+        raise DatasetError(f"{path} is not a complete gzip file ({error}): copy or compress it again.") from error
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is not whole {error.encoding} ({error.reason}): convert it to UTF-8.") from error
+        raise DatasetError(f"{path} is not valid {error.encoding} ({error.reason}): convert it to UTF-8.") from error
     except OSError as error:
         reason = str(error.strerror or error).rstrip(".")
         raise DatasetError(f"{path} cannot be read: {reason}.") from error
@@ -117,7 +117,7 @@ def _as_utf8(path: Path, stream: BinaryIO) -> BinaryIO:
 
 
 class _Readable(io.RawIOBase):
-    """A raw stream over a function that returns up to `size` bytes."""
+    """A raw stream over a function that takes a size and returns at most as many bytes."""
 
     def __init__(self, read: object) -> None:
         self._read = read

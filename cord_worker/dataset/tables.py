@@ -16,7 +16,7 @@ import numpy as np
 
 from cord_worker.dataset.records import Json, RejectedRecord
 from cord_worker.dataset.rows import Row, Rows
-from cord_worker.dataset.values import jsonable, shortest
+from cord_worker.dataset.values import as_json, with_shortest_text
 from cord_worker.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _cell(scalar: pyarrow.Scalar, convert: Convert | None) -> Any:
 
 
 def _converter(kind: pyarrow.DataType) -> Convert | None:
-    """The function that makes JSON of a Python value of this type; None if the value already is JSON."""
+    """The function that converts a Python value of this type to JSON; None if the value already is JSON."""
     import pyarrow as pa
 
     types = pa.types
@@ -152,8 +152,8 @@ def _converter(kind: pyarrow.DataType) -> Convert | None:
         return None
     if types.is_float16(kind) or types.is_float32(kind):
         narrow = np.float16 if types.is_float16(kind) else np.float32
-        # The text of the original number, not of the wider one that Python holds.
-        return lambda value: shortest(float(value), str(narrow(value)))
+        # The text of the number as stored, not of the wider one that Python holds.
+        return lambda value: with_shortest_text(float(value), str(narrow(value)))
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         inner = _converter(kind.value_type)
         return inner if inner is None else lambda value: [None if item is None else inner(item) for item in value]
@@ -163,7 +163,7 @@ def _converter(kind: pyarrow.DataType) -> Convert | None:
             name: item if item is None or members.get(name) is None else members[name](item)  # type: ignore[misc]
             for name, item in value.items()
         }
-    return jsonable
+    return as_json
 
 
 def _choose_split(path: Path, split: str | None) -> Path:
@@ -186,7 +186,7 @@ def _arrow_files(folder: Path) -> list[Path]:
         raise DatasetError(f"{folder} was saved by an old version of `datasets`: load and save it again.")
     names = [str(entry["filename"]) for entry in state.get("_data_files", [])]
     if missing := [name for name in names if not (folder / name).is_file()]:
-        raise DatasetError(f"{folder} is not whole, {', '.join(missing)} is missing: copy or save it again.")
+        raise DatasetError(f"{folder} is incomplete, {', '.join(missing)} is missing: copy or save it again.")
     return [folder / name for name in names]
 
 
@@ -196,7 +196,7 @@ def _load_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read ({error}): copy or save the dataset again.") from error
     if not isinstance(loaded, dict):
-        raise DatasetError(f"{path} is no JSON object: copy or save the dataset again.")
+        raise DatasetError(f"{path} is not a JSON object: copy or save the dataset again.")
     return loaded
 
 

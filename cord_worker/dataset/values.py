@@ -1,4 +1,4 @@
-"""The values that a row may hold: only what PostgreSQL `text` and `jsonb` can store and return unchanged."""
+"""The values that a row may hold: those that PostgreSQL's `text` and `jsonb` store and return unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from cord_worker.dataset.records import Json, NumberText
 
 MAX_DEPTH = 100
-"""Deepest nesting; far below every parser's own limit, so that the value can be written again anywhere."""
+"""Deepest nesting; far below the limit of every parser, so that any program can read what is written."""
 
 RAW_LIMIT = 4096
 """Characters of a rejected row that are kept."""
@@ -84,10 +84,11 @@ def number_text(value: int | float) -> str:
     return value.text if isinstance(value, NumberText) else repr(value)
 
 
-def shortest(value: float, text: str) -> float:
-    """A table's number, which has no text: 7.0 becomes 7, 1e-05 becomes 0.00001; `text` is its shortest form.
+def with_shortest_text(value: float, text: str) -> float:
+    """`value`, a number of a table, with its text in plain digits: 7 for 7.0, 0.00001 for 1e-05.
 
-    As in JavaScript, plain digits are used from 1e-7 up to 1e21.
+    `text` is Python's shortest form of it. As in JavaScript, plain digits are used from 1e-7 up to 1e21; a number that
+    is not finite is returned unchanged.
     """
     if not math.isfinite(value):
         return value
@@ -110,7 +111,7 @@ class NotText(str):
     __slots__ = ()
 
 
-def jsonable(value: object) -> Json:
+def as_json(value: object) -> Json:
     """The value of a table cell as JSON: dates and decimals become text, tuples lists, bytes their text.
 
     Bytes that are not UTF-8 become base64 (`NotText`). Raises TypeError for an unknown type.
@@ -118,11 +119,11 @@ def jsonable(value: object) -> Json:
     if value is None or isinstance(value, bool | int | str | NumberText):
         return value
     if isinstance(value, float):
-        return shortest(value, repr(value))
+        return with_shortest_text(value, repr(value))
     if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
+        return [as_json(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
+        return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, decimal.Decimal):

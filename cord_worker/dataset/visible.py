@@ -1,4 +1,4 @@
-"""Invisible characters: a field with nothing else is empty, and at a field's ends they are stripped like spaces."""
+"""Invisible characters: a text that holds nothing else is empty, and they are stripped from its ends like spaces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _INSIDE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0]"
     "|(?<![\U0001f3f4\U000e0020-\U000e007e])[\U000e0000-\U000e007f]"
 )
-"""Without the joiners, which emoji, Persian and Indic scripts need, and without tags, which write regional flags."""
+"""Invisible characters within a text. Not the joiners, which emoji, Persian and Indic scripts need, and not the tags of
+regional flags."""
 _STRIPPED = _AT_ENDS + "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 _BLANK = frozenset(_AT_ENDS)
 

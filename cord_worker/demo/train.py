@@ -36,7 +36,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder per model")
     parser.add_argument("--seed", type=int, default=0, help="seed of data, weights and order (default: 0)")
     parser.add_argument(
-        "--only", choices=sorted({**SCHEDULE, **DERIVED}), action="append", help="train just this model"
+        "--only",
+        choices=sorted({**SCHEDULE, **DERIVED}),
+        action="append",
+        help="train only this model; may be repeated",
     )
     parser.add_argument("--processes", type=int, default=2, help="models trained at a time (default: 2)")
     options = parser.parse_args()

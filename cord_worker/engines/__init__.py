@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cord_worker.engines.protocol import Describe, Engine, to_nobody
+from cord_worker.engines.protocol import Describe, Engine, describe_to_nobody
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
 
@@ -20,11 +20,11 @@ def load_engine(settings: EngineSettings, describe: Describe | None = None) -> E
     if settings.engine == "transformers" and settings.head == "reward":
         from cord_worker.engines.transformers.reward_engine import RewardEngine
 
-        return RewardEngine(settings, describe or to_nobody)
+        return RewardEngine(settings, describe or describe_to_nobody)
     if settings.engine == "transformers":
         from cord_worker.engines.transformers.engine import TransformersEngine
 
-        return TransformersEngine(settings, describe or to_nobody)
+        return TransformersEngine(settings, describe or describe_to_nobody)
     if settings.engine == "vllm" and settings.head == "reward":
         from cord_worker.engines.vllm.reward_engine import VllmRewardEngine
 

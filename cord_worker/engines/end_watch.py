@@ -22,7 +22,7 @@ class EndWatch:
         if not self._ends.may_complete(self._codec.token_text(generated[-1])):
             return False
         window = self._codec.decode(generated[-self._ends.longest :])  # a token is at least a byte
-        return self._ends.glimpsed(window) and self._ends.find(self.text(generated)) is not None
+        return self._ends.may_be_in(window) and self._ends.find(self.text(generated)) is not None
 
     def text(self, generated: Sequence[int]) -> str:
         """The text of the tokens, as it reads after the prompt."""

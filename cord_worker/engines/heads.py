@@ -49,7 +49,7 @@ class RewardHead:
         """Raises RequestError."""
         raise _no_language_head()
 
-    async def score(self, *_: object) -> NoReturn:
+    async def score(self, *_: object, full_stop: bool = False) -> NoReturn:  # noqa: ARG002
         """Raises RequestError."""
         raise _no_language_head()
 
@@ -64,6 +64,12 @@ def probability(logits: Sequence[float]) -> float:
         raise NotFiniteError(f"the reward head gave {tuple(logits)} (number format too narrow?); try another dtype")
     margin = logits[0] if len(logits) == 1 else logits[1] - logits[0]
     return 1 / (1 + math.exp(-margin)) if margin >= 0 else math.exp(margin) / (1 + math.exp(margin))
+
+
+def require_steps(steps: Sequence[str]) -> None:
+    """Raises RequestError if the trajectory is empty."""
+    if not steps:
+        raise RequestError("there is no step yet; propose one first")
 
 
 def require_labels(number: int, path: str) -> None:

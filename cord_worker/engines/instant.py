@@ -42,7 +42,7 @@ from cord_worker.errors import (
     TooLongError,
     UnavailableError,
 )
-from cord_worker.prompting.scoring import predictive_perplexity
+from cord_worker.prompting.scoring import mean_probability, predictive_perplexity
 from cord_worker.prompting.trajectory import ANSWER_OPENING, SegmentationRule
 
 _WORDS = ("add", "the", "number", "of", "apples", "to", "what", "is", "left", "then", "twice", "half", "carry", "one")
@@ -65,7 +65,7 @@ _ATTACKS = (
 )  # fmt: skip
 _TAKES = re.compile(r"\[a step takes ([0-9.]+) s\]")
 _DIES_WHILE = re.compile(r"\[the process dies while (\S+) exists\]")
-_DEATH = 9
+_DEATH_STATUS = 9
 _REFUSED_AS = re.compile(r"\[a request that is refused: (\w+)\]")
 _REFUSALS = {
     kind.cause: kind for kind in (RequestError, TooLongError, ContentFilterError, NotFiniteError, EngineFaultError)
@@ -105,14 +105,14 @@ class InstantEngine:
 
     async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """A seeded step; the more steps there are, the more likely it ends the thinking."""
-        await self._called("propose", sampling.seed, turn)
+        await self._begin_call("propose", sampling.seed, turn)
         return await self._step(turn, steps, sampling)
 
     async def _step(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         if (seconds := _TAKES.search(turn.question)) is not None:
             await asyncio.sleep(float(seconds[1]))
         if (file := _DIES_WHILE.search(turn.question)) is not None and Path(file[1]).exists():
-            os._exit(_DEATH)
+            os._exit(_DEATH_STATUS)
         if ENGINE_DIES in turn.question:
             raise EngineError("the engine died, as the question asked")
         if IMPOSSIBLE in turn.question:
@@ -135,7 +135,7 @@ class InstantEngine:
 
     async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """Steps as `propose` writes them, with boundaries, until one ends the thinking or the cap is reached."""
-        await self._called("complete", sampling.seed, turn)
+        await self._begin_call("complete", sampling.seed, turn)
         written: list[str] = []
         tokens = 0
         while True:
@@ -160,7 +160,7 @@ class InstantEngine:
         self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
     ) -> Generation:
         """A seeded final answer: one of 100 numbers; one of 10 after an `opening` other than the usual one."""
-        await self._called("answer", sampling.seed, turn)
+        await self._begin_call("answer", sampling.seed, turn)
         if UNANSWERABLE in turn.question:
             raise RequestError("the answer is impossible, as the question asked")
         chance = random.Random(_digest("answer", turn.question, list(steps), sampling.seed))
@@ -177,7 +177,7 @@ class InstantEngine:
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
         """A seeded JSON object with the fields that judges and integrators must fill."""
-        await self._called("reply", sampling.seed, turn)
+        await self._begin_call("reply", sampling.seed, turn)
         chance = random.Random(_digest("reply", turn.question, sampling.seed))
         fields: dict[str, object] = {"correctness": str(chance.random() < 0.5)}
         for number in range(1, chance.randint(2, 6)):
@@ -193,16 +193,22 @@ class InstantEngine:
             seconds=0.0,
         )
 
-    async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
-        """A score from a hash of every input that may change it."""
+    async def score(
+        self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str, *, full_stop: bool = False
+    ) -> AnswerScore:
+        """A score from a hash of every input that may change it; each token is less probable than the one before."""
         if NOT_FINITE in turn.question:
             raise NotFiniteError("the answer's log-probability is no number, as the question asked")
-        chance = random.Random(_digest("score", turn.question, list(steps), answer, scoring_template))
-        await self._called("score", input_key(turn.question, steps), turn)
-        tokens = max(1, len(answer.split()))
+        closing = (answer, scoring_template, "full stop") if full_stop else (answer, scoring_template)
+        chance = random.Random(_digest("score", turn.question, list(steps), *closing))
+        await self._begin_call("score", input_key(turn.question, steps), turn)
+        tokens = max(1, len(answer.split())) + full_stop
         log_prob_sum = -tokens * chance.expovariate(1.0)
         return AnswerScore(
             score=predictive_perplexity(log_prob_sum, tokens),
+            mean_probability=mean_probability(
+                [log_prob_sum * 2 * place / (tokens * (tokens + 1)) for place in range(1, tokens + 1)]
+            ),
             log_prob_sum=log_prob_sum,
             answer_tokens=tokens,
             prompt_tokens=_count(turn, steps),
@@ -214,7 +220,7 @@ class InstantEngine:
     async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:
         """A judgment from a hash of every input that may change it."""
         chance = random.Random(_digest("reward", turn.question, list(steps), separator))
-        await self._called("reward", input_key(turn.question, steps), turn)
+        await self._begin_call("reward", input_key(turn.question, steps), turn)
         score = chance.random()
         return StepReward(score, (math.log(score / (1 - score)),), _count(turn, steps), 0, 0.0)
 
@@ -224,7 +230,7 @@ class InstantEngine:
             os.close(self._log)
             self._log = None
 
-    async def _called(self, kind: str, key: int, turn: Turn) -> None:
+    async def _begin_call(self, kind: str, key: int, turn: Turn) -> None:
         if BUSY in turn.question and (kind, key) not in self._begun:
             self._begun.add((kind, key))
             raise UnavailableError("the engine is busy at first, as the question asked")

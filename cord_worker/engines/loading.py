@@ -11,7 +11,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from cord_worker.engines.protocol import Describe, to_nobody
+from cord_worker.engines.protocol import Describe, describe_to_nobody
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
 
@@ -65,7 +65,7 @@ def device_of(name: str) -> torch.device:
         raise EngineLoadError(f"torch does not know the device {name!r}: {error}") from error
 
 
-def folder_of(settings: EngineSettings, describe: Describe = to_nobody) -> Path:
+def folder_of(settings: EngineSettings, describe: Describe = describe_to_nobody) -> Path:
     """The folder of the model's files; they are downloaded first if `path` is a hub id. Raises EngineLoadError."""
     local = Path(settings.path)
     if local.is_dir():

@@ -31,25 +31,25 @@ def plausible(
     prompt: if it is given, the server's count is ignored.
     """
     usage, wrong = result.usage, []
-    completion, told, cached = usage.completion, usage.prompt, usage.cached
+    completion, reported_prompt, cached = usage.completion, usage.prompt, usage.cached
     least = _least(result.text)
     if completion is not None and not least <= completion <= cap + _END_TOKENS:
         wrong.append(
             f"{completion} completion tokens for a text of {len(result.text)} characters, where {cap} were asked for"
         )
         completion = None
-    if prompt_tokens is None and told is not None:
+    if prompt_tokens is None and reported_prompt is not None:
         size = len(prompt.encode("utf-8", "replace"))
         most = min(size + _TEMPLATE_TOKENS, context or size + _TEMPLATE_TOKENS)
-        if not max(1, _least(prompt)) <= told <= most:
-            wrong.append(f"{told} prompt tokens for {size} bytes")
-            told = None
-    whole = told if prompt_tokens is None else prompt_tokens
+        if not max(1, _least(prompt)) <= reported_prompt <= most:
+            wrong.append(f"{reported_prompt} prompt tokens for {size} bytes")
+            reported_prompt = None
+    whole = reported_prompt if prompt_tokens is None else prompt_tokens
     if cached is not None and (whole is None or cached > whole):
         if whole is not None:
             wrong.append(f"{cached} cached tokens of {whole} in the prompt")
         cached = None
-    return Usage(told, completion, cached), wrong
+    return Usage(reported_prompt, completion, cached), wrong
 
 
 def estimated(characters: int) -> int:

@@ -17,7 +17,7 @@ from cord_worker.prompting.segmentation import FinishReason
 from cord_worker.prompting.trajectory import ANSWER_OPENING, PROMPTED, Segmentation
 
 if TYPE_CHECKING:
-    from cord_worker.config import TeacherConfig
+    from cord_worker.config import ScoreKind, TeacherConfig
 
 __all__ = ["AnswerScore", "Engine", "FinishReason", "Generation", "Ids", "Sampling", "StepReward", "Turn"]
 
@@ -27,10 +27,9 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The first turn: the question, the passage and all else that renders the chat template, once, and the
-    segmentation.
+    """The first turn: what the chat template is rendered with, and the run's segmentation.
 
-    `date` is what the template takes for today: the run's date, so that the prompt is the same on all machines and
+    `date` is today's date for the template. It is the run's date, so that the prompt is the same on all machines and
     days. The prover also reads the teachers' passage: it scores the answer given the problem, and the passage is part
     of it.
     """
@@ -47,7 +46,7 @@ class Sampling:
     """Sampling settings of one request; temperature 0 is greedy, top_k 0 considers every token.
 
     `answer_tokens` are kept free in the context after a step or a trajectory: the final answer must fit, too. No field
-    has a default, so that a setting which `of` forgets is an error of types.
+    has a default, so a setting that `of` forgets is a type error.
     """
 
     temperature: float
@@ -61,8 +60,8 @@ class Sampling:
 
     @classmethod
     def of(cls, teacher: TeacherConfig, max_tokens: int, seed: int, *, answer_tokens: int) -> Self:
-        """The settings of one of the teacher's requests; `max_tokens`, and the `answer_tokens` for which the context is
-        to have room afterwards (0 where the answer itself is written), in its own tokens."""
+        """The settings of one request of the teacher. `max_tokens` and `answer_tokens` are in its own tokens;
+        `answer_tokens` is 0 if the request writes the final answer itself."""
         return cls(
             temperature=teacher.temperature,
             top_p=teacher.top_p,
@@ -93,20 +92,26 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class AnswerScore:
-    """Score of one candidate: `score = exp(log_prob_sum / answer_tokens)`, in (0, 1]
+    """How well one candidate predicts the answer: `score = exp(log_prob_sum / answer_tokens)`, in [0, 1]
     (docs/what-is-computed.md#2-score).
 
-    `log_prob_sum` is the float64 sum of `answer_tokens` natural-log probabilities; `thinking_tokens` counts the
-    candidate in the prover's tokenizer, which is what the thinking budget is measured in.
+    `score` is the geometric mean of the probabilities of the `answer_tokens`, and `mean_probability` the arithmetic
+    one. `log_prob_sum` is the float64 sum of the natural logarithms; `thinking_tokens` counts the candidate in the
+    prover's tokenizer, which is what the thinking budget is measured in.
     """
 
     score: float
+    mean_probability: float
     log_prob_sum: float
     answer_tokens: int
     prompt_tokens: int
     thinking_tokens: int
     cached_tokens: int
     seconds: float
+
+    def by(self, kind: ScoreKind) -> float:
+        """The mean that `prover.score` names."""
+        return self.mean_probability if kind == "mean_probability" else self.score
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +126,13 @@ class StepReward:
 
 
 class Describe(Protocol):
-    """Receives what keeps an engine from its work (a sentence without its subject; None once nothing does), and the
-    time since when, by `time.monotonic`. Must not block."""
+    """Receives what keeps an engine from its work (a sentence without its subject; None once nothing does), and since
+    when, by `time.monotonic`. Must not block."""
 
     def __call__(self, condition: str | None, *, since: float | None = None) -> None: ...
 
 
-def to_nobody(condition: str | None, *, since: float | None = None) -> None:
+def describe_to_nobody(condition: str | None, *, since: float | None = None) -> None:
     """A `Describe` that ignores everything."""
     del condition, since
 
@@ -175,8 +180,11 @@ class Engine(Protocol):
         EOS or the cap. For models that judge and integrate."""
         ...
 
-    async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
-        """Scores the candidate `steps` by how well it predicts `answer`."""
+    async def score(
+        self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str, *, full_stop: bool = False
+    ) -> AnswerScore:
+        """Scores the candidate `steps` by how well it predicts `answer`; without steps, how well the turn alone does,
+        with an empty thinking. With `full_stop`, the text after the answer counts as part of it."""
         ...
 
     async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:

@@ -69,13 +69,13 @@ def means_filtered(message: str) -> bool:
     return _FILTERED.search(message) is not None
 
 
-def refused_by_code(codes: Iterable[str]) -> type[RequestError] | None:
-    """The error of the request that one of a server's `codes`, in lower case, stands for; None if none does."""
+def refusal_by_code(codes: Iterable[str]) -> type[RequestError] | None:
+    """The kind of RequestError that one of a server's `codes` (lower case) stands for; None if none does."""
     return next((_CODES[code] for code in codes if code in _CODES), None)
 
 
-def refused_because(message: str) -> type[RequestError] | None:
-    """The error of the request that the message gives a reason for; None if it gives none."""
+def refusal_by_words(message: str) -> type[RequestError] | None:
+    """The kind of RequestError whose reason the `message` names; None if it names none."""
     if _NOT_FINITE.search(message):
         return NotFiniteError
     if _TOO_LONG.search(message):

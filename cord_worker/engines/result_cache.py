@@ -1,4 +1,4 @@
-"""A bounded cache of results, least recently used first out."""
+"""A bounded cache of an engine's results."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Remembered(Generic[T]):
-    """Keeps up to `capacity` results, least recently used first out; keys are stored as 16-byte digests."""
+class ResultCache(Generic[T]):
+    """Keeps up to `capacity` results and drops the least recently used ones; keys are stored as 16-byte digests."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity

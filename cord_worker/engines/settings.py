@@ -12,14 +12,14 @@ from cord_worker.prompting.think_tags import ThinkTags
 DType = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 PREFIX_CACHE_BYTES = 512 * 2**20
-"""Bound of the KV that the transformers engine keeps between requests, where nobody asks for another."""
+"""Default of `EngineSettings.prefix_cache_bytes`."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """One model and how it is hosted; `path` is a local folder or a hub id.
 
-    No field has a default, so that an option which `of` forgets is an error of types.
+    No field has a default, so an option that `of` forgets is a type error.
     """
 
     path: str
@@ -31,15 +31,15 @@ class EngineSettings:
     trust_remote_code: bool
     device: str
     batch_size: int
-    """Requests decoded together at most; also scores computed together."""
+    """Maximum number of requests decoded together, and of scores computed together."""
     gather_seconds: float
-    """Longest wait of a request for others to be computed with (transformers engine)."""
+    """Longest time a request waits for others to share its batch (transformers engine)."""
     threads: int | None
     prefix_cache_bytes: int
     """Bound of the KV that the transformers engine keeps between requests; 0 keeps nothing."""
     head: Literal["language", "reward"]
     think_tags: ThinkTags | None
-    """None where they are to be found in the chat template or among the tokens."""
+    """None if they must be detected in the chat template or among the tokens."""
     template_options: Mapping[str, Any]
     """Further variables of the chat template."""
     vllm: VllmOptions | None

@@ -1,8 +1,7 @@
 """Encodes text to token ids and decodes it, for one model's tokenizer.
 
 Text is canonical (docs/what-is-computed.md#text-is-canonical): a prompt is a list of pieces, each encoded alone and
-always the same way, so that
-`ids(prefix + step) = ids(prefix) + ids(step)`.
+always the same way, so that `ids(prefix + step) = ids(prefix) + ids(step)`.
 
 Control tokens are recognised only in text that we or the chat template wrote. Text from outside (questions, steps,
 answers) is encoded by a second tokenizer without them. transformers' `split_special_tokens` is not enough: `</think>`
@@ -36,7 +35,7 @@ _TURNS_KEPT = 1_024
 
 @dataclass(frozen=True, slots=True)
 class EncodedClosing:
-    """The scored closing part; `answer` are the indices of its answer tokens, ascending, at least one."""
+    """The closing part; `answer` are the indices of its scored tokens, ascending, at least one."""
 
     ids: Ids
     answer: tuple[int, ...]
@@ -99,10 +98,10 @@ class TextCodec:
         return [self._encode_turn(turn, thinking=False)]
 
     def candidate(self, turn: Turn, steps: Sequence[str]) -> list[Ids]:
-        """Pieces of a candidate as the prover reads it, without the closing part."""
-        return self._joined(turn, scoring_pieces(steps, turn.segmentation))
+        """Pieces of a candidate as the prover reads it, without the closing part; without steps, the turn alone."""
+        return self._joined(turn, scoring_pieces(steps, turn.segmentation) if steps else ())
 
-    def judged(self, turn: Turn, steps: Sequence[str], separator: str | None) -> Ids:
+    def judged_candidate(self, turn: Turn, steps: Sequence[str], separator: str | None) -> Ids:
         """A candidate as a reward model reads it: like the prover's, or plain steps with `separator` after each."""
         if separator is None:
             return tuple(token for piece in self.candidate(turn, steps) for token in piece)
@@ -112,9 +111,10 @@ class TextCodec:
             ids += [*self._encode_piece(text.strip()), *mark]
         return tuple(ids)
 
-    def closing(self, template: str, answer: str) -> EncodedClosing:
-        """The closing part, encoded as one piece. Raises RequestError."""
-        return self._closing(template, answer)
+    def closing(self, template: str, answer: str, *, full_stop: bool = False) -> EncodedClosing:
+        """The closing part, encoded as one piece; with `full_stop`, the text after the answer is scored too. Raises
+        RequestError."""
+        return self._closing(template, answer, full_stop)
 
     def decode(self, ids: Sequence[int], after: Sequence[int] = ()) -> str:
         """Text of `ids` as it reads after the tokens `after`; without `after`, some tokenizers drop a leading space."""
@@ -179,21 +179,20 @@ class TextCodec:
             start = end
         return False
 
-    def _encode_closing(self, template: str, answer: str) -> EncodedClosing:
-        part = closing(self.tags.own(template), answer)
+    def _encode_closing(self, template: str, answer: str, full_stop: bool) -> EncodedClosing:
+        part = closing(self.tags.own(template), answer, full_stop=full_stop)
         if self._control is None or not self._control.search(answer):
             encoding = self._continuing.encode(part.text, add_special_tokens=False)
             positions = answer_positions(encoding.offsets, part.answer_start, part.answer_end)
             return EncodedClosing(tuple(encoding.ids), tuple(positions))
-        head, tail = part.text[: part.answer_start], part.text[part.answer_end :]
+        answer_end = part.answer_start + len(answer)
+        head, tail = part.text[: part.answer_start], part.text[answer_end:]
         encoded = [
             encoder.encode(text, add_special_tokens=False).ids
             for encoder, text in ((self._continuing, head), (self._plain, answer), (self._continuing, tail))
         ]
-        start = len(encoded[0])
-        return EncodedClosing(
-            tuple(token for part_ids in encoded for token in part_ids), tuple(range(start, start + len(encoded[1])))
-        )
+        start, end = len(encoded[0]), sum(map(len, encoded if full_stop else encoded[:2]))
+        return EncodedClosing(tuple(token for part_ids in encoded for token in part_ids), tuple(range(start, end)))
 
 
 def template_text(tokenizer: Any) -> str:

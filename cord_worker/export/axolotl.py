@@ -2,7 +2,7 @@
 fell: the student reads them, but does not learn to write them.
 
 The thinking is inline by default: axolotl masks what a template adds between two fields, so with the thinking in a
-field of its own the student does not learn to write `</think>`. The user's part has no `train`: with one, axolotl would
+separate field the student does not learn to write `</think>`. The user's part has no `train`: with one, axolotl would
 train on the end of the user's turn. axolotl masks tokens that lie across two parts, and a line break is mostly one
 token with the punctuation before it; so the line breaks before a step belong to the part before.
 """
@@ -52,7 +52,7 @@ def sequences(scope: Scope, row: Row) -> list[str]:
     return [sequence(scope, _text(user["content"]), reply)]
 
 
-def fell(scores: Sequence[float | None]) -> list[bool]:
+def falls(scores: Sequence[float | None]) -> list[bool]:
     """For each step, whether its score is below that of the step before it; never for the first, or without scores."""
     before = [None, *scores]
     return [
@@ -65,7 +65,7 @@ def step_parts(steps: Sequence[ResultStep], segmentation: Segmentation) -> list[
     """The thinking as parts, one for each step; their texts joined are the trajectory's text."""
     texts = [f"{segmentation.opening(number)}{step.text}" for number, step in enumerate(steps, start=1)]
     whole = trajectory_text([step.text for step in steps], segmentation)
-    left = len(whole)  # the trajectory's text ends before whitespace, and before a last step that only closes it
+    left = len(whole)  # trajectory_text drops whitespace at the end, and a last step that only closes the thinking
     for place, text in enumerate(texts):
         texts[place] = text[:left]
         left -= len(texts[place])
@@ -75,7 +75,7 @@ def step_parts(steps: Sequence[ResultStep], segmentation: Segmentation) -> list[
         texts[place] = rest
     return [
         _part(text, train=not down)
-        for text, down in zip(texts, fell([step.score for step in steps]), strict=True)
+        for text, down in zip(texts, falls([step.score for step in steps]), strict=True)
         if text
     ]
 

@@ -14,7 +14,7 @@ from cord_worker.export.schema import Fields, Row
 if TYPE_CHECKING:
     from cord_worker.store.reports.search_trees import SearchTree
 
-_OF_CANDIDATES: Fields = {
+_CANDIDATE_FIELDS: Fields = {
     "lineage": "text",
     "parent": "text",
     "step": "integer",
@@ -34,6 +34,7 @@ _OF_CANDIDATES: Fields = {
     "duplicate_of": "text",
     "score": "number",
     "log_prob_sum": "number",
+    "mean_probability": "number",
     "answer_tokens": "integer",
     "thinking_tokens": "integer",
     "completion_tokens": "integer",
@@ -46,12 +47,31 @@ _OF_CANDIDATES: Fields = {
     "final_answer": "text",
     "correct": "flag",
 }
-FIELDS: Fields = {"id": "text", "question": "text", "answer": "text", "problem_state": "text", **_OF_CANDIDATES}
+_RESCORE_FIELDS: Fields = {
+    "rescore_score": "number",
+    "rescore_log_prob_sum": "number",
+    "rescore_answer_tokens": "integer",
+    "rescore_thinking_tokens": "integer",
+    "rescore_invalid_reason": "text",
+}
+"""What `--rescoring` adds."""
+FIELDS: Fields = {
+    "id": "text",
+    "question": "text",
+    "answer": "text",
+    "problem_state": "text",
+    "base_score": "number",
+    **_CANDIDATE_FIELDS,
+}
 
 
-def fields(scope: Scope) -> Fields:  # noqa: ARG001 - the same for all runs
+def fields(scope: Scope) -> Fields:
     """Fields and their types; see `TreeCandidate`."""
-    return FIELDS
+    return {**FIELDS, **_rescore_fields(scope)}
+
+
+def _rescore_fields(scope: Scope) -> Fields:
+    return {} if scope.choices.rescoring is None else _RESCORE_FIELDS
 
 
 def rows(scope: Scope, tree: SearchTree) -> Iterator[Row | LeftOut]:
@@ -62,6 +82,8 @@ def rows(scope: Scope, tree: SearchTree) -> Iterator[Row | LeftOut]:
             "question": tree.question,
             "answer": tree.answer,
             "problem_state": tree.state,
-            **{name: getattr(one, name) for name in _OF_CANDIDATES},
+            "base_score": tree.base_score,
+            **{name: getattr(one, name) for name in _CANDIDATE_FIELDS},
             "sources": list(one.sources),
+            **{name: getattr(one, name) for name in _rescore_fields(scope)},
         }

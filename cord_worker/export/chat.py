@@ -1,8 +1,8 @@
 """What the formats of chat messages share, and the format `messages`.
 
 A trainer renders messages with the student's chat template, which may add think tags, drop the thinking or know another
-field for it (docs/exports.md#chat-messages). A trajectory whose texts hold think tags of their own is left out, so that
-the thinking is opened and closed once. With a student, so is one with control tokens of it.
+field for it (docs/exports.md#chat-messages). A trajectory with think tags in its texts is left out, so that the
+thinking is opened and closed once. If a student is named, a trajectory with its control tokens is left out too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cord_worker.export.format import LeftOut, Scope, Think
 from cord_worker.export.schema import Fields, Row, Schema
+from cord_worker.prompting.first_turn import user_text
 from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_CLOSE, THINK_OPEN, trajectory_text
 
 if TYPE_CHECKING:
@@ -31,12 +32,6 @@ class Exchange:
     def reply(self) -> str:
         """Thinking and final answer as one text."""
         return f"{THINK_OPEN}\n{self.thinking}{ANSWER_OPENING}{self.answer}"
-
-
-def user_text(question: str, passage: str | None) -> str:
-    """The user's turn as the teachers read it: the passage, if any, a blank line, the question."""
-    question = question.strip()
-    return f"{passage.strip()}\n\n{question}" if passage and passage.strip() else question
 
 
 def exchange(scope: Scope, result: Result) -> Exchange | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cord_worker.export.file_types import FileType, file_type_of
@@ -16,38 +20,57 @@ _READ_BY_LLAMA_FACTORY = (FileType.LINES, FileType.PARQUET)
 
 
 def check_dataset_info(outputs: Sequence[str]) -> None:
-    """Raises OptionError if LLaMA-Factory reads no such file, and ExportError if the present `dataset_info.json` cannot
-    be extended."""
+    """Raises OptionError if LLaMA-Factory cannot read a file of this type, and ExportError if an existing
+    `dataset_info.json` cannot be extended."""
     for output in outputs:
-        if output == STANDARD_OUTPUT or file_type_of(output) not in _READ_BY_LLAMA_FACTORY:
+        is_file = output != STANDARD_OUTPUT and (not Path(output).exists() or Path(output).is_file())
+        if not is_file or file_type_of(output) not in _READ_BY_LLAMA_FACTORY:
             known = ", ".join(known.value for known in _READ_BY_LLAMA_FACTORY)
-            raise OptionError(f"--dataset-info: LLaMA-Factory reads no {output}: name a file that ends in {known}")
-        _present(_beside(output))
+            raise OptionError(f"--dataset-info: LLaMA-Factory cannot read {output}: name a file that ends in {known}")
+        _read_entries(_info_file(output))
 
 
 def write_dataset_info(outputs: Sequence[str], format_name: str) -> None:
-    """Adds an entry for each output to the `dataset_info.json` beside it; its name is the file's without the ending.
-    Other entries stay. Raises ExportError."""
+    """Adds an entry for each output to the `dataset_info.json` in its folder; the entry has the file's name without the
+    ending. Other entries stay. Raises ExportError."""
     for output in outputs:
-        target = _beside(output)
+        target = _info_file(output)
         length = len(file_type_of(output).value)
         name = Path(output).name
-        entries = {**_present(target), name[:-length]: {"file_name": name, **ENTRIES[format_name]}}
-        with replaced_file(str(target)) as file:
-            file.write(json.dumps(entries, ensure_ascii=False, indent=2).encode("utf-8") + b"\n")
+        with _locked(target.parent):
+            _add(target, {name[:-length]: {"file_name": name, **ENTRIES[format_name]}})
 
 
-def _beside(output: str) -> Path:
+def _add(target: Path, added: dict[str, object]) -> None:
+    entries = {**_read_entries(target), **added}
+    with replaced_file(str(target)) as file:
+        # An unpaired surrogate is written as its escape in JSON.
+        file.write(json.dumps(entries, ensure_ascii=False, indent=2).encode("utf-8", "backslashreplace") + b"\n")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Locks the folder, so that two exports into it add their entries one after the other."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a network folder may know no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _info_file(output: str) -> Path:
     return Path(output).parent / _NAME
 
 
-def _present(target: Path) -> dict[str, object]:
-    """The entries that are there. Raises ExportError if the file holds something else."""
+def _read_entries(target: Path) -> dict[str, object]:
+    """The existing entries; none without a file. Raises ExportError if the file is not a JSON object."""
     try:
         found = json.loads(target.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ExportError(
             f"{target} cannot be read ({error}): correct or remove it, or leave out --dataset-info."
         ) from error

@@ -1,9 +1,9 @@
-"""Exports a run: reads its results or search trees problem by problem, makes rows of them and writes these."""
+"""Exports a run: reads its results or search trees problem by problem, makes rows of them and writes the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from cord_worker.display_text import counted
 from cord_worker.export.file_types import file_type_of
 from cord_worker.export.files import ExportError
 from cord_worker.export.format import (
@@ -27,15 +28,16 @@ from cord_worker.export.format import (
 from cord_worker.export.formats import FORMATS
 from cord_worker.export.jsonl import FAILURE_FIELDS, failure_row, provenance_of
 from cord_worker.export.metadata import MAX_FIELDS, Metadata
-from cord_worker.export.report import ExportReport, ExportScope, Filters, Tally, read_scope
+from cord_worker.export.report import ExportedRun, ExportReport, Filters, Tally, read_exported_run
 from cord_worker.export.rows import RowWriter, row_writer, write_rows
-from cord_worker.export.schema import Row
+from cord_worker.export.schema import Fields, Row
 from cord_worker.export.splits import Splits
 from cord_worker.name_suggestions import unknown
 from cord_worker.store.audit.digest_invariants import run_digest
 from cord_worker.store.database import Database
 from cord_worker.store.reports.results import Result, attribute_kinds, has_passages, stream_failures, stream_results
 from cord_worker.store.reports.search_trees import SearchTree, stream_trees
+from cord_worker.store.runs.rescorings import find_rescoring, rescores_left
 
 if TYPE_CHECKING:
     from cord_worker.contamination import QuestionIndex  # imports NumPy
@@ -44,8 +46,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is exported, and how. Problems whose question the `benchmark` has are left out. `max_tokens` is the most
-    tokens of a text that a trainer reads, in those of the `student`; `splits` divide the rows among several files."""
+    """What is exported, and how. Problems whose question the `benchmark` has are left out. Rows with a text of more
+    than `max_tokens` tokens of the `student` are left out. `splits` divides the rows among several files."""
 
     format: Format = FORMATS["jsonl"]
     filters: Filters = field(default_factory=Filters)
@@ -60,7 +62,7 @@ class Request:
         return self.benchmark is not None and bool(self.benchmark.hits([question])[0])
 
     def outputs(self, output: str) -> Sequence[str]:
-        """The files that are written. Raises OptionError and ExportError."""
+        """The names of the files to write. Raises OptionError and ExportError."""
         return [output] if self.splits is None else self.splits.outputs(output)
 
 
@@ -79,15 +81,16 @@ def export_run(
     """Writes the run's rows to `output` (a path, `-` for standard output), and its failed problems to `failures`.
 
     The names of the files decide their types (see `file_types`). Each file is written completely or stays unchanged.
-    Raises RunNotFound; ExportError if a file cannot be written or the run lacks what the format needs; OptionError.
+    Raises RunNotFound; StoreError if the run has no such rescoring; ExportError if a file cannot be written or the run
+    lacks what the format needs; OptionError.
     """
     outputs = request.outputs(output)
     for name in (*outputs, *([] if failures is None else [failures])):
         file_type_of(name)
-    found = database.run(lambda connection: read_scope(connection, run_name))
+    found = database.run(lambda connection: read_exported_run(connection, run_name))
     _check_needs(request, found)
     with database.transaction() as connection:
-        scope = _scope(connection, found, request)
+        scope = scope_of(connection, found, request)
         tally = _write(outputs, scope, request, _problems(connection, found, request))
     if failures is not None:
         with database.transaction() as connection:
@@ -95,8 +98,34 @@ def export_run(
     return found.report(tally, request.format)
 
 
-def _check_needs(request: Request, found: ExportScope) -> None:
-    """Raises ExportError if the run lacks what the format or an option needs."""
+@dataclass(frozen=True, slots=True)
+class OpenExport:
+    """Rows that are read lazily, in dataset order, with their fields and types. `report` returns the report on what was
+    read so far."""
+
+    fields: Fields
+    rows: Iterator[Row]
+    report: Callable[[], ExportReport]
+
+
+@contextmanager
+def open_export(database: Database, run_name: str | None, request: Request = EVERYTHING) -> Iterator[OpenExport]:
+    """Gives the rows that `export_run` would write at this moment; they are read in one transaction, which ends with
+    the `with`. `request` must have no splits.
+
+    Raises RunNotFound; ExportError if the run lacks what the format needs; OptionError.
+    """
+    found = database.run(lambda connection: read_exported_run(connection, run_name))
+    _check_needs(request, found)
+    tally = Tally()
+    with database.transaction() as connection:
+        scope = scope_of(connection, found, request)
+        rows = (row for _, row in _rows(tally, scope, request, _problems(connection, found, request)))
+        yield OpenExport(request.format.fields(scope), rows, lambda: found.report(tally, request.format))
+
+
+def _check_needs(request: Request, found: ExportedRun) -> None:
+    """Raises ExportError if the run lacks what the format or an option needs, OptionError without a needed student."""
     config, chosen = found.config, request.format
     if Need.STUDENT in chosen.needs and request.student is None:
         raise OptionError(f"--format {chosen.name} needs --student MODEL, the model that is trained")
@@ -116,7 +145,7 @@ def _check_needs(request: Request, found: ExportScope) -> None:
         )
     if request.choices.labels is Labels.RIGHT_SHARE and config.search.selection != "binary_judgment":
         raise ExportError(
-            f"run {found.run.name} has no binary judgments, whose shares of right answers --labels right-share reads: "
+            f"run {found.run.name} has no binary judgments, from which --labels right-share takes its shares: "
             'label by gain or threshold, or export a run with search.selection = "binary_judgment".'
         )
     known = [teacher.name for teacher in config.all_teachers]
@@ -125,7 +154,9 @@ def _check_needs(request: Request, found: ExportScope) -> None:
             raise ExportError(f"run {found.run.name}: {unknown('teacher', name, known)}")
 
 
-def _scope(connection: sa.Connection, found: ExportScope, request: Request) -> Scope:
+def scope_of(connection: sa.Connection, found: ExportedRun, request: Request) -> Scope:
+    """The scope of this export's rows; it reads the database only when `facts` is first called."""
+
     @cache
     def facts() -> Facts:
         return Facts(
@@ -147,18 +178,20 @@ def _scope(connection: sa.Connection, found: ExportScope, request: Request) -> S
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """A problem, and the values of which its rows are made: what the format's `source` says."""
+    """A problem with the stored values from which its rows are made; the format's `source` says which these are."""
 
     key: str
     question: str
     values: Sequence[Result] | SearchTree
 
 
-def _problems(connection: sa.Connection, found: ExportScope, request: Request) -> Iterator[_Problem]:
-    """Each problem of which values pass the filters, in dataset order."""
+def _problems(connection: sa.Connection, found: ExportedRun, request: Request) -> Iterator[_Problem]:
+    """Each problem that has values which pass the filters, in dataset order."""
     filters = request.filters
     bounds: dict[str, Any] = {"only_correct": filters.only_correct, "min_score": filters.min_score}
     if request.format.source is Source.TREE:
+        if request.choices.rescoring is not None:
+            bounds["rescoring_id"] = _finished_rescoring(connection, found, request.choices.rescoring)
         for tree in stream_trees(connection, found.run.id, **bounds):
             yield _Problem(tree.key, tree.question, tree)
         return
@@ -169,6 +202,19 @@ def _problems(connection: sa.Connection, found: ExportScope, request: Request) -
         chosen = best([one for one in group if choices.take(*(step.teacher for step in one.steps))], top_k)
         if chosen:
             yield _Problem(key, chosen[0].question, chosen)
+
+
+def _finished_rescoring(connection: sa.Connection, found: ExportedRun, name: str) -> int:
+    """The database key of the run's rescoring. Raises ExportError if it is not finished, because nobody would notice
+    the missing scores."""
+    rescoring = find_rescoring(connection, found.run, name)
+    left = rescores_left(connection, rescoring.id)
+    if left:
+        raise ExportError(
+            f"rescoring {found.run.name}@{name} has {counted(left, 'candidate')} left: wait until it is finished "
+            "(cordctl rescore continues it)"
+        )
+    return rescoring.id
 
 
 def best(results: Sequence[Result], most: int | None) -> Sequence[Result]:
@@ -184,18 +230,24 @@ def _write(outputs: Sequence[str], scope: Scope, request: Request, problems: Ite
     tally = Tally()
     with ExitStack() as files:
         writers: list[RowWriter] = [files.enter_context(row_writer(output, fields)) for output in outputs]
-        for problem in problems:
-            if request.is_contaminated(problem.question):
-                tally.contaminated += 1
-                continue
-            writer = writers[0 if request.splits is None else request.splits.of(problem.key)]
-            for row in request.format.rows(scope, problem.values):
-                if isinstance(row, LeftOut):
-                    _count(tally, row)
-                elif _fits(tally, scope, request, row):
-                    writer.write(row)
+        for key, row in _rows(tally, scope, request, problems):
+            writers[0 if request.splits is None else request.splits.of(key)].write(row)
         tally.files = {output: writer.count for output, writer in zip(outputs, writers, strict=True)}
     return tally
+
+
+def _rows(tally: Tally, scope: Scope, request: Request, problems: Iterable[_Problem]) -> Iterator[tuple[str, Row]]:
+    """Each exported row, with the key of its problem; counts in `tally` the rows and what gave none."""
+    for problem in problems:
+        if request.is_contaminated(problem.question):
+            tally.contaminated += 1
+            continue
+        for row in request.format.rows(scope, problem.values):
+            if isinstance(row, LeftOut):
+                _count(tally, row)
+            elif _fits(tally, scope, request, row):
+                tally.rows += 1
+                yield problem.key, row
 
 
 def _count(tally: Tally, reason: LeftOut) -> None:

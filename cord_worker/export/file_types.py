@@ -9,7 +9,11 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, cast
 
+from cord_worker.display_text import shown
 from cord_worker.export.files import STANDARD_OUTPUT, ExportError, check_writable, replaced_file
+
+_MOST_CHARACTERS = 100
+"""A longer name is shortened in an error message."""
 
 
 class FileType(Enum):
@@ -31,17 +35,23 @@ def file_type_of(output: str) -> FileType:
         return FileType.LINES
     if not output:
         raise ExportError("the output file has no name: give one, or - for standard output.")
-    if output.endswith("/") or Path(output).is_dir():
-        raise ExportError(f"{output} is a folder: name a file in it.")
-    if Path(output).exists() and not Path(output).is_file():
-        return FileType.LINES
+    try:
+        if output.endswith("/") or Path(output).is_dir():
+            raise ExportError(f"{output} is a folder: name a file in it.")
+        if Path(output).exists() and not Path(output).is_file():
+            return FileType.LINES
+    except OSError as error:
+        raise ExportError(f"{shown(output, _MOST_CHARACTERS)} cannot be written: {error.strerror or error}.") from None
+    if "\0" in output:
+        raise ExportError(f"{shown(output)} cannot be written: a file name cannot hold a zero character.")
     name = Path(output).name.lower()
     for file_type in FileType:
         if name.endswith(file_type.value) and name != file_type.value:
             return file_type
     known = ", ".join(file_type.value for file_type in FileType)
     raise ExportError(
-        f"{output}: its name does not say what to write: end it in {known}, or give - for standard output."
+        f"{output}: the name does not say which type of file to write: end it in {known}, or give - for standard "
+        "output."
     )
 
 

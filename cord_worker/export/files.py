@@ -30,36 +30,51 @@ class ExportError(CordError):
 def replaced_file(output: str) -> Iterator[IO[bytes]]:
     """A file to write, which replaces `output` in one rename at the end of the block; `-` is standard output.
 
-    If the block raises, the old file stays. Raises ExportError if the folder cannot be written.
+    If the block raises, the old file stays. A link stays a link: the file that it names is replaced. Raises ExportError
+    if the folder cannot be written.
     """
     if output == STANDARD_OUTPUT:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _explaining("standard output"):
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
         return
-    target = Path(output)
     check_writable(output)
+    target = _linked(output)
     if target.exists() and not target.is_file():
-        with target.open("wb") as file:  # a device or pipe must not be replaced by a file
+        with _explaining(target), target.open("wb") as file:  # a device or pipe must not be replaced by a file
             yield file
         return
     temporary: Path | None = None
     try:
-        _remove_leftovers(target)
-        prefix = f"{_prefix(target)}{os.getpid()}."
-        with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=prefix, suffix=_PART, delete=False) as file:
-            temporary = Path(file.name)
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
-        temporary.replace(target)
-    except OSError as error:
-        reason = limits.explained(error) or str(error.strerror or error)
-        raise ExportError(f"{target} cannot be written: {reason}.") from error
+        with _explaining(target):
+            _remove_leftovers(target)
+            prefix = f"{_prefix(target)}{os.getpid()}."
+            with tempfile.NamedTemporaryFile(
+                "wb", dir=target.parent, prefix=prefix, suffix=_PART, delete=False
+            ) as file:
+                temporary = Path(file.name)
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+            temporary.replace(target)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explaining(target: str | Path) -> Iterator[None]:
+    """Raises ExportError, which names the target, for an OSError in the block. A reader that has gone away (`| head`)
+    is no fault: its BrokenPipeError stays."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = limits.explained(error) or str(error.strerror or error)
+        raise ExportError(f"{target} cannot be written: {reason}.") from error
 
 
 def _prefix(target: Path) -> str:
@@ -84,12 +99,11 @@ def check_writable(output: str) -> None:
         return
     if not output:
         raise ExportError("the output file has no name: give one, or - for standard output.")
-    target = Path(output)
+    target = _linked(output)
     folder = target.parent
     if target.is_dir():
         raise ExportError(f"{target} is a folder: name a file in it.")
-    if not folder.is_dir():
-        raise ExportError(f"{target} cannot be written: the folder {folder} does not exist. Make it first.")
+    check_folder(target)
     if target.exists() and not target.is_file():
         return
     try:
@@ -103,6 +117,20 @@ def check_writable(output: str) -> None:
                 f"{target} cannot be written: the folder {folder} is not yours to write in. Name another one."
             ) from None
         raise ExportError(f"{target} cannot be written: {error.strerror or error}. Name another folder.") from None
+
+
+def check_folder(target: Path) -> None:
+    """Raises ExportError if the folder of `target` does not exist, or is none."""
+    there = next(one for one in (target.parent, *target.parent.parents) if one.exists() or one == one.parent)
+    if not there.is_dir():
+        raise ExportError(f"{target} cannot be written: {there} is not a folder. Name another place.")
+    if there != target.parent:
+        raise ExportError(f"{target} cannot be written: the folder {target.parent} does not exist. Make it first.")
+
+
+def _linked(output: str) -> Path:
+    """The path itself, or of a link the file that it names."""
+    return Path(os.path.realpath(output)) if Path(output).is_symlink() else Path(output)
 
 
 def _umask() -> int:

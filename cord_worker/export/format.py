@@ -1,4 +1,4 @@
-"""What an export format is: which stored values it takes, and pure functions that make rows of them."""
+"""What an export format is: the stored values that it takes, and pure functions that make rows of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Source(StrEnum):
 
 
 class Need(StrEnum):
-    """What a format cannot do without."""
+    """What a format requires."""
 
     STUDENT = "student"
     """The model that is trained: rows are texts of its chat template."""
@@ -63,7 +63,7 @@ class Labels(StrEnum):
     THRESHOLD = "threshold"
     """Its score is at least the threshold."""
     RIGHT_SHARE = "right-share"
-    """In its binary judgment, at least this share of the answers was right."""
+    """In its binary judgment, the share of right answers was at least the threshold."""
 
 
 class OptionError(CordError):
@@ -72,8 +72,8 @@ class OptionError(CordError):
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the user chose for rows; None: the format's default, or all. `teachers`: whatever a row teaches was written
-    by one of these. `top_k`: at most this many rows of each problem, the best ones."""
+    """The user's choices for rows; None means the format's default, or no limit. `teachers`: everything that a row
+    teaches was written by one of these. `top_k`: at most this many rows of each problem, the best ones."""
 
     teachers: frozenset[str] | None = None
     top_k: int | None = None
@@ -82,15 +82,16 @@ class Choices:
     threshold: float | None = None
     min_margin: float | None = None
     data_source: str | None = None
+    rescoring: str | None = None
 
     def take(self, *teachers: str) -> bool:
-        """Whether texts of all these teachers go out."""
+        """Whether texts by all these teachers may be exported."""
         return self.teachers is None or self.teachers.issuperset(teachers)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What only the format `jsonl` tells of the run. `has_samples`, `has_passages`: whether rows have these fields."""
+    """What only the format `jsonl` needs of the run. `has_samples`, `has_passages`: whether rows have these fields."""
 
     provenance: dict[str, Any]
     metadata: Metadata
@@ -122,10 +123,11 @@ class Scope:
 class Format:
     """One export format.
 
-    `rows` makes the rows of one problem from a sequence of its results, or from its tree; in the place of a row it may
-    say why there is none. Both functions are pure. `sequences` are the texts of one row as a trainer reads them, whose
-    tokens `--max-tokens` counts; None if no trainer reads the rows. `options` are those of `cordctl export`, without
-    dashes, that the format takes in addition to the ones that all take. `is_per_result`: each result gives a row.
+    `rows` makes the rows of one problem from a sequence of its results, or from its tree; instead of a row it may yield
+    the reason why there is none. `sequences` gives the texts of one row as a trainer reads them; `--max-tokens` counts
+    their tokens. It is None if no trainer reads the rows. Both functions are pure. `options` are the names, without
+    dashes, of the options of `cordctl export` that this format takes and not all formats do. `is_per_result`: each
+    result gives a row. `row_needs`: what a problem must have for a row, told to users who get none.
     """
 
     name: str
@@ -139,3 +141,4 @@ class Format:
     options: frozenset[str]
     needs: frozenset[Need] = frozenset()
     is_per_result: bool = False
+    row_needs: str | None = None

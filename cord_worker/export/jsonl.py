@@ -31,6 +31,8 @@ _PROVENANCE: dict[str, Schema] = {
     "seed": "integer",
     "prover_model": "text",
     "scoring_template": "text",
+    "prover_score": "text",
+    "score_full_stop": "flag",
     "scoring_mode": "text",
     "code_version": "text",
     "run_digest": "text",
@@ -49,6 +51,7 @@ def fields(scope: Scope) -> Fields:
         "answer": "text",
         "trajectory": "text",
         "final_answer": "text",
+        "base_score": "number",
         "score": "number",
         "correct": "flag",
         "verification": dict.fromkeys(_VERIFICATION, "text"),
@@ -73,6 +76,7 @@ def rows(scope: Scope, results: Sequence[Result]) -> Iterator[Row | LeftOut]:
             "answer": result.answer,
             "trajectory": f"{THINK_OPEN}\n{thinking}{ANSWER_OPENING}{answer}",
             "final_answer": answer,
+            "base_score": result.base_score,
             "score": result.score,
             "correct": result.correct,
             "verification": _verification(result.verification or {}),
@@ -92,13 +96,19 @@ def failure_row(failure: Failure) -> Row:
 
 def provenance_of(provenance: Provenance, digest: str | None) -> dict[str, Any]:
     """What produced the run's trajectories, as the field `provenance`."""
+    from cord_worker.config import DEFAULT_SCORE  # imports pydantic, as the next module does
+    from cord_worker.export.public_names import public_name
+
     prover = provenance.config["prover"] if provenance.prover_model is not None else {}
+
     return {
         "run": provenance.run,
         "config_fingerprint": provenance.config_fingerprint,
         "seed": provenance.seed,
-        "prover_model": provenance.prover_model,
+        "prover_model": None if provenance.prover_model is None else public_name(provenance.prover_model),
         "scoring_template": prover.get("scoring_template"),
+        "prover_score": prover.get("score", DEFAULT_SCORE) if prover else None,
+        "score_full_stop": prover.get("score_full_stop", False) if prover else None,
         "scoring_mode": provenance.scoring_mode,
         "code_version": provenance.code_version,
         "run_digest": digest,
@@ -106,7 +116,7 @@ def provenance_of(provenance: Provenance, digest: str | None) -> dict[str, Any]:
 
 
 def _verification(found: dict[str, Any]) -> dict[str, Any]:
-    """How the answer was checked; `compared` is the comparison before a judge was asked, if there was one."""
+    """How the answer was checked; `compared` is the method of the comparison before the judge, None without a judge."""
     found = {**found, "compared": (found.get("compared") or {}).get("method")}
     return {name: _text(found.get(name)) for name in _VERIFICATION}
 

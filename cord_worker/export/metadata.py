@@ -1,4 +1,4 @@
-"""The dataset's other fields, each with one type over the whole run.
+"""The dataset's other fields, each with the same type in all rows of a run.
 
 A field of a dataset may be text in one row, an object in another and missing in a third. Libraries that read such an
 export (`datasets`, pandas, pyarrow) fail or guess. So a field that is text, a flag or a number in every row keeps its

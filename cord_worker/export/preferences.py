@@ -1,13 +1,14 @@
 """The formats `dpo` (pairs of a right and a wrong result of one problem) and `kto` (results with a label), for the
 trainers of the same names in TRL.
 
-Both are texts of the student's template, as `sft` is: with chat messages, a template that drops the thinking would
-leave only the answers to compare.
+Both hold text that is already rendered with the student's template, as `sft` does. With chat messages, a template that
+drops the thinking would leave only the answers to compare.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from cord_worker.export.format import LeftOut, Scope
@@ -26,18 +27,19 @@ def pair_fields(scope: Scope) -> Fields:  # noqa: ARG001 - the same for all runs
 
 
 def pairs(scope: Scope, results: Sequence[Result]) -> Iterator[Row | LeftOut]:
-    """The first right result with the first wrong one, the second with the second, and so on; each is used once. At
-    most `top_k` pairs."""
-    texts: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
+    """At most `top_k` pairs of results of one problem: the first right one with the first wrong one, the second with
+    the second, and so on. Each result is used once."""
+    rendered: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
     for result in results:
-        found = scope.required_student.trajectory(result, scope.segmentation, scope.today)
+        texts = scope.required_student.trajectory(result, scope.segmentation, scope.today)
         if result.correct is None:
             yield LeftOut.UNDECIDED
-        elif found is None:
+        elif texts is None:
             yield LeftOut.UNFIT
         else:
-            texts[result.correct].append(found)
-    for (prompt, chosen), (_, rejected) in list(zip(texts[True], texts[False], strict=False))[: scope.choices.top_k]:
+            rendered[result.correct].append(texts)
+    matched = zip(rendered[True], rendered[False], strict=False)
+    for (prompt, chosen), (_, rejected) in islice(matched, scope.choices.top_k):
         yield {"id": results[0].key, "prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
@@ -52,15 +54,16 @@ def labelled_fields(scope: Scope) -> Fields:  # noqa: ARG001 - the same for all 
 
 
 def labelled(scope: Scope, results: Sequence[Result]) -> Iterator[Row | LeftOut]:
-    """A row for each trajectory whose answer is right or wrong."""
+    """A row for each result with a right or wrong answer."""
     for result in results:
-        found = scope.required_student.trajectory(result, scope.segmentation, scope.today)
+        texts = scope.required_student.trajectory(result, scope.segmentation, scope.today)
         if result.correct is None:
             yield LeftOut.UNDECIDED
-        elif found is None:
+        elif texts is None:
             yield LeftOut.UNFIT
         else:
-            yield {"id": result.key, "prompt": found[0], "completion": found[1], "label": result.correct}
+            prompt, completion = texts
+            yield {"id": result.key, "prompt": prompt, "completion": completion, "label": result.correct}
 
 
 def labelled_sequences(scope: Scope, row: Row) -> list[str]:  # noqa: ARG001 - the row is the text

@@ -1,4 +1,4 @@
-"""The scope of an export: which run, which of its trajectories, and how many were left out."""
+"""The run to export, the filters of its results, and the report on what was written and left out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
-from cord_worker.display_text import counted
+from cord_worker.display_text import counted, shown
 from cord_worker.export.files import STANDARD_OUTPUT
 from cord_worker.export.format import Format
 from cord_worker.prompting.trajectory import Segmentation
@@ -17,10 +17,13 @@ from cord_worker.store.reports.results import Provenance, count_results, read_pr
 from cord_worker.store.reports.status import Counts, read_counts
 from cord_worker.store.runs.runs import RunRow, resolve_run
 
+UNFIT = "without an answer, or with think tags or control tokens in a text"
+"""What a trajectory is that is counted as unfit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which results are exported, or, of search trees, those with which winners. `min_score` is a lower bound on their
+    """Which results are exported; a search tree is exported if its winner passes. `min_score` is a lower bound on the
     score, in (0, 1]; samples have no score."""
 
     only_correct: bool = False
@@ -29,9 +32,10 @@ class Filters:
 
 @dataclass(slots=True)
 class Tally:
-    """What an export has counted: the rows of each file, and what gave no row. `contaminated` counts problems.
-    `longest` is the most tokens of a text that `--max-tokens` counted, those left out included."""
+    """Counts during an export: the rows, the rows of each file, and what gave no row. `contaminated` counts problems.
+    `longest` is the number of tokens of the longest text, including texts left out; None without `--max-tokens`."""
 
+    rows: int = 0
     files: dict[str, int] = field(default_factory=dict)
     contaminated: int = 0
     unfit: int = 0
@@ -42,11 +46,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """The result of an export. `files` holds the rows of each file, and `exported` their sum. `left_out` counts the
-    results that gave no row, where each gives one; None in other formats. `contaminated` counts the problems that were
-    left out because a benchmark has their question. `unfit` (no answer, think tags or control tokens), `undecided` and
-    `too_long` (more than `max_tokens`) say why rows are missing. What is missing for any of these reasons counts in
-    `left_out`."""
+    """The result of an export. `exported` is the number of rows, and `files` holds the number in each file (empty if no
+    file was written). In a format where each result gives a row, `left_out` counts the results without one, for
+    whatever reason; in other formats it is None. `contaminated` counts the problems that were left out because a
+    benchmark has their question. `unfit` (no answer, think tags or control tokens), `undecided` and `too_long` (more
+    than `max_tokens`) say why rows are missing. `row_needs`: what a problem must have for a row."""
 
     run: str
     format: str
@@ -61,40 +65,41 @@ class ExportReport:
     undecided: int = 0
     too_long: int = 0
     longest: int | None = None
+    row_needs: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for scripts; keys are stable."""
         document = asdict(self)
-        del document["noun"]
+        del document["noun"], document["row_needs"]
         return document
 
     def sentence(self) -> str:
         """One sentence for people."""
-        others = [f"{self.left_out} finished ones left out"] if self.left_out else []
+        others = [f"{counted(self.left_out, 'finished one')} left out"] if self.left_out else []
         of_them = "of them " if self.left_out else ""
-        others += (
-            [f"{self.unfit} {of_them}without an answer or with control tokens in their text"] if self.unfit else []
-        )
+        others += [f"{self.unfit} {of_them}{UNFIT}"] if self.unfit else []
         others += [f"{self.undecided} {of_them}neither right nor wrong"] if self.undecided else []
         others += [f"{self.too_long} {of_them}too long"] if self.too_long else []
         others += (
-            [f"{counted(self.contaminated, 'problem')} left out whose question a benchmark has"]
+            [f"{counted(self.contaminated, 'problem')} left out because a benchmark has the question"]
             if self.contaminated
             else []
         )
-        others += [f"the longest has {self.longest} tokens"] if self.longest is not None else []
+        others += [f"the longest has {counted(self.longest, 'token')}"] if self.longest is not None else []
         others += [f"{counted(self.failed, 'failed problem')} not exported"] if self.failed else []
         others += [f"{self.unfinished} unfinished"] if self.unfinished else []
         in_brackets = f" ({', '.join(others)})" if others else ""
         where = ", ".join(
-            f"{count} {self.noun} to {'standard output' if name == STANDARD_OUTPUT else name}"
+            f"{counted(count, self.noun)} to {'standard output' if name == STANDARD_OUTPUT else shown(name)}"
             for name, count in self.files.items()
         )
-        return f"run {self.run}: {where}{in_brackets}"
+        has_rows = self.exported or self.contaminated or self.unfit or self.undecided or self.too_long
+        reason = f"; {self.row_needs}" if self.row_needs is not None and not has_rows else ""
+        return f"run {self.run}: {where}{in_brackets}{reason}"
 
 
 @dataclass(frozen=True, slots=True)
-class ExportScope:
+class ExportedRun:
     """The run to export, with its state when the export began."""
 
     run: RunRow
@@ -115,14 +120,13 @@ class ExportScope:
 
     def report(self, tally: Tally, chosen: Format) -> ExportReport:
         """The report on what was counted while rows of the `chosen` format were written."""
-        exported = sum(tally.files.values())
         return ExportReport(
             run=self.run.name,
             format=chosen.name,
             noun=chosen.noun,
-            exported=exported,
+            exported=tally.rows,
             files=tally.files,
-            left_out=max(0, self.results - exported) if chosen.is_per_result else None,
+            left_out=max(0, self.results - tally.rows) if chosen.is_per_result else None,
             failed=self.counts.problems.get("failed", 0),
             unfinished=self.counts.total - self.counts.final,
             contaminated=tally.contaminated,
@@ -130,11 +134,12 @@ class ExportScope:
             undecided=tally.undecided,
             too_long=tally.too_long,
             longest=tally.longest,
+            row_needs=chosen.row_needs,
         )
 
 
-def read_scope(connection: sa.Connection, run_name: str | None) -> ExportScope:
+def read_exported_run(connection: sa.Connection, run_name: str | None) -> ExportedRun:
     """The run with this name, by default the newest. Raises RunNotFound."""
     run = resolve_run(connection, run_name)
     counts = read_counts(connection, run.id)
-    return ExportScope(run, read_provenance(connection, run.id), counts, count_results(connection, run.id))
+    return ExportedRun(run, read_provenance(connection, run.id), counts, count_results(connection, run.id))

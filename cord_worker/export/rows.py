@@ -29,8 +29,8 @@ class RowWriter(Protocol):
 
 @contextmanager
 def row_writer(output: str, fields: Fields) -> Iterator[RowWriter]:
-    """Writes rows to `output` as the type that its name says. The file is complete, in one rename, at the end of the
-    block; if the block raises, it stays unchanged.
+    """Writes rows to `output`, in the file type that its name says. The complete file replaces `output` in one rename
+    at the end of the block; if the block raises, `output` stays unchanged.
 
     Raises:
         ExportError: the name or the folder of `output` is unusable.
@@ -72,12 +72,11 @@ class _TableWriter:
     """A Parquet file."""
 
     def __init__(self, file: IO[bytes], fields: Fields) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         self.count = 0
         self._group: list[Row] = []
-        self._schema = pa.schema([(name, _arrow(kind)) for name, kind in fields.items()])
+        self._schema = arrow_schema(fields)
         self._writer: Any = pq.ParquetWriter(file, self._schema)
 
     def write(self, row: Row) -> None:
@@ -97,6 +96,13 @@ class _TableWriter:
     def close(self) -> None:
         """Writes the end of the file."""
         self._writer.close()
+
+
+def arrow_schema(fields: Fields) -> pyarrow.Schema:
+    """The types of rows as those of an Arrow table; all values may be null."""
+    import pyarrow as pa
+
+    return pa.schema([(name, _arrow(kind)) for name, kind in fields.items()])
 
 
 def _arrow(kind: Schema) -> pyarrow.DataType:

@@ -1,5 +1,4 @@
-"""Divides an export into splits, by problem: all rows of a problem are in one split, and in any run the same problem is
-in the same one."""
+"""Divides an export into splits, by problem: all rows of a problem are in one split, which is the same in every run."""
 
 from __future__ import annotations
 
@@ -15,13 +14,16 @@ from cord_worker.export.file_types import file_type_of
 from cord_worker.export.files import STANDARD_OUTPUT
 from cord_worker.export.format import OptionError
 
-_PART = re.compile(r"([A-Za-z0-9_]+)=([0-9.]+)")
+_NAME = re.compile(r"[A-Za-z0-9_]+")
+_SHARE = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+")
+_EXAMPLE = "as in train=0.9,test=0.1"
 _TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Names of splits, and up to which number in (0, 1] a problem belongs to each of them, ascending."""
+    """Names of the splits, and the upper bound of each in (0, 1], ascending. A problem's key gives it a number in
+    [0, 1); it belongs to the first split whose bound is above this number."""
 
     names: tuple[str, ...]
     bounds: tuple[float, ...]
@@ -29,14 +31,23 @@ class Splits:
     @classmethod
     def parse(cls, text: str) -> Self:
         """The splits of a text such as `train=0.9,test=0.1`. Raises OptionError."""
-        found = [_PART.fullmatch(part.strip()) for part in text.split(",")]
-        names = [match[1] for match in found if match]
-        try:
-            shares = [float(match[2]) for match in found if match]
-        except ValueError:
-            shares = []
-        if len(shares) != len(found) or len(set(names)) != len(names) or min(shares) <= 0:
-            raise OptionError(f"--split {text!r}: write different names with their shares, as in train=0.9,test=0.1")
+        names, shares = [], []
+        for part in text.split(","):
+            name, sign, share = (piece.strip() for piece in part.partition("="))
+            if not sign or not _NAME.fullmatch(name):
+                raise OptionError(
+                    f"--split {text!r}: {part.strip()!r} is no name with its share, {_EXAMPLE}; a name has letters, "
+                    "digits and '_' only"
+                )
+            if name in names:
+                raise OptionError(f"--split {text!r}: the name {name!r} is there twice: write different names")
+            if not _SHARE.fullmatch(share) or float(share) <= 0:
+                raise OptionError(
+                    f"--split {text!r}: {share!r} is no share: write a decimal number above 0 without an exponent, "
+                    f"{_EXAMPLE}"
+                )
+            names.append(name)
+            shares.append(float(share))
         if abs(sum(shares) - 1) > _TOLERANCE:
             raise OptionError(f"--split {text!r}: the shares add up to {sum(shares):g}, not to 1")
         return cls(tuple(names), (*tuple(accumulate(shares))[:-1], 1.0))
@@ -51,6 +62,6 @@ class Splits:
         and ExportError if its name is unusable."""
         file_type = file_type_of(output)
         if output == STANDARD_OUTPUT or (Path(output).exists() and not Path(output).is_file()):
-            raise OptionError(f"--split writes a file for each split, and {output} is none: name a file")
+            raise OptionError(f"--split writes a file for each split, but {output} is not a file: name a file")
         length = len(output) - len(file_type.value)
         return [f"{output[:length]}-{name}{output[length:]}" for name in self.names]

@@ -1,9 +1,9 @@
 """The format `prm`: trajectories whose steps are labelled as good or not, for training a process reward model. Rows are
 those of TRL's stepwise supervision, which axolotl reads too.
 
-Every valid candidate that none extends ends a row, losers included, so that the label of each valid candidate appears.
-Steps have no markers, and the prompt ends where a plain reply begins: so this service reads a candidate if it uses the
-trained model as its reward model.
+A row ends at each valid candidate that no other one extends, losers included, so every valid candidate is labelled.
+Steps have no markers, and the prompt ends where a plain reply begins: this service shows candidates to a reward model
+in the same form.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from cord_worker.export.format import Labels, LeftOut, OptionError, Scope
 from cord_worker.export.schema import Fields, Row
+from cord_worker.search.gains import gain_over
 
 if TYPE_CHECKING:
     from cord_worker.store.reports.search_trees import SearchTree, TreeCandidate
 
 _FIELDS: Fields = {"id": "text", "prompt": "text", "completions": ["text"], "labels": ["flag"]}
 RIGHT_SHARE = 0.5
-"""The least share of right answers of a good step, if none is given."""
+"""The least share of right answers of a good step, if no threshold is given."""
 
 
 def fields(scope: Scope) -> Fields:  # noqa: ARG001 - the same for all runs
@@ -28,7 +29,7 @@ def fields(scope: Scope) -> Fields:  # noqa: ARG001 - the same for all runs
 
 
 def rows(scope: Scope, tree: SearchTree) -> Iterator[Row | LeftOut]:
-    """The labelled paths of the tree; with `top_k` those of the highest last scores."""
+    """The labelled paths of the tree; with `top_k` those whose last steps have the highest scores."""
     paths = [path for path in labelled_paths(tree) if scope.choices.take(*(one.teacher for one in path))]
     if scope.choices.top_k is not None:
         best = sorted(range(len(paths)), key=lambda place: -(paths[place][-1].score or 0.0))[: scope.choices.top_k]
@@ -39,7 +40,8 @@ def rows(scope: Scope, tree: SearchTree) -> Iterator[Row | LeftOut]:
         if prompt is None or scope.required_student.holds_control_token(*texts):
             yield LeftOut.UNFIT
         else:
-            yield {"id": tree.key, "prompt": prompt, "completions": texts, "labels": labels_of(path, scope)}
+            labels = labels_of(path, scope, base_score=tree.base_score)
+            yield {"id": tree.key, "prompt": prompt, "completions": texts, "labels": labels}
 
 
 def sequences(scope: Scope, row: Row) -> list[str]:  # noqa: ARG001 - the row is the text
@@ -55,21 +57,23 @@ def labelled_paths(tree: SearchTree) -> list[list[TreeCandidate]]:
     return [_path(one, valid) for one in valid.values() if one.lineage not in extended]
 
 
-def labels_of(path: Sequence[TreeCandidate], scope: Scope) -> list[bool]:
-    """The labels of a path's steps. The first step has no score before it, so it cannot fall: by gain it is good.
+def labels_of(path: Sequence[TreeCandidate], scope: Scope, *, base_score: float | None) -> list[bool]:
+    """The labels of a path's steps. By gain, the first step is compared with the problem's base score; if that is not
+    known, it is good.
 
     Raises OptionError if the threshold is missing.
     """
-    scores = [one.score or 0.0 for one in path]
+    scores = [one.score for one in path]
     labels, threshold = scope.choices.labels or Labels.GAIN, scope.choices.threshold
     if labels is Labels.GAIN:
-        return [place == 0 or score >= scores[place - 1] for place, score in enumerate(scores)]
+        gains = [gain_over(score, before) for score, before in zip(scores, [base_score, *scores], strict=False)]
+        return [one is None or one >= 0 for one in gains]
     if labels is Labels.RIGHT_SHARE:
         least = RIGHT_SHARE if threshold is None else threshold
         return [(one.judgment or 0.0) >= least for one in path]
     if threshold is None:
         raise OptionError("--labels threshold needs --threshold T, the least score of a good step")
-    return [score >= threshold for score in scores]
+    return [(score or 0.0) >= threshold for score in scores]
 
 
 def _path(last: TreeCandidate, by_lineage: dict[str, TreeCandidate]) -> list[TreeCandidate]:

@@ -1,7 +1,7 @@
 """The format `step-dpo`: a step of the winning path against a sibling that lost to it, for preference training at the
 level of steps.
 
-Siblings have the same parent and were proposed for the same decision, so that the two texts continue the same prompt.
+Siblings have the same parent and were proposed for the same decision, so the two texts continue the same prompt.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def siblings(tree: SearchTree, step: TreeCandidate) -> list[TreeCandidate]:
 
 
 def margin_of(step: TreeCandidate, other: TreeCandidate) -> float:
-    """By how much the log score of `step` exceeds the other's; 0 if it has no text or one of them has no score."""
+    """The log score of `step` minus that of `other`; 0 if `step` has no text or either has no score."""
     if step.score is None or other.score is None or not (step.text or "").strip():
         return 0.0
     return math.log(step.score) - math.log(other.score)

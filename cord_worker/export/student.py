@@ -1,4 +1,4 @@
-"""The model that is trained, of which only the tokenizer is read: its turns, its tags and its tokens."""
+"""The model that is trained: its turns, tags and tokens. Only its tokenizer is read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from cord_worker.store.reports.results import Result
 class Student:
     """Renders texts with the chat template of the model that is trained, and counts its tokens.
 
-    A text from outside (question, passage, step, answer) that holds one of its control tokens is refused: in plain text
-    a trainer cannot tell them from its own.
+    A text from outside (question, passage, step, answer) that holds one of its control tokens is refused, because a
+    trainer cannot tell such a token from those of the template.
     """
 
     def __init__(self, path: str) -> None:
@@ -28,10 +28,10 @@ class Student:
         tokenizer = load_tokenizer(EngineSettings.of(ModelConfig(path=path)))
         if tokenizer is None:
             raise ExportError(f"no tokenizer of {path!r} was found: give --student a model's folder or its hub id.")
-        self._chat: Any = tokenizer.chat
+        self._chat: Any = tokenizer.tokenizer
         self._codec = tokenizer.codec
         opening = list(self._chat("")["input_ids"])
-        # A trainer encodes the prompt as ordinary text. If that adds the start token, the text must not hold it too.
+        # A trainer encodes the prompt as ordinary text. If this adds the start token, the text must not hold it too.
         self._start = str(self._chat.bos_token) if opening and opening[0] == self._chat.bos_token_id else ""
 
     def trajectory(
@@ -90,7 +90,7 @@ class Student:
         return self._turn(user, None, today).text.removeprefix(self._start)
 
     def count(self, text: str) -> int:
-        """Tokens of `text` as a trainer encodes it, and the end token that it adds."""
+        """Number of tokens of `text` as a trainer encodes it, with the end token that the trainer adds."""
         return len(self._chat(text)["input_ids"]) + 1
 
     @property
@@ -102,6 +102,6 @@ class Student:
 
 
 def _alternating(pieces: Sequence[str], segmentation: Segmentation) -> list[TurnPiece]:
-    """The pieces of a trajectory; markers, which alternate with steps, are ours."""
+    """The pieces of a trajectory; with markers, every other piece is a marker, which is ours and no content."""
     marked = segmentation.has_markers
     return [TurnPiece(text, is_content=not marked or index % 2 == 1) for index, text in enumerate(pieces)]

@@ -1,8 +1,9 @@
-"""The format `verl`: problems for reinforcement learning with verl, one row for each, whose known answer is the
-reference of the reward.
+"""The format `verl`: problems for reinforcement learning with verl, one per row. The reward compares with the known
+answer.
 
-verl chooses its reward function by `data_source`. The run's name, the default, is not one that it knows, so training
-ends with an error unless it is given a function of its own; the name of a dataset that it knows selects its rules.
+verl chooses its reward function by `data_source`. It does not know the default, which is the run's name, so training
+ends with an error unless verl is given a reward function. The name of a dataset that verl knows selects that dataset's
+rules.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from cord_worker.export.chat import is_plain, user_text
+from cord_worker.export.chat import is_plain
 from cord_worker.export.format import LeftOut, Scope
 from cord_worker.export.schema import Fields, Row
+from cord_worker.prompting.first_turn import user_text
 
 if TYPE_CHECKING:
     from cord_worker.store.reports.results import Result
@@ -33,8 +35,8 @@ def fields(scope: Scope) -> Fields:  # noqa: ARG001 - the same for all runs
 
 
 def rows(scope: Scope, results: Sequence[Result]) -> Iterator[Row | LeftOut]:
-    """The row of the problem. `extra_info` has its place in the dataset, its id, the number of its results and of the
-    right ones among them, and the highest score."""
+    """The row of the problem. `extra_info` holds its position in the dataset, its id, the number of its results, the
+    number of right ones, and the highest score."""
     first = results[0]
     user = user_text(first.question, first.passage)
     if not is_plain(scope, [user]):

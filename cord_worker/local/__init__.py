@@ -10,6 +10,10 @@
     watchdog    restarts crashed servers, stops servers that no process needs
     supervisor  keeps a set of processes running; child and guard end them with their supervisor
     daemon      a supervisor in the background
+    fork_server  imports slow modules once, then forks worker processes
+    killable    calls on hostile text, in processes that are killed when they take too long
+    limits      what the machine allows, and which limit caused an error
+    logs        finds and reads the logs of a state folder
 
 The state folder belongs to one machine: unix sockets and process ids mean nothing on another one.
 """

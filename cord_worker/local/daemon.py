@@ -2,7 +2,7 @@
 
 While it runs it owns the embedded servers of its state folder (if its spec says so), keeps the processes of its spec
 running, and reports them in `services.json`. At SIGTERM or SIGINT the processes stop (at a second signal without a
-grace period), and then the servers, unless another process owns them. At SIGHUP it starts processes again that ended
+grace period), and then the servers, unless another process owns them. At SIGHUP it restarts the processes that ended
 normally or were given up. When it is killed, its processes die with it and the servers' watchdog stops the servers.
 """
 
@@ -123,7 +123,7 @@ def start_daemon(spec: DaemonSpec) -> ProcessId:
             starter.returncode = 0
             return daemon
         if starter.poll() is not None:
-            # A command that was killed had begun to start an equal daemon, which came first.
+            # A killed command had begun to start an equal daemon, which registered first.
             if daemon is not None and is_repeated:
                 return daemon
             break
@@ -159,10 +159,10 @@ def start_stopped(state_dir: Path, seconds: float = 10.0) -> None:
     """
     state = StateDir.open(state_dir)
     daemon = state.read().living_daemon()
-    if daemon is not None and _down(state):
+    if daemon is not None and _stopped_names(state):
         os.kill(daemon.pid, signal.SIGHUP)
     deadline = time.monotonic() + seconds
-    while down := _down(state):
+    while down := _stopped_names(state):
         if daemon is None or not daemon.is_alive() or time.monotonic() > deadline:
             raise LocalServiceError(
                 f"The daemon of {state.path} did not start {', '.join(down)} again; look at its logs/daemon.log."
@@ -170,7 +170,7 @@ def start_stopped(state_dir: Path, seconds: float = 10.0) -> None:
         time.sleep(_INTERVAL_SECONDS)
 
 
-def _down(state: StateDir) -> list[str]:
+def _stopped_names(state: StateDir) -> list[str]:
     return [one.name for one in state.read().workers if one.state in (State.STOPPED, State.GIVEN_UP)]
 
 

@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _ANSWER_SECONDS = 30.0
-_MOST_BYTES = 1 << 20
+_MAX_REQUEST_BYTES = 1 << 20
 _ROOM_FOR_COMMAND = 400
 """Bytes of padding in the server's command line; its children write their own command lines into it."""
 _READY = b"ready"
@@ -115,7 +115,7 @@ class ForkServer:
             return True
         if self._process.poll() is not None:
             if self.failure is None and not self._output.closed:
-                self.failure = self._last_words()
+                self.failure = self._last_output()
             return False
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
@@ -126,7 +126,7 @@ class ForkServer:
                 self._ready = False
             if not self._ready:
                 self._process.wait()
-                self.failure = self._last_words()
+                self.failure = self._last_output()
         return self._ready
 
     def fork(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: int) -> ForkedProcess:
@@ -158,7 +158,7 @@ class ForkServer:
         self._process.wait()
         self._output.close()
 
-    def _last_words(self) -> str:
+    def _last_output(self) -> str:
         self._output.seek(0)
         lines = self._output.read().decode("utf-8", errors="replace").strip().splitlines()
         return lines[-1] if lines else f"it ended with exit code {self._process.returncode}"
@@ -182,7 +182,7 @@ def _serve(channel: socket.socket) -> _Request | None:
     """Answers requests until the other side ends (None); in each new process, returns the request that made it."""
     channel.send(_READY)
     while True:
-        data, files, _, _ = socket.recv_fds(channel, _MOST_BYTES, 1)
+        data, files, _, _ = socket.recv_fds(channel, _MAX_REQUEST_BYTES, 1)
         if not data:
             return None
         request = _Request(**json.loads(data), log=files[0])
@@ -195,7 +195,7 @@ def _serve(channel: socket.socket) -> _Request | None:
                 os.close(reading)
                 os.close(writing)
                 channel.close()
-                _settle(request, between)
+                _become_fresh(request, between)
                 return request
             os.write(writing, str(child).encode())
             os._exit(0)
@@ -208,7 +208,7 @@ def _serve(channel: socket.socket) -> _Request | None:
         channel.send(pid)
 
 
-def _settle(request: _Request, between: int) -> None:
+def _become_fresh(request: _Request, between: int) -> None:
     """Gives this new process the state of a freshly started one."""
     os.setsid()
     os.dup2(request.log, 1)

@@ -46,7 +46,7 @@ _PATIENCE, _PATIENCE_SECONDS = 4, 5.0
 """By the clock, a call may take this many times its processor seconds, plus these seconds: machines are busy."""
 _LOOK_SECONDS = 0.5
 _REAP_SECONDS = 5.0
-_LONGEST_PROOF_SECONDS = 2.0
+_MAX_PROBE_SECONDS = 2.0
 _GRACE_SECONDS = 2.0
 """Seconds after the parent's limit at which the kernel ends the process, in case the parent is gone."""
 
@@ -124,13 +124,13 @@ class KillablePool:
         finally:
             self._places.release()
 
-    def prove(self, seconds: float = 0.0) -> None:
+    def probe(self, seconds: float = 0.0) -> None:
         """Lets a process sleep for `seconds`, to test whether processes survive.
 
         Raises ProcessPoolError if none can be started, or if the sleeping one is killed or stopped.
         """
         try:
-            self._call_once(time.sleep, (min(seconds, _LONGEST_PROOF_SECONDS),))
+            self._call_once(time.sleep, (min(seconds, _MAX_PROBE_SECONDS),))
         except ProcessEnded as error:
             raise ProcessPoolError(
                 f"processes are killed or stopped while they work (the last one: {error}): see whether memory is left"
@@ -153,7 +153,7 @@ class KillablePool:
             try:
                 return self._call_once(function, arguments)
             except ProcessEnded:
-                self.prove(time.monotonic() - begun)
+                self.probe(time.monotonic() - begun)
                 attempts -= 1
                 if attempts <= 0:
                     raise
@@ -264,7 +264,7 @@ class _Starter:
     def renew(self) -> None:
         """Resets the object in a forked process, in which its thread does not exist."""
         self._lock = threading.Lock()
-        self._asked: queue.SimpleQueue[tuple[Future[subprocess.Popen[bytes]], list[str], int]] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[Future[subprocess.Popen[bytes]], list[str], int]] = queue.SimpleQueue()
         self._is_started = False
 
     def start(self, command: list[str], descriptor: int) -> subprocess.Popen[bytes]:
@@ -277,7 +277,7 @@ class _Starter:
                     raise OSError(errno.EAGAIN, str(error)) from error
                 self._is_started = True
         started: Future[subprocess.Popen[bytes]] = Future()
-        self._asked.put((started, command, descriptor))
+        self._requests.put((started, command, descriptor))
         try:
             return started.result(_START_SECONDS)
         except TimeoutError:
@@ -286,7 +286,7 @@ class _Starter:
 
     def _work(self) -> None:
         while True:
-            started, command, descriptor = self._asked.get()
+            started, command, descriptor = self._requests.get()
             if not started.set_running_or_notify_cancel():
                 continue
             try:

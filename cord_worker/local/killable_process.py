@@ -32,7 +32,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main(channel: socket.socket, parent: int) -> None:
     """Prepares, reports that it is ready, and answers until the other side ends."""
-    _settle(parent)
+    _set_up(parent)
     path, prepare = pickle.loads(_receive(channel))
     sys.path[:] = path
     if prepare is not None:
@@ -40,10 +40,10 @@ def main(channel: socket.socket, parent: int) -> None:
     _send(channel, ("ready",))
     while True:
         seconds, longest, work = pickle.loads(_receive(channel))
-        _send(channel, _done(work, seconds, longest))
+        _send(channel, _result_of(work, seconds, longest))
 
 
-def _settle(parent: int) -> None:
+def _set_up(parent: int) -> None:
     # Ctrl-C in a terminal is handled by the parent. The timers keep their default action, which needs no Python to run:
     # so they also end a power operation that holds the interpreter for minutes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -54,7 +54,7 @@ def _settle(parent: int) -> None:
         # thread that started this process: `killable` has one that lives as long as the parent.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     # The parent may have ended before the prctl call, and other systems than Linux have no such call.
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
     if sys.platform == "linux":
         import resource
 
@@ -65,7 +65,7 @@ def _settle(parent: int) -> None:
             Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
 
 
-def _done(work: bytes, seconds: float, longest: float) -> tuple[Any, ...]:
+def _result_of(work: bytes, seconds: float, longest: float) -> tuple[Any, ...]:
     """The result of the work. The kernel ends this process if that takes more than `seconds` of processor time, or
     `longest` seconds by the clock."""
     try:
@@ -93,10 +93,10 @@ def _send(channel: socket.socket, message: tuple[Any, ...]) -> None:
 
 
 def _receive(channel: socket.socket) -> bytes:
-    return _exactly(channel, LENGTH.unpack(_exactly(channel, LENGTH.size))[0])
+    return _receive_exactly(channel, LENGTH.unpack(_receive_exactly(channel, LENGTH.size))[0])
 
 
-def _exactly(channel: socket.socket, count: int) -> bytes:
+def _receive_exactly(channel: socket.socket, count: int) -> bytes:
     data = bytearray()
     while len(data) < count:
         part = channel.recv(min(count - len(data), 1 << 16))
@@ -106,7 +106,7 @@ def _exactly(channel: socket.socket, count: int) -> bytes:
     return bytes(data)
 
 
-def _end_with(parent: int) -> None:
+def _exit_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_PARENT_POLL)
     os._exit(0)

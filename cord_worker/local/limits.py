@@ -113,8 +113,8 @@ def shortages(needs: Sequence[Need]) -> list[Shortage]:
 
 
 def memory_shortage(needs: Sequence[Need]) -> Shortage | None:
-    """The limit of addresses, if it is too low for one of `needs`. Look before torch is imported: it ends a process
-    that gets too little memory."""
+    """The limit of addresses, if it is too low for one of `needs`. Call this before torch is imported: torch ends a
+    process that gets too little memory."""
     memory = max(need.memory for need in needs)
     if (allowed := _soft("AS")) >= memory:
         return None
@@ -125,11 +125,11 @@ def memory_shortage(needs: Sequence[Need]) -> Shortage | None:
     )
 
 
-def check(who: str, needs: Sequence[Need]) -> None:
-    """Raises MachineLimit if `who` cannot work with these limits; raises the soft limit of open files as needed."""
+def check(subject: str, needs: Sequence[Need]) -> None:
+    """Raises MachineLimit if `subject` cannot work with these limits; raises the soft limit of open files as needed."""
     found = shortages(needs)
     if found:
-        raise MachineLimit(f"{who} cannot work with the limits of this machine: {'; '.join(map(str, found))}.")
+        raise MachineLimit(f"{subject} cannot work with the limits of this machine: {'; '.join(map(str, found))}.")
     raise_file_handles(_handles(needs))
 
 
@@ -154,7 +154,9 @@ def spare_threads() -> None:
     Call it before numpy is imported.
     """
     # Counting all processes takes a while, so it is done only if the limit is low.
-    is_limited = _soft("NPROC") < _FEW_TASKS or any((folder / "pids.max").exists() for folder in _groups("pids"))
+    is_limited = _soft("NPROC") < _FEW_TASKS or any(
+        (folder / "pids.max").exists() for folder in _control_groups("pids")
+    )
     if is_limited and _free_tasks() < (os.cpu_count() or 1) + COMMAND.tasks:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -172,15 +174,15 @@ def free_shared_memory() -> int | None:
 def container_memory() -> int | None:
     """Bytes of memory that this container may use, None if that is not limited."""
     total = psutil.virtual_memory().total
-    files = [folder / name for folder in _groups("memory") for name in ("memory.max", "memory.limit_in_bytes")]
+    files = [folder / name for folder in _control_groups("memory") for name in ("memory.max", "memory.limit_in_bytes")]
     found = [allowed for allowed in map(_number, files) if allowed is not None and allowed < total]
     return min(found, default=None)
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory: in this process's control group or, where that does
-    not count them, on this machine. 0 if nothing does."""
-    own_first = sorted(_groups("memory"), key=lambda folder: len(folder.parts), reverse=True)
+    """How many processes the kernel has killed because memory ran out: in this process's control group or, where that
+    does not count them, on this machine. 0 if nothing does."""
+    own_first = sorted(_control_groups("memory"), key=lambda folder: len(folder.parts), reverse=True)
     files = [folder / name for folder in own_first for name in ("memory.events", "memory.oom_control")]
     for file in (*files, _VMSTAT):
         with contextlib.suppress(OSError):
@@ -205,17 +207,17 @@ def explained(error: BaseException) -> str | None:
     return None
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether the error is a lack of file handles, memory or threads: it passes when others free some."""
+def is_temporary(error: BaseException) -> bool:
+    """Whether the error is a lack of file handles, memory or threads, which ends when others free some."""
     return any(
         isinstance(one, MemoryError)
-        or (isinstance(one, OSError) and one.errno in _PASSING)
+        or (isinstance(one, OSError) and one.errno in _TEMPORARY)
         or (isinstance(one, RuntimeError) and _NO_THREAD in str(one))
         for one in _chain(error)
     )
 
 
-def tell(logger: logging.Logger, error: BaseException, text: str) -> None:
+def log_error(logger: logging.Logger, error: BaseException, text: str) -> None:
     """Logs `text`: in one line if a limit of the machine caused `error`, else with the traceback."""
     limit = explained(error)
     if limit is None:
@@ -226,14 +228,14 @@ def tell(logger: logging.Logger, error: BaseException, text: str) -> None:
 
 def named_in(text: str) -> str | None:
     """The machine's limit that a server's last output names, and what to do; None if it names none."""
-    for pattern, sentence in _IN_WORDS:
+    for pattern, sentence in _IN_OUTPUT:
         if pattern.search(text):
             return sentence
     return None
 
 
 _NO_THREAD = "can't start new thread"
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_TEMPORARY = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _MORE_TASKS = "end other processes, or raise the limit (ulimit -u; pids.max of a container; ulimit -v for memory)"
 _FREE_SPACE = "free some space, or name another place"
 _ADVICE = {
@@ -247,7 +249,7 @@ _ADVICE = {
     errno.EROFS: "name a place that can be written",
     errno.ENAMETOOLONG: "name a shorter one",
 }
-_IN_WORDS = (
+_IN_OUTPUT = (
     (
         re.compile(r"shared memory segment .*No space left on device"),
         f"/dev/shm is full: {ENLARGE}",
@@ -314,16 +316,16 @@ def _limits(name: str) -> tuple[float, float]:
 def _free_tasks() -> float:
     """How many processes and threads may still be started."""
     free = _INFINITE
-    for folder in _groups("pids"):
+    for folder in _control_groups("pids"):
         most, now = _number(folder / "pids.max"), _number(folder / "pids.current")
         if most is not None and now is not None:
             free = min(free, most - now)
     # The kernel does not apply this limit to root.
     allowed = _soft("NPROC") if os.geteuid() else _INFINITE
-    return free if allowed == _INFINITE else min(free, allowed - _tasks_of_mine())
+    return free if allowed == _INFINITE else min(free, allowed - _own_tasks())
 
 
-def _groups(controller: str) -> list[Path]:
+def _control_groups(controller: str) -> list[Path]:
     """The control groups that limit this process, of version 1 and 2: its own and those around it.
 
     In a container the outermost visible group is the container's; a service or a batch job may be in an inner one.
@@ -344,7 +346,7 @@ def _groups(controller: str) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _tasks_of_mine() -> int:
+def _own_tasks() -> int:
     count, me = 0, os.getuid()
     for process in psutil.process_iter():
         try:

@@ -27,9 +27,9 @@ ROLE = DATABASE = "cord"
 _PROGRAMS = ("postgres", "postmaster")
 _START_SECONDS = 120.0
 _INITDB_SECONDS = 300.0
-# Fast shutdown, then immediate (recovery at the next start), then the end.
+# Fast shutdown, then immediate (recovery at the next start), then a kill.
 _STOP_STEPS = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
-_LEAST_SHARED_MEMORY = 256 * limits.MIB
+_MIN_SHARED_MEMORY = 256 * limits.MIB
 """Parallel queries and the server's statistics use at most this much shared memory."""
 _SETS_AT_INITDB = (16,)
 """First version whose initdb accepts settings."""
@@ -41,6 +41,7 @@ port = 5432
 unix_socket_permissions = 0700
 max_connections = 100
 shared_buffers = 128MB
+jit = off
 fsync = on
 synchronous_commit = on
 logging_collector = off
@@ -106,7 +107,7 @@ class EmbeddedPostgres:
         """Starts the server, or adopts the running one; returns once the database answers.
 
         Raises:
-            LocalServiceError: no fitting binaries, or the server did not come up; holds the end of its log.
+            LocalServiceError: no fitting binaries, or the server did not come up; the message holds the end of its log.
         """
         if not self.is_running():
             run_as = self._prepare_home()
@@ -157,7 +158,7 @@ class EmbeddedPostgres:
 
     def _reachable(self, binaries: PostgresBinaries, run_as: privilege.RunAs) -> PostgresBinaries:
         """The binaries, or a private copy of them if the server's user cannot reach them."""
-        if run_as.strategy != "user" or _runs(binaries.bin_dir, run_as, self.home):
+        if run_as.strategy != "user" or _can_run(binaries.bin_dir, run_as, self.home):
             return binaries
         return PostgresBinaries(_copy_installation(binaries, self.home), binaries.version, binaries.source)
 
@@ -175,8 +176,8 @@ class EmbeddedPostgres:
         if result.returncode != 0:
             self._check_limits(result.stdout)
             raise LocalServiceError(
-                f"initdb could not make the database folder {unfinished} (exit {result.returncode}). Its last "
-                f"words:\n{result.stdout.strip()[-2000:]}"
+                f"initdb could not make the database folder {unfinished} (exit {result.returncode}). The end "
+                f"of its output:\n{result.stdout.strip()[-2000:]}"
             )
         configuration = unfinished / "postgresql.conf"
         text = configuration.read_text(encoding="utf-8")
@@ -278,10 +279,10 @@ class EmbeddedPostgres:
 def _shared_memory() -> str:
     """The setting that makes the server use its own files if /dev/shm is too small for it, as in containers."""
     free = limits.free_shared_memory()
-    return "dynamic_shared_memory_type = mmap\n" if free is None or free < _LEAST_SHARED_MEMORY else ""
+    return "dynamic_shared_memory_type = mmap\n" if free is None or free < _MIN_SHARED_MEMORY else ""
 
 
-def _runs(bin_dir: Path, run_as: privilege.RunAs, cwd: Path) -> bool:
+def _can_run(bin_dir: Path, run_as: privilege.RunAs, cwd: Path) -> bool:
     try:
         return run_as.run([str(bin_dir / "initdb"), "--version"], cwd, 20).returncode == 0
     except LocalServiceError:

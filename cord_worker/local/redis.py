@@ -84,7 +84,7 @@ class EmbeddedRedis:
         """Starts the server, or adopts the running one; returns once it answers.
 
         Raises:
-            LocalServiceError: no usable binary, or it did not come up; holds the end of its log.
+            LocalServiceError: no usable binary, or it did not come up; the message holds the end of its log.
         """
         if not self.is_running():
             self.home.mkdir(mode=0o700, exist_ok=True)

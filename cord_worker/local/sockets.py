@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cord_worker.errors import LocalServiceError
 
-LONGEST_SOCKET_PATH_BYTES = 100
+MAX_SOCKET_PATH_BYTES = 100
 _LONGEST_SOCKET_NAME = ".s.PGSQL.5432"
 
 
@@ -58,4 +58,4 @@ def private_dir(path: Path, uid: int) -> Path:
 
 
 def _fits(folder: Path) -> bool:
-    return len(os.fsencode(folder / _LONGEST_SOCKET_NAME)) <= LONGEST_SOCKET_PATH_BYTES
+    return len(os.fsencode(folder / _LONGEST_SOCKET_NAME)) <= MAX_SOCKET_PATH_BYTES

@@ -60,8 +60,8 @@ class RestartPolicy:
 
     The pause doubles from `first_pause` to `longest_pause`; each is shortened at random by up to a quarter. A process
     is given up if it failed `max_quick_failures` times in a row before it took work (`READY_FILE`). If it took work and
-    failed within `quick_failure_seconds` of its start, it is given up after `max_failures_at_work` such failures: a
-    piece of work may cause them, and that is given up earlier.
+    failed within `quick_failure_seconds` of its start, it is given up after `max_failures_at_work` such failures: if
+    a piece of work causes them, that work is given up earlier.
     """
 
     first_pause: float = 0.5
@@ -106,7 +106,7 @@ class EventKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened to a process; `exit_code` is negative for a signal, as in `subprocess`. `out_of_memory`:
-    the kernel killed a process for want of memory since this one was started, and this one was killed."""
+    the kernel killed a process because memory ran out since this one was started, and this one was killed."""
 
     kind: EventKind
     name: str
@@ -176,7 +176,7 @@ class Supervisor:
         try:
             for child in self._children:
                 if child.process is None:
-                    child.forgive()
+                    child.forget_failures()
                     self._launch(child)
         except LocalServiceError:
             self.stop()
@@ -277,7 +277,7 @@ class Supervisor:
         try:
             _ready_file(spec).unlink(missing_ok=True)
             environment = {**os.environ, **spec.env, READY_FILE: str(_ready_file(spec))}
-            child.process = self._forked(spec, environment, log) or _started(spec, environment, log)
+            child.process = self._fork(spec, environment, log) or _start_process(spec, environment, log)
         except OSError as error:
             raise LocalServiceError(f"The process {spec.name} could not be started: {error}.") from error
         finally:
@@ -287,7 +287,7 @@ class Supervisor:
         child.started = time.monotonic()
         self._events.append(Event(EventKind.STARTED, spec.name, child.process.pid))
 
-    def _forked(self, spec: ProcessSpec, environment: Mapping[str, str], log: int) -> Process | None:
+    def _fork(self, spec: ProcessSpec, environment: Mapping[str, str], log: int) -> Process | None:
         """The process, made by the fork server; None if there is no fork server that can make it."""
         if spec.module is None or self._fork_server is None:
             return None
@@ -319,7 +319,7 @@ class Supervisor:
             or child.quick_failures >= self._policy.max_failures_at_work
         ):
             child.state = State.GIVEN_UP
-            child.error = self._last_words(child, _ending(code, out_of_memory=out_of_memory), code)
+            child.error = self._failure_of(child, _ending(code, out_of_memory=out_of_memory), code)
             self._events.append(
                 Event(
                     EventKind.GAVE_UP,
@@ -338,7 +338,7 @@ class Supervisor:
             Event(EventKind.FELL, child.spec.name, process.pid, code, pause, out_of_memory=out_of_memory)
         )
 
-    def _last_words(self, child: _Child, ending: str, code: int) -> LocalServiceError:
+    def _failure_of(self, child: _Child, ending: str, code: int) -> LocalServiceError:
         spec = child.spec
         why = (
             "and says that starting it again cannot help"
@@ -397,9 +397,9 @@ class _Child:
         self.restarts = 0
         self.oom_kills = 0
         self.awaits_fork = False
-        self.forgive()
+        self.forget_failures()
 
-    def forgive(self) -> None:
+    def forget_failures(self) -> None:
         """Forgets its failures."""
         self.quick_failures = 0
         self.idle_failures = 0
@@ -407,7 +407,7 @@ class _Child:
         self.error: LocalServiceError | None = None
 
 
-def _started(spec: ProcessSpec, environment: Mapping[str, str], log: int) -> Process:
+def _start_process(spec: ProcessSpec, environment: Mapping[str, str], log: int) -> Process:
     return subprocess.Popen(
         [sys.executable, "-I", "-S", str(_HERE / "child.py"), str(os.getpid()), *spec.argv],
         env=environment,

@@ -18,7 +18,7 @@ from cord_worker.local.services import LocalServices
 from cord_worker.local.state import Services
 
 INTERVAL_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 60.0
+_MAX_PAUSE_SECONDS = 60.0
 _HANDSHAKE_SECONDS = 10.0
 
 
@@ -27,8 +27,8 @@ def watch(services: LocalServices) -> None:
     me = processes.current()
     # The command that started this process records it at once. This takes no lock: that would make a file, and the
     # folder may be about to be deleted.
-    patience = time.monotonic() + _HANDSHAKE_SECONDS
-    while (recorded := services.state.read()).watchdog != me and time.monotonic() < patience:
+    deadline = time.monotonic() + _HANDSHAKE_SECONDS
+    while (recorded := services.state.read()).watchdog != me and time.monotonic() < deadline:
         time.sleep(0.02)
     pause = INTERVAL_SECONDS
     while True:
@@ -49,7 +49,7 @@ def watch(services: LocalServices) -> None:
                 pause = INTERVAL_SECONDS
             except Exception as error:  # noqa: BLE001 - the watchdog survives every error: servers depend on it
                 _say(str(error) if isinstance(error, LocalServiceError) else repr(error))
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                pause = min(2 * pause, _MAX_PAUSE_SECONDS)
         time.sleep(pause)
 
 

@@ -17,12 +17,12 @@ from cord_worker.local.daemon import DaemonSpec, start_daemon, start_stopped, st
 from cord_worker.local.services import Endpoints, LocalServices
 from cord_worker.local.state import StateDir, Worker, write_atomically
 from cord_worker.local.supervisor import State
+from cord_worker.operations.database import ensure_schema
 from cord_worker.operations.fleet import check_limits, check_startable, fleet_models, preloaded_modules, process_specs
 from cord_worker.operations.services import services_for
 from cord_worker.progress import named_conditions, shown
 from cord_worker.store.database import Database
 from cord_worker.store.reports.status import live_workers, worker_conditions
-from cord_worker.store.schema.version import upgrade
 
 _RECORD = "up.json"
 _POLL_SECONDS = 0.3
@@ -64,8 +64,8 @@ def bring_up(
 ) -> tuple[Background, bool]:
     """Starts services and workers in the background; returns them, and whether they were started by this call.
 
-    If they run already, those that stopped (`cordctl drain`) or were given up are started again. Waits for another
-    `up` or `down` of this state folder. `say` gets warnings about the broker.
+    If they run already, restarts those that stopped (`cordctl drain`) or were given up. Waits for another `up` or
+    `down` of this state folder. `say` gets warnings about the broker.
 
     Raises LocalServiceError if workers of another configuration run for this state folder or something could not be
     started, MachineLimit if the machine allows too little.
@@ -90,7 +90,7 @@ def _bring_up(
     check_startable(config)
     check_limits(config, settings)
     with services_for(settings, say) as services:
-        upgrade(services.endpoints.database_url)
+        ensure_schema(services.endpoints.database_url)
         specs = process_specs(config, config_path, settings, services.endpoints, services.state.path)
         names = {name: fingerprint for fingerprint, name in fleet_models(config).items()}
         write_atomically(services.state.path / _RECORD, json.dumps(names, indent=2) + "\n")
@@ -121,7 +121,7 @@ def wait_until_ready(
     database = Database(endpoints.database_url, pool_size=1, application_name="cordctl", retry_seconds=5.0)
     waiting = set(fleet_models(config)) | {None}
     names = fleet_models(config)
-    told: set[tuple[str, str]] = set()
+    reported: set[tuple[str, str]] = set()
     deadline = time.monotonic() + seconds
     try:
         while waiting and time.monotonic() < deadline:
@@ -133,8 +133,8 @@ def wait_until_ready(
                     say(f"ready: {names.get(worker.model or '', 'coordinator')}")
             found = database.run(lambda connection: worker_conditions(connection, settings.worker_timeout_seconds))
             for condition in named_conditions(found, names):
-                if (condition.model, condition.text) not in told:
-                    told.add((condition.model, condition.text))
+                if (condition.model, condition.text) not in reported:
+                    reported.add((condition.model, condition.text))
                     say(shown(f"{condition.model} {condition.text}"))
             if waiting:
                 time.sleep(_POLL_SECONDS)

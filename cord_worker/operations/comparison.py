@@ -6,7 +6,7 @@ for both runs, so that the difficulty of the problems cancels out in the differe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Generic, TypeVar
 
@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from cord_worker.config import RunConfig
+from cord_worker.config import Prices, RunConfig
 from cord_worker.errors import StoreError
 from cord_worker.operations.run_cost import Cost, budget, read_cost
 from cord_worker.store.reports.costs import ProblemResult, problem_results
-from cord_worker.store.reports.status import TeacherTotals, read_totals
-from cord_worker.store.runs.runs import resolve_run
+from cord_worker.store.reports.status import TeacherTotals, read_teacher_totals
+from cord_worker.store.runs.runs import RunRow, resolve_run
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -48,7 +48,9 @@ class Interval:
 class ComparedRun:
     """One run of a comparison. Means and intervals are over the problems that all runs share. Differences are this run
     minus the first one, None for the first itself. Accuracies leave out `undecided` answers, and their differences
-    leave out problems with only such answers. `tokens`: generated tokens per problem."""
+    leave out problems with only such answers. Scores of another mean, or of other tokens, than the first run's have no
+    difference. `tokens`: generated tokens per problem; `result_tokens`: those of the trajectory and its final answer,
+    over problems that have one."""
 
     run: str
     pipeline: str
@@ -59,6 +61,7 @@ class ComparedRun:
     accuracy_difference: Interval | None
     score_difference: Interval | None
     tokens: Interval | None
+    result_tokens: Interval | None
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
@@ -73,20 +76,23 @@ class ComparedRun:
             "score_difference": _json(self.score_difference),
             "tokens_per_problem": None if self.tokens is None else self.tokens.mean,
             "tokens": _json(self.tokens),
+            "result_tokens": _json(self.result_tokens),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class CostedRun(ComparedRun):
-    """One run of a comparison with the cost of all of its problems, and its teachers."""
+    """One run of a comparison with the cost of all of its problems, and its teachers. In a trimmed run the shares of
+    teachers give no credit to duplicates, which are not copied."""
 
     cost: Cost
     teachers: Sequence[TeacherTotals]
+    is_trimmed: bool
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
         shares = {teacher.name: teacher.share for teacher in self.teachers}
-        return {**ComparedRun.to_json(self), "cost": self.cost.to_json(), "shares": shares}
+        return {**ComparedRun.to_json(self), "cost": self.cost.to_json(), "shares": shares, "trimmed": self.is_trimmed}
 
 
 RunT = TypeVar("RunT", bound=ComparedRun)
@@ -104,14 +110,26 @@ class RunComparison(Generic[RunT]):
         return {"problems": self.problems, "runs": [run.to_json() for run in self.runs]}
 
 
-def compare_runs(connection: sa.Connection, names: Sequence[str]) -> RunComparison[CostedRun]:
-    """`compare_results` with costs, for which every request of the runs is read. Raises as `compare_results`."""
+def compare_runs(
+    connection: sa.Connection, names: Sequence[str], prices: Prices | None = None
+) -> RunComparison[CostedRun]:
+    """Like `compare_results`, with the cost of each run (see `read_cost`), for which every request of the runs is read.
+
+    Raises what these two raise.
+    """
     found = compare_results(connection, names)
     costed = []
     for one in found.runs:
         results = {field.name: getattr(one, field.name) for field in fields(one)}
-        teachers = read_totals(connection, resolve_run(connection, one.run).id).teachers
-        costed.append(CostedRun(**results, cost=read_cost(connection, one.run), teachers=teachers))
+        run = resolve_run(connection, one.run)
+        costed.append(
+            CostedRun(
+                **results,
+                cost=read_cost(connection, one.run, prices),
+                teachers=read_teacher_totals(connection, run.id),
+                is_trimmed=run.trimmed_from is not None,
+            )
+        )
     return RunComparison(found.problems, costed)
 
 
@@ -125,29 +143,44 @@ def compare_results(connection: sa.Connection, names: Sequence[str]) -> RunCompa
     keys = [key for key in results[0] if all(key in others for others in results[1:])]
     if not keys:
         raise StoreError(
-            f"the runs {', '.join(names)} share no finished problem: compare runs of one dataset, once they have ended "
-            "some of its problems (cordctl status RUN)"
+            f"the runs {', '.join(names)} share no finished problem: compare runs of one dataset, after each has "
+            "finished some of its problems (cordctl status RUN)"
         )
     shared = [[found[key] for key in keys] for found in results]
+    return RunComparison(len(keys), compare_rows(runs, shared))
+
+
+def compare_rows(
+    runs: Sequence[RunRow],
+    shared: Sequence[Sequence[ProblemResult]],
+    interval: Callable[[Values], Interval | None] | None = None,
+) -> list[ComparedRun]:
+    """Compares the runs with the first of them. `shared` has their results for the same problems in the same order.
+    `interval` computes the mean of values and its bounds; by default `bootstrap`."""
+    interval_of = bootstrap if interval is None else interval
     compared = []
     configs = [RunConfig.from_stored(run.config) for run in runs]
     for run, config, rows in zip(runs, configs, shared, strict=True):
         first = None if rows is shared[0] else shared[0]
-        both_scored = config.is_scored and configs[0].is_scored
         compared.append(
             ComparedRun(
                 run=run.name,
                 pipeline=config.search.pipeline,
                 budget=budget(config.search),
-                accuracy=bootstrap(_correct(rows)),
+                accuracy=interval_of(_correct(rows)),
                 undecided=sum(row.undecided for row in rows),
-                score=bootstrap(_scores(rows)) if config.is_scored else None,
-                accuracy_difference=None if first is None else _difference(_correct(rows), _correct(first)),
-                score_difference=_difference(_scores(rows), _scores(first)) if first and both_scored else None,
-                tokens=bootstrap(np.array([float(row.generated_tokens) for row in rows])),
+                score=interval_of(_scores(rows)) if config.is_scored else None,
+                accuracy_difference=None if first is None else interval_of(_correct(rows) - _correct(first)),
+                score_difference=(
+                    interval_of(_scores(rows) - _scores(first))
+                    if first and _same_kind_of_score(config, configs[0])
+                    else None
+                ),
+                tokens=interval_of(np.array([float(row.generated_tokens) for row in rows])),
+                result_tokens=interval_of(_result_tokens(rows)),
             )
         )
-    return RunComparison(len(keys), compared)
+    return compared
 
 
 def bootstrap(values: Values) -> Interval | None:
@@ -169,8 +202,13 @@ def bootstrap(values: Values) -> Interval | None:
     return Interval(float(known.mean()), float(low), float(high))
 
 
-def _difference(values: Values, others: Values) -> Interval | None:
-    return bootstrap(values - others)
+def _same_kind_of_score(config: RunConfig, other: RunConfig) -> bool:
+    """Whether both runs have scores of the same mean of the same tokens."""
+    kinds = [
+        (one.required_prover.score, one.required_prover.score_full_stop) if one.is_scored else None
+        for one in (config, other)
+    ]
+    return kinds[0] is not None and kinds[0] == kinds[1]
 
 
 def _correct(rows: Sequence[ProblemResult]) -> Values:
@@ -180,6 +218,10 @@ def _correct(rows: Sequence[ProblemResult]) -> Values:
 def _scores(rows: Sequence[ProblemResult]) -> Values:
     """Scores of the problems; a failed problem has no trajectory and counts as 0."""
     return np.array([0.0 if row.score is None else row.score for row in rows])
+
+
+def _result_tokens(rows: Sequence[ProblemResult]) -> Values:
+    return np.array([np.nan if row.result_tokens is None else row.result_tokens for row in rows])
 
 
 def _json(interval: Interval | None) -> dict[str, float] | None:

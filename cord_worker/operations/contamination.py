@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cord_worker.contamination import Hit, HitKind, NearIndex, NearThresholds, Question, QuestionIndex
-from cord_worker.dataset import FieldMapping, ReadOptions, RejectedRecord, rejection_error
+from cord_worker.dataset import FieldMapping, HubSnapshot, ReadOptions, RejectedRecord, rejection_error
+from cord_worker.dataset.jsontext import REPAIR_ADVICE
 from cord_worker.errors import DatasetError
 from cord_worker.export.rows import write_rows
 from cord_worker.export.schema import Fields
@@ -84,6 +85,39 @@ class _Index(Protocol):
     def repeats(self, questions: Sequence[Question]) -> list[list[Hit]]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class OptionNames:
+    """What the command that reads a dataset calls its options, for errors. `split_advice` says how a split is chosen.
+    None: it cannot leave rows out. `repairs_latex`: it has --repair-latex."""
+
+    question: str = "--question-field"
+    split: str = "--split"
+    split_advice: str = "choose one with --split"
+    skip: str | None = None
+    repairs_latex: bool = False
+
+    def applied_to(self, message: str) -> str:
+        """The message of an error of reading, with these names."""
+        for read, meant in (
+            ("--question-field", self.question),
+            ("choose one with --split", self.split_advice),
+            ("leave out --split", f"leave out {self.split}"),
+            *(() if self.repairs_latex else ((REPAIR_ADVICE, ""),)),
+        ):
+            message = message.replace(read, meant)
+        return message
+
+
+OF_DATASET = OptionNames(skip="--skip-unreadable", repairs_latex=True)
+"""Those of `cordctl contaminated` for the dataset."""
+OF_BENCHMARK = OptionNames(
+    "--against-field", "--against-split", "choose one with --against-split", "--skip-unreadable", repairs_latex=True
+)
+"""Those of `cordctl contaminated` for its benchmarks."""
+OF_FILE_ALONE = "name the file of one of them"
+"""How a split is chosen by a command that has no option for it."""
+
+
 class QuestionReader:
     """Reads the questions of datasets, and counts what it leaves out."""
 
@@ -91,8 +125,8 @@ class QuestionReader:
         self.invalid = 0
         self._skip_invalid = skip_invalid
 
-    def questions(self, source: DatasetSource, option: str = "--question-field") -> Iterator[Question]:
-        """The questions of a dataset in its order; rows need no answer. `option` names the question's field.
+    def questions(self, source: DatasetSource, names: OptionNames) -> Iterator[Question]:
+        """The questions of a dataset in its order; rows need no answer.
 
         Raises DatasetError if the file cannot be used, or for a row without a question (unless they are skipped).
         """
@@ -104,21 +138,25 @@ class QuestionReader:
                 elif self._skip_invalid:
                     self.invalid += 1
                 else:
-                    raise rejection_error(record)
+                    raise rejection_error(
+                        record, None if names.skip is None else f"leave out such rows with {names.skip}"
+                    )
         except DatasetError as error:
-            raise DatasetError(str(error).replace("--question-field", option)) from None
+            raise DatasetError(names.applied_to(str(error))) from None
 
 
-def benchmark_source(path: Path, field_name: str | None = None, split: str | None = None) -> DatasetSource:
-    """A benchmark's file or folder; the field of its questions is detected unless it is named."""
-    return DatasetSource(path, FieldMapping(question=field_name), split, options=ReadOptions())
+def benchmark_source(
+    path: Path | HubSnapshot, field_name: str | None = None, split: str | None = None, *, repair_latex: bool = False
+) -> DatasetSource:
+    """A benchmark's file, folder or dataset of the hub; the field of its questions is detected unless it is named."""
+    return DatasetSource(path, FieldMapping(question=field_name), split, options=ReadOptions(repair_latex=repair_latex))
 
 
 def benchmark_index(paths: Iterable[Path], field_name: str | None, option: str) -> QuestionIndex:
     """The questions of these benchmarks. Raises DatasetError; `option` is the one that names the question's field."""
-    reader = QuestionReader()
+    reader, names = QuestionReader(), OptionNames(option, split_advice=OF_FILE_ALONE)
     return QuestionIndex(
-        question for path in paths for question in reader.questions(benchmark_source(path, field_name), option)
+        question for path in paths for question in reader.questions(benchmark_source(path, field_name), names)
     )
 
 
@@ -143,7 +181,7 @@ def find_contaminated(
     reader = QuestionReader(skip_invalid=source.skip_invalid)
     benchmarks = [question for one in against for question in _counted(reader, one, report)]
     lookups = [(index, False) for index in _indices(benchmarks, kinds, similarity)] if against else []
-    questions: Iterable[Question] = reader.questions(source)
+    questions: Iterable[Question] = reader.questions(source, OF_DATASET)
     if within:
         questions = own = list(questions)
         lookups += [(index, True) for index in _indices(own, kinds, similarity)]
@@ -159,7 +197,7 @@ def find_contaminated(
 
 def _counted(reader: QuestionReader, source: DatasetSource, report: ContaminationReport) -> Iterator[Question]:
     report.benchmarks[str(source.path)] = 0
-    for question in reader.questions(source, "--against-field"):
+    for question in reader.questions(source, OF_BENCHMARK):
         report.benchmarks[str(source.path)] += 1
         yield question
 

@@ -5,40 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from alembic.runtime.migration import MigrationContext
-
 from cord_worker import endpoints
 from cord_worker.config import Settings
-from cord_worker.errors import ConfigError
+from cord_worker.errors import LocalServiceError
 from cord_worker.local.services import LocalServices
 from cord_worker.store.database import Database
-from cord_worker.store.schema.version import check_schema
+from cord_worker.store.schema import version
+from cord_worker.store.schema.version import check_schema, head_revision
 
 _RETRY_SECONDS = 5.0
 
 
 @contextmanager
 def database_url_for(settings: Settings) -> Iterator[str]:
-    """URL of the database. An embedded one that does not run is started for the length of the `with`, so that results
-    of a run can be read without `cordctl up`.
+    """URL of the database. An embedded one is started if it does not run, so that results can be read without
+    `cordctl up`. It is owned for the length of the `with`: another command that ends does not stop it.
 
     Raises ConfigError if none is known, LocalServiceError if it cannot be started.
     """
-    try:
-        url = endpoints.database_url(settings)
-    except ConfigError:
-        if not settings.state_dir.is_dir():
-            raise
-        local = LocalServices(settings.state_dir)
-        if not local.postgres.has_data():
-            raise
-    else:
-        yield url
+    local = _embedded(settings)
+    if local is None:
+        yield endpoints.database_url(settings)
         return
     try:
         yield local.ensure_started().database_url
     finally:
         local.release()
+
+
+def _embedded(settings: Settings) -> LocalServices | None:
+    """The embedded servers, if the database is theirs and can be owned. Those of another user can only be used."""
+    if settings.database_url is not None or not settings.state_dir.is_dir():
+        return None
+    try:
+        local = LocalServices(settings.state_dir)
+    except LocalServiceError:
+        endpoints.database_url(settings)
+        return None
+    return local if local.postgres.has_data() else None
 
 
 @contextmanager
@@ -48,7 +52,7 @@ def open_database(settings: Settings, *, url: str | None = None) -> Iterator[Dat
     Raises ConfigError if none is known, StoreError if it is unreachable, SchemaMismatch.
     """
     if url is None:
-        with database_url_for(settings) as known, open_database(settings, url=known) as database:
+        with database_url_for(settings) as found, open_database(settings, url=found) as database:
             yield database
         return
     with any_database(url) as database:
@@ -59,7 +63,15 @@ def open_database(settings: Settings, *, url: str | None = None) -> Iterator[Dat
 def current_revision(url: str) -> str | None:
     """Revision of the database at `url`; None if it holds no schema. Raises StoreError if it is unreachable."""
     with any_database(url) as database:
-        return database.run(lambda connection: MigrationContext.configure(connection).get_current_revision())
+        return database.run(version.current_revision)
+
+
+def ensure_schema(url: str) -> None:
+    """Migrates the database at `url` to the newest schema, unless it has it."""
+    if current_revision(url) != head_revision():
+        from cord_worker.store.schema.migration import upgrade
+
+        upgrade(url)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cord_worker.dataset import Change, FieldMapping, ProblemRecord, RejectedRecord
+from cord_worker.display_text import counted
 
 _DESCRIPTIONS = {
     Change.FINAL_ANSWER: "worked solution, whose final answer is the answer; the solution stays in the metadata "
@@ -49,7 +50,7 @@ class DatasetNotes:
         """Keeps the fields that were found."""
         self.fields = mapping
 
-    def counted(self, records: Iterable[ProblemRecord | RejectedRecord]) -> Iterator[ProblemRecord | RejectedRecord]:
+    def count(self, records: Iterable[ProblemRecord | RejectedRecord]) -> Iterator[ProblemRecord | RejectedRecord]:
         """Passes `records` on and counts their notes."""
         for record in records:
             if isinstance(record, ProblemRecord) and record.notes:
@@ -60,12 +61,12 @@ class DatasetNotes:
         in_row: set[tuple[Change, str]] = set()
         for note in record.notes:
             kind = (note.change, note.field)
-            counted = self.changes.get(kind)
-            if counted is None:
+            count = self.changes.get(kind)
+            if count is None:
                 self.changes[kind] = ChangeCount(1, 1, record.location, note.shown)
             else:
-                counted.rows += kind not in in_row
-                counted.places += 1
+                count.rows += kind not in in_row
+                count.places += 1
             in_row.add(kind)
 
     def fields_line(self) -> str:
@@ -80,9 +81,9 @@ class DatasetNotes:
     def lines(self) -> list[str]:
         """For people: one line per kind of change, with its first place and the result there."""
         return [
-            f"field {name!r}, {counted.rows:,} {'row' if counted.rows == 1 else 'rows'}{_places(change, counted)}: "
-            f"{_DESCRIPTIONS[change]}; first {counted.location}: {counted.shown}"
-            for (change, name), counted in self.changes.items()
+            f"field {name!r}, {counted(count.rows, 'row')}{_places(change, count)}: "
+            f"{_DESCRIPTIONS[change]}; first {count.location}: {count.shown}"
+            for (change, name), count in self.changes.items()
         ]
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -91,15 +92,13 @@ class DatasetNotes:
             {
                 "change": change.value,
                 "field": name,
-                "rows": counted.rows,
-                "places": counted.places,
-                "first": {"location": counted.location, "shown": counted.shown},
+                "rows": count.rows,
+                "places": count.places,
+                "first": {"location": count.location, "shown": count.shown},
             }
-            for (change, name), counted in self.changes.items()
+            for (change, name), count in self.changes.items()
         ]
 
 
-def _places(change: Change, counted: ChangeCount) -> str:
-    if change is not Change.LATEX:
-        return ""
-    return f" ({counted.places:,} {'place' if counted.places == 1 else 'places'})"
+def _places(change: Change, count: ChangeCount) -> str:
+    return f" ({counted(count.places, 'place')})" if change is Change.LATEX else ""

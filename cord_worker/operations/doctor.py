@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from cord_worker import endpoints
 from cord_worker.config import BUNDLED_PREFIX, ModelConfig, OpenAiOptions, RunConfig, Settings
+from cord_worker.display_text import counted
 from cord_worker.errors import ConfigError, CordError, DatabaseRefused, LocalServiceError, SchemaMismatch
 from cord_worker.verify import by_math_verify
 
@@ -171,7 +172,7 @@ def _configuration(path: Path | None) -> tuple[RunConfig | None, list[Diagnosis]
         config = RunConfig.load(source)
     except ConfigError as error:
         return None, [Diagnosis(Level.FAIL, "configuration", str(error), "correct it")]
-    facts = f"{source}: {len(config.models)} models, {len(config.teachers)} teachers, fingerprint"
+    facts = f"{source}: {counted(len(config.models), 'model')}, {counted(len(config.teachers), 'teacher')}, fingerprint"
     return config, [Diagnosis(Level.OK, "configuration", f"{facts} {config.fingerprint()}")]
 
 
@@ -207,7 +208,7 @@ def _server(subject: str, model: ModelConfig, options: OpenAiOptions) -> Diagnos
         return Diagnosis(
             Level.FAIL, subject, f"{facts}: no connection: {error}", "start the server or correct base_url"
         )
-    return Diagnosis(Level.OK, subject, f"{facts}, answers")
+    return Diagnosis(Level.OK, subject, f"{facts}, accepts connections")
 
 
 def _model(subject: str, model: ModelConfig) -> Diagnosis:
@@ -219,7 +220,7 @@ def _model(subject: str, model: ModelConfig) -> Diagnosis:
     if not folder.is_dir():
         if folder.is_absolute() or location.startswith("."):
             return Diagnosis(Level.FAIL, subject, f"no folder {location}", "correct `path`, or put the weights there")
-        return Diagnosis(Level.WARN, subject, f"{location}: a hub id, downloaded when a worker starts")
+        return Diagnosis(Level.WARN, subject, f"{location}: a hub id, which is downloaded when a worker starts")
     if model.gguf_file is not None:
         if not (folder / model.gguf_file).is_file():
             return Diagnosis(Level.FAIL, subject, f"no file {folder / model.gguf_file}", "correct `gguf_file`")
@@ -237,12 +238,12 @@ def _model(subject: str, model: ModelConfig) -> Diagnosis:
         from cord_worker.engines.transformers.foreseen_model import foresee
 
         try:
-            way = foresee(folder, location, model.max_model_len, trust_remote_code=model.trust_remote_code)
+            slow_reason = foresee(folder, location, model.max_model_len, trust_remote_code=model.trust_remote_code)
         except CordError as error:
             return Diagnosis(Level.FAIL, subject, str(error), "name a model that can be hosted")
-        if way:
+        if slow_reason:
             return Diagnosis(
-                Level.WARN, subject, f"{location}: computed one text at a time: {way}", "slower; see models.md"
+                Level.WARN, subject, f"{location}: computed one text at a time: {slow_reason}", "slower; see models.md"
             )
     kind = "bundled" if model.path.startswith(BUNDLED_PREFIX) else location
     return Diagnosis(Level.OK, subject, f"{kind}, {model.engine}, {model.dtype}, device {model.device}")
@@ -301,7 +302,7 @@ def _devices(config: RunConfig | None) -> Iterator[Diagnosis]:
 
 
 def _torch_lacks_memory() -> bool:
-    """Whether importing torch might end this process for lack of address space."""
+    """Whether there may be too little address space to import torch, which would end this process."""
     from cord_worker.local import limits
 
     return limits.memory_shortage([limits.WORKER]) is not None
@@ -322,7 +323,7 @@ def _limits(config: RunConfig | None, settings: Settings) -> Iterator[Diagnosis]
     for shortage in found:
         yield Diagnosis(Level.FAIL, shortage.limit, shortage.found, shortage.advice)
     if not found:
-        allowed = "open files, addresses, processes and sizes of files suffice"
+        allowed = "enough open files, address space, processes and file size"
         yield Diagnosis(Level.OK, "limits", f"{allowed} for {'this configuration' if config else 'a coordinator'}")
     memory = limits.container_memory()
     if memory is not None:

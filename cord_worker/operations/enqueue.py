@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,19 +14,22 @@ from typing import IO, Any
 from cord_worker.config import NAME_PATTERN, RunConfig
 from cord_worker.dataset import (
     FieldMapping,
+    HubSnapshot,
     ProblemRecord,
     ReadOptions,
     RejectedRecord,
+    flaw_of,
     read_problems,
-    rejection_error,
+    rejects_file,
     write_rejects,
 )
+from cord_worker.dataset.repetition import content_id, repeated_record
 from cord_worker.display_text import counted
-from cord_worker.errors import ConfigError
+from cord_worker.errors import ConfigError, DatasetError
 from cord_worker.operations.dataset_notes import DatasetNotes
 from cord_worker.operations.fitting import ContextCheck, room_remarks
 from cord_worker.store.database import Database
-from cord_worker.store.runs.enqueue import EnqueueReport, enqueue
+from cord_worker.store.runs.enqueue import EnqueueReport, content_hash, enqueue
 from cord_worker.verify.by_math_verify import check_configured
 from cord_worker.verify.rows import with_known_methods
 
@@ -35,14 +38,15 @@ _MAX_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class DatasetSource:
-    """A dataset and how to read it."""
+    """A dataset and how to read it. Without `writes_rejects` no file of rejected rows is written beside it."""
 
-    path: Path
+    path: Path | HubSnapshot
     mapping: FieldMapping = field(default_factory=FieldMapping)
     split: str | None = None
     limit: int | None = None
     skip_invalid: bool = False
     options: ReadOptions = field(default_factory=ReadOptions)
+    writes_rejects: bool = True
 
     def records(
         self, notes: DatasetNotes | None = None, config: RunConfig | None = None
@@ -64,23 +68,54 @@ class DatasetSource:
         )
         if config is not None:
             records = with_known_methods(records, config.verify)
-        return records if notes is None else notes.counted(records)
+        return records if notes is None else notes.count(records)
 
     def check(self) -> None:
         """Raises DatasetError if the file as a whole cannot be used; reads only its first rows."""
         next(self.records())
 
 
+def dataset_source(
+    path: Path | HubSnapshot,
+    *,
+    question_field: str | None = None,
+    answer_field: str | None = None,
+    id_field: str | None = None,
+    passage_field: str | None = None,
+    choices_field: str | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    answer_as_is: bool = False,
+    repair_latex: bool = False,
+    skip_invalid: bool = False,
+) -> DatasetSource:
+    """The dataset at `path`, read by the options of `cordctl enqueue`, which have these names there too.
+
+    Raises DatasetError for an impossible limit.
+    """
+    if limit is not None and limit < 1:
+        raise DatasetError(f"{path}: a limit of {limit} rows is impossible: give 1 or more.")
+    return DatasetSource(
+        path=path,
+        mapping=FieldMapping(question_field, answer_field, id_field, passage_field, choices_field),
+        split=split,
+        limit=limit,
+        skip_invalid=skip_invalid,
+        options=ReadOptions(answer_as_is=answer_as_is, repair_latex=repair_latex),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class EnqueueResult:
     """The result of enqueuing a dataset. `rejects` is the file of the rejected rows, if there are any; `remarks` say
-    what the models' contexts have no room for."""
+    what the models' contexts have no room for; `dataset` has id, revision and split of a dataset of the hub."""
 
     report: EnqueueReport
     rejects: Path | None
     dry_run: bool
     notes: DatasetNotes
     remarks: list[str] = field(default_factory=list)
+    dataset: dict[str, str] | None = None
 
     def sentence(self) -> str:
         """For people."""
@@ -107,6 +142,7 @@ class EnqueueResult:
             "dry_run": self.dry_run,
             "changes": self.notes.to_json(),
             "remarks": self.remarks,
+            "dataset": self.dataset,
         }
 
     def lines(self) -> list[str]:
@@ -159,20 +195,31 @@ class _DryRunRollback(Exception):
         self.report = report
 
 
-def default_run_name(path: Path, config: RunConfig) -> str:
+def default_run_name(path: Path | HubSnapshot, config: RunConfig) -> str:
     """`<dataset's stem>-<8 hex digits of the configuration's fingerprint>`: equal work is the same run."""
-    name = path.resolve().name
-    stem = name.removesuffix(".gz").removesuffix(".zst").rsplit(".", 1)[0] or name
+    if isinstance(path, HubSnapshot):
+        stem = path.name
+    else:
+        name = path.resolve().name
+        stem = name.removesuffix(".gz").removesuffix(".zst").rsplit(".", 1)[0] or name
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in stem).strip("-.")
     return f"{plain[:50] or 'dataset'}-{config.fingerprint()[:8]}"
 
 
 def enqueue_dataset(
-    database: Database, source: DatasetSource, config: RunConfig, run_name: str | None, *, dry_run: bool = False
+    database: Database,
+    source: DatasetSource,
+    config: RunConfig,
+    run_name: str | None,
+    *,
+    dry_run: bool = False,
+    on_rejected: Callable[[RejectedRecord], None] = lambda _: None,
 ) -> EnqueueResult:
     """Enqueues the dataset in one transaction: all of it, or with `skip_invalid` all its good rows, or nothing.
 
-    Rejected rows are written to a file beside the dataset after the commit; it replaces an earlier one.
+    After the commit, rejected rows are written to a file beside the dataset, which replaces an earlier one. Before
+    that, `on_rejected` gets each of them.
+
     Raises DatasetError, RunConflict, StoreError; ConfigError if a model has no room for a step and an answer.
     """
     name = run_name or default_run_name(source.path, config)
@@ -183,17 +230,19 @@ def enqueue_dataset(
         )
     remarks = room_remarks(config)
     notes = DatasetNotes()
+    of_hub = source.path.to_json() if isinstance(source.path, HubSnapshot) else None
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as spool:
-        on_rejected = _spool_writer(spool) if source.skip_invalid else None
+        write_rejected = _spool_writer(spool, on_rejected) if source.skip_invalid else None
         try:
             with database.transaction() as connection:
-                report = enqueue(connection, name, config, source.records(notes, config), on_rejected=on_rejected)
+                records = source.records(notes, config)
+                report = enqueue(connection, name, config, records, on_rejected=write_rejected, dataset=of_hub)
                 if dry_run:
                     raise _DryRunRollback(report)
         except _DryRunRollback as ended:
-            return EnqueueResult(ended.report, None, dry_run=True, notes=notes, remarks=remarks)
-        rejects = _write_rejects_file(source.path, spool) if report.rejected else None
-    return EnqueueResult(report, rejects, dry_run=False, notes=notes, remarks=remarks)
+            return EnqueueResult(ended.report, None, dry_run=True, notes=notes, remarks=remarks, dataset=of_hub)
+        rejects = _write_rejects_file(source.path, spool) if report.rejected and source.writes_rejects else None
+    return EnqueueResult(report, rejects, dry_run=False, notes=notes, remarks=remarks, dataset=of_hub)
 
 
 def validate_dataset(source: DatasetSource, config: RunConfig | None = None) -> Validation:
@@ -208,13 +257,14 @@ def validate_dataset(source: DatasetSource, config: RunConfig | None = None) -> 
     records = source.records(found.notes, config)
     with tempfile.TemporaryDirectory(prefix="cord-") as folder, closing(sqlite3.connect(f"{folder}/ids")) as ids:
         ids.execute("PRAGMA journal_mode = OFF")
-        ids.execute("CREATE TABLE ids (key TEXT PRIMARY KEY, location TEXT) WITHOUT ROWID")
+        ids.execute("CREATE TABLE ids (key TEXT PRIMARY KEY, location TEXT, content TEXT) WITHOUT ROWID")
         for record in records:
             if isinstance(record, RejectedRecord):
-                found.add_flaw(_flaw(record))
+                found.add_flaw(flaw_of(record))
                 continue
-            new = ids.execute("INSERT OR IGNORE INTO ids VALUES (?, ?)", (record.key, record.location)).rowcount
-            if new:
+            content = content_hash(record)
+            values = (record.key, record.location, content)
+            if ids.execute("INSERT OR IGNORE INTO ids VALUES (?, ?, ?)", values).rowcount:
                 found.good += 1
                 found.first = found.first or record
                 if config is not None:
@@ -222,25 +272,29 @@ def validate_dataset(source: DatasetSource, config: RunConfig | None = None) -> 
                     found.fitting = found.fitting or ContextCheck(config)
                     found.fitting.measure(record)
                 continue
-            before = ids.execute("SELECT location FROM ids WHERE key = ?", (record.key,)).fetchone()[0]
-            found.add_flaw(f"{record.location}: field id: id {record.key!r} was given before, at {before}")
+            first, first_content = ids.execute(
+                "SELECT location, content FROM ids WHERE key = ?", (record.key,)
+            ).fetchone()
+            repeated = repeated_record(
+                record.key,
+                record.location,
+                first,
+                has_given_id=record.key != content_id(record.question, record.answer),
+                is_equal=content == first_content,
+            )
+            found.add_flaw(flaw_of(repeated))
     return found
 
 
-def _flaw(record: RejectedRecord) -> str:
-    advice = ". Mend the row"
-    return str(rejection_error(record)).partition(advice)[0]
-
-
-def _spool_writer(spool: IO[str]) -> Any:
+def _spool_writer(spool: IO[str], on_rejected: Callable[[RejectedRecord], None]) -> Any:
     def write(record: RejectedRecord) -> None:
+        on_rejected(record)
         spool.write(json.dumps([record.location, record.field, record.reason, record.raw]) + "\n")
 
     return write
 
 
-def _write_rejects_file(path: Path, spool: IO[str]) -> Path:
+def _write_rejects_file(path: Path | HubSnapshot, spool: IO[str]) -> Path:
     spool.seek(0)
-    path = path if path.name else path.resolve()
-    path.with_name(f"{path.name}.rejects.jsonl").unlink(missing_ok=True)
+    rejects_file(path).unlink(missing_ok=True)
     return write_rejects(path, (RejectedRecord(*json.loads(line)) for line in spool))

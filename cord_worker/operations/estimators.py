@@ -1,8 +1,11 @@
-"""Estimates pass@k from samples of a model."""
+"""Estimates of shares: pass@k from samples of a model, and the interval of a share of right answers."""
 
 from __future__ import annotations
 
 import math
+
+_NORMAL_QUANTILE = 1.959964
+"""Of 97.5 %."""
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
@@ -17,6 +20,20 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
     if k > samples - correct:
         return 1.0
     return 1.0 - math.prod(1.0 - k / drawn for drawn in range(samples - correct + 1, samples + 1))
+
+
+def wilson_interval(correct: int, checked: int) -> tuple[float, float]:
+    """The 95 % interval of the share of `correct` among `checked` independent answers, by Wilson's score method (1927).
+
+    Unlike the bootstrap it has a width even if all answers are right. Raises ValueError unless 0 <= correct <= checked
+    and checked > 0.
+    """
+    if not 0 <= correct <= checked or checked == 0:
+        raise ValueError(f"{correct} of {checked} is not a share")
+    share, weight = correct / checked, _NORMAL_QUANTILE**2 / checked
+    middle = (share + weight / 2) / (1 + weight)
+    half = math.sqrt(share * (1 - share) * weight + (weight / 2) ** 2) / (1 + weight)
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
 def powers_of_two(most: int) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """Evaluates a model: a run of samples, and their figures (`cordctl eval`).
 
 A sample without an answer (its problem failed, or the prompt did not fit the context) counts as wrong. An undecided
-answer is left out and counted apart; a problem with too few decided answers for a pass@k is left out of that figure.
+answer is left out and counted separately. A problem with too few decided answers for a pass@k is left out of that
+figure.
 """
 
 from __future__ import annotations
@@ -148,15 +149,15 @@ def evaluation_config(
     The verification of answers is that of `configured`. Raises ConfigError.
     """
     if configured is None:
-        named = _plain_name(model)
-        models = {named: _direct_model(model, engine)}
+        name = _plain_name(model)
+        models = {name: _direct_model(model, engine)}
     else:
         if model not in configured.models:
             raise ConfigError(
                 f"{unknown('model', model, sorted(configured.models))} (in [models]); a folder, hub id or bundled:NAME "
                 "needs --engine"
             )
-        named = model
+        name = model
         models = {model: configured.models[model]}
     verify: dict[str, Any] = {}
     if configured is not None:
@@ -165,8 +166,8 @@ def evaluation_config(
             judge = configured.verify.judge.model
             models[judge] = configured.models[judge]
     teacher = TeacherConfig(
-        name=named,
-        model=named,
+        name=name,
+        model=name,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         system_prompt=sampling.system_prompt,
@@ -218,12 +219,13 @@ def read_evaluation(connection: sa.Connection, run_name: str | None, categories:
     of its dataset has a field of `categories`.
     """
     run = resolve_run(connection, run_name)
-    there = attribute_names(connection, run.id) if categories else []
+    known_fields = attribute_names(connection, run.id) if categories else []
     for field in categories:
-        if field not in there:
+        if field not in known_fields:
             raise DatasetError(
                 f"category {field!r}: no row of the run {run.name!r} has such a field; there are: "
-                f"{', '.join(there) or 'none'}. `cordctl eval --of {run.name}` prints its figures with another one."
+                f"{', '.join(known_fields) or 'none'}. "
+                f"`cordctl eval --of {run.name}` prints its figures with another one."
             )
     search = RunConfig.from_stored(run.config).search
     counts = read_counts(connection, run.id)
@@ -246,8 +248,8 @@ def read_evaluation(connection: sa.Connection, run_name: str | None, categories:
         )
     else:
         thinking, answers = sum(used.thinking for used in tokens), sum(used.answers for used in tokens)
-        together = _of_all_teachers(rows)
-        models = (_model_figures(search.pipeline, None, together, samples, categories, thinking, answers),)
+        merged = _of_all_teachers(rows)
+        models = (_model_figures(search.pipeline, None, merged, samples, categories, thinking, answers),)
     cost = read_cost(connection, run.name)
     return Evaluation(
         run=run.name,
@@ -262,7 +264,7 @@ def read_evaluation(connection: sa.Connection, run_name: str | None, categories:
 
 
 def compute_figures(rows: Iterable[AnswerCounts], samples: int) -> Figures:
-    """The figures of these problems, with `samples` of each."""
+    """The figures of these problems, each with `samples` samples."""
     pool = list(rows)
     missing = [max(0, samples - row.correct - row.wrong - row.undecided) for row in pool]
     drawn = [row.correct + row.wrong + lost for row, lost in zip(pool, missing, strict=True)]

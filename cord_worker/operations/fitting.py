@@ -43,7 +43,7 @@ class TooLong:
 @dataclass(slots=True)
 class Fit:
     """The fit of a dataset to one model in one role; sizes are in tokens. `overhead` is the first turn without question
-    and passage; `misfits` are the first few of the `count` problems that do not fit; `cut` others fit, but leave less
+    and passage. `misfits` are the first few of the `count` problems that do not fit; `cut` others fit, but leave less
     room than the thinking budget."""
 
     role: str
@@ -123,7 +123,7 @@ class Fit:
             parts += ["all leave room for a step"]
         return "; ".join(parts)
 
-    def named(self) -> list[str]:
+    def misfit_lines(self) -> list[str]:
         """The first problems that do not fit, for people."""
         lines = [
             f"{found.location}: id {found.key!r} does not fit {self.role} (model {self.model!r}): {found.prompt:,} "
@@ -167,10 +167,10 @@ class ContextCheck:
         self._measured: list[tuple[Fit, TextCodec, str | None, Callable[[ProblemRecord], int]]] = []
         search = config.search
         for teacher in config.teachers:
-            found = self._loaded(teacher.model, config.models[teacher.model])
+            found = self._load(teacher.model, config.models[teacher.model])
             if found is not None:
                 role, system = f"teacher {teacher.name}", config.system_prompt(teacher)
-                # As engines/room_in_context.py keeps it free.
+                # The tokens that engines/room_in_context.py keeps free.
                 kept = search.answer_tokens + found[0].answer_opening_tokens
 
                 def after_thinking(_: ProblemRecord, kept: int = kept) -> int:
@@ -179,7 +179,7 @@ class ContextCheck:
                 self._add(role, teacher.model, found, system, search.thinking_tokens, after_thinking)
         if config.is_scored:
             prover = config.required_prover
-            found = self._loaded(prover.model, config.prover_model)
+            found = self._load(prover.model, config.prover_model)
             if found is not None:
                 codec = found[0]
 
@@ -225,7 +225,7 @@ class ContextCheck:
         turn = self._turn(question=question, system=system, passage=passage, segmentation=self._segmentation)
         return sum(map(len, codec.proposal(turn, [])))
 
-    def _loaded(self, name: str, model: ModelConfig) -> tuple[TextCodec, int] | None:
+    def _load(self, name: str, model: ModelConfig) -> tuple[TextCodec, int] | None:
         if name not in self._models:
             try:
                 self._models[name] = _tokenizer_and_context(model)
@@ -237,12 +237,12 @@ class ContextCheck:
 
 def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
     if model.engine == "instant":
-        raise CordError("it is no model and has no context")
+        raise CordError("the instant engine has no context")
     location = model.location()
     if not Path(location).is_dir():
-        raise CordError(f"{location} is no folder on this machine, so its tokenizer is not looked at")
+        raise CordError(f"{location} is not a folder on this machine, so its tokenizer is not loaded")
     if (shortage := limits.memory_shortage([limits.WORKER])) is not None:
-        raise CordError(f"its tokenizer is not looked at: {shortage}")
+        raise CordError(f"its tokenizer is not loaded: {shortage}")
     from cord_worker.engines.context_length import max_length_of
     from cord_worker.engines.loading import options
     from cord_worker.engines.settings import EngineSettings
@@ -264,8 +264,8 @@ def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
 
 
 def room_remarks(config: RunConfig) -> list[str]:
-    """Remarks on models whose declared context is too short for the budgets. Reads no tokenizer, so it is quick, but
-    leaves the question out (`ContextCheck` counts it).
+    """Remarks on models whose declared context is too short for the budgets. This is quick, because it reads no
+    tokenizer, and so does not count the question (`ContextCheck` does).
 
     Raises ConfigError if a context does not even hold the final answer and a step.
     """
@@ -285,7 +285,7 @@ def room_remarks(config: RunConfig) -> list[str]:
             )
         if context < search.thinking_tokens + end:
             remarks.append(
-                f"{facts}: thinking ends after {context - end:,} less the question's{kept}, not after "
+                f"{facts}: thinking ends after {context - end:,} tokens minus the question{kept}, not after "
                 f"search.thinking_tokens = {search.thinking_tokens:,}"
             )
     return remarks

@@ -38,10 +38,23 @@ def _can_be_forked(model: ModelConfig) -> bool:
 def process_specs(
     config: RunConfig, config_path: Path, settings: Settings, endpoints: Endpoints, state_dir: Path
 ) -> list[ProcessSpec]:
-    """The processes that `run` and `up` keep running, with logs in `state_dir/logs`; the coordinator comes first,
-    because it loads fastest."""
+    """The processes that `run` and `up` keep running, with logs in `state_dir/logs`."""
+    return specs_of(config.served_models, config_path, settings, endpoints, state_dir)
+
+
+def specs_of(
+    models: Mapping[str, ModelConfig],
+    config_path: Path,
+    settings: Settings,
+    endpoints: Endpoints,
+    state_dir: Path,
+    *,
+    has_coordinator: bool = True,
+) -> list[ProcessSpec]:
+    """Workers of these models, by their names in the configuration file, and a coordinator. It comes first, because it
+    loads fastest."""
     environment = {
-        # A worker started from any folder imports this very package.
+        # A worker imports this same package, whatever folder it is started from.
         "PYTHONPATH": processes.python_environment()["PYTHONPATH"],
         "CORD_DATABASE_URL": endpoints.database_url,
         "CORD_BROKER_URL": endpoints.broker_url,
@@ -50,8 +63,8 @@ def process_specs(
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    specs = [_spec(COORDINATOR, ("coordinator",), environment, state_dir)]
-    for name, model in config.served_models.items():
+    specs = [_spec(COORDINATOR, ("coordinator",), environment, state_dir)] if has_coordinator else []
+    for name, model in models.items():
         for number in range(1, model.workers + 1):
             process = name if number == 1 else f"{name}-{number}"
             command = ("worker", name, "--config", str(config_path.resolve()), "--name", process)
@@ -81,7 +94,12 @@ def check_startable(config: RunConfig) -> None:
     """Raises ConfigError, before anything is started, if a model's folder or bundled name does not exist, or the
     package of verify.method is not installed."""
     check_configured(config.verify.method)
-    for name, model in config.served_models.items():
+    check_models(config.served_models)
+
+
+def check_models(models: Mapping[str, ModelConfig]) -> None:
+    """Raises ConfigError if the folder or bundled name of a model does not exist."""
+    for name, model in models.items():
         location = model.location()
         if Path(location).is_absolute() and not Path(location).is_dir():
             raise ConfigError(f"model {name!r}: there is no folder {location}. Correct its `path` in cord.toml.")
@@ -94,15 +112,25 @@ def need_of(model: ModelConfig) -> Need:
 
 def needs(config: RunConfig, *, embedded: bool) -> list[Need]:
     """What `run` and `up` need of the machine: the command itself, embedded servers, a coordinator and the workers."""
-    workers = [need_of(model) for model in config.served_models.values() for _ in range(model.workers)]
+    return needs_of(config.served_models, embedded=embedded)
+
+
+def needs_of(models: Mapping[str, ModelConfig], *, embedded: bool) -> list[Need]:
+    """What a command with workers of these models needs of the machine; see `needs`."""
+    workers = [need_of(model) for model in models.values() for _ in range(model.workers)]
     ours = [limits.COMMAND, limits.COORDINATOR, *workers]
     return [*ours, limits.POSTGRES, limits.redis_for(ours)] if embedded else ours
 
 
 def check_limits(config: RunConfig, settings: Settings) -> None:
     """Raises MachineLimit if the machine allows too little for all that `run` and `up` start."""
+    check_limits_of(config.served_models, settings)
+
+
+def check_limits_of(models: Mapping[str, ModelConfig], settings: Settings) -> None:
+    """Raises MachineLimit if the machine allows too little for a command with workers of these models."""
     embedded = settings.database_url is None or settings.broker_url is None
-    limits.check("this command", needs(config, embedded=embedded))
+    limits.check("this command", needs_of(models, embedded=embedded))
 
 
 def _threads(model: ModelConfig) -> dict[str, str]:

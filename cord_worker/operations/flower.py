@@ -14,16 +14,20 @@ from cord_worker.errors import ConfigError
 from cord_worker.local import processes
 
 _OPTIONS = (
-    # Its memory is bounded by these; --persistent would pickle the history to a file that it also loses.
+    # These bound its memory. --persistent would pickle the history to a file, and lose it too.
     "--max-tasks=5000",
     "--purge-offline-workers=600",
+    # The arguments are the problem and the step; results are ignored.
+    "--tasks-columns=name,kwargs,state,worker,received,started,runtime",
 )
 
 
-def exec_flower(settings: Settings, port: int) -> NoReturn:
-    """Replaces this process by Flower on 127.0.0.1 only, because Flower serves some pages without credentials.
+def exec_flower(settings: Settings, port: int, *, read_write: bool = False) -> NoReturn:
+    """Replaces this process with Flower, on 127.0.0.1 only, because Flower serves some pages without credentials.
 
-    Raises ConfigError if no broker is known or the port is taken, BrokerError if the broker is away.
+    Without `read_write` it shows no buttons and refuses commands to workers.
+
+    Raises ConfigError if no broker is known or the port is taken, BrokerError if the broker is unreachable.
     """
     broker = endpoints.broker_url(settings)
     check_broker(broker)
@@ -36,7 +40,8 @@ def exec_flower(settings: Settings, port: int) -> NoReturn:
     }
     command = (sys.executable, "-P", "-m", "celery", "-A", "cord_worker.celery_app", "flower")
     sys.stdout.flush()
-    os.execve(sys.executable, [*command, "--address=127.0.0.1", f"--port={port}", *_OPTIONS], environment)
+    options = (f"--port={port}", f"--read-only={not read_write}", *_OPTIONS)
+    os.execve(sys.executable, [*command, "--address=127.0.0.1", *options], environment)
 
 
 def _check_port(port: int) -> None:

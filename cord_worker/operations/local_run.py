@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, Settings
+from cord_worker.dataset import RejectedRecord
 from cord_worker.errors import LocalServiceError, RunConflict
 from cord_worker.export.exporting import export_run
 from cord_worker.export.file_types import check_output
@@ -19,20 +20,20 @@ from cord_worker.export.report import ExportReport
 from cord_worker.local import processes
 from cord_worker.local.fork_server import ForkServer
 from cord_worker.local.state import StateDir
-from cord_worker.local.supervisor import EventKind, Supervisor
+from cord_worker.local.supervisor import EventKind, ProcessSpec, Supervisor
 from cord_worker.operations.background import check_background, find_background
-from cord_worker.operations.database import open_database
+from cord_worker.operations.database import ensure_schema, open_database
 from cord_worker.operations.enqueue import DatasetSource, EnqueueResult, enqueue_dataset
 from cord_worker.operations.fleet import check_limits, check_startable, fleet_models, process_specs
+from cord_worker.operations.run_wait import limit_reached
 from cord_worker.operations.run_watch import RunWatch, watch_run
 from cord_worker.operations.services import RunServices, services_for
 from cord_worker.progress import ProgressView, Snapshot
 from cord_worker.store.database import Database
 from cord_worker.store.reports.failure_causes import FailureCause, failure_causes
-from cord_worker.store.reports.status import unfinished_runs
+from cord_worker.store.reports.status import unfinished_run_names
 from cord_worker.store.runs.runs import RunRow, get_run
 from cord_worker.store.schema.tables import RunState
-from cord_worker.store.schema.version import upgrade
 
 _INTERVAL_SECONDS = 0.5
 _STOP_MARGIN_SECONDS = 10.0
@@ -41,13 +42,15 @@ _MAX_FAILURES = 5
 
 @dataclass(frozen=True, slots=True)
 class LocalRun:
-    """A run to do on this machine; without `run_name` its name follows from the dataset and the configuration."""
+    """A run to execute on this machine; without `run_name` its name follows from the dataset and the configuration.
+    `on_rejected` gets each row that is left out."""
 
     source: DatasetSource
     config: RunConfig
     config_path: Path
     run_name: str | None
     settings: Settings
+    on_rejected: Callable[[RejectedRecord], None] = lambda _: None
 
 
 T = TypeVar("T")
@@ -90,7 +93,9 @@ def run_until_final(
     """Runs until every problem of the dataset is final, then calls `conclude`.
 
     `fork_server` starts the workers that can be forked (`operations.preload`).
-    `check_interrupted` is called often and may raise KeyboardInterrupt; the processes are stopped in order first.
+    `check_interrupted` is called often and may raise KeyboardInterrupt, which is passed on after the processes have
+    stopped.
+
     Raises CordError if the run cannot continue.
     """
     started = time.monotonic()
@@ -99,32 +104,19 @@ def run_until_final(
     settings = task.settings
     if find_background(settings) is None:
         check_limits(task.config, settings)
-    view.say(_preparation(settings))
+    view.say(preparation(settings))
     with services_for(settings, view.say) as services, announce_command(services.state, view.say):
-        upgrade(services.endpoints.database_url)
+        ensure_schema(services.endpoints.database_url)
         with (
-            _workers(task, services, view.say, fork_server) as workers,
+            local_workers(task.config, task.config_path, settings, services, view.say, fork_server) as workers,
             open_database(settings, url=services.endpoints.database_url) as database,
         ):
-            enqueued = enqueue_dataset(database, task.source, task.config, task.run_name)
+            enqueued = enqueue_dataset(database, task.source, task.config, task.run_name, on_rejected=task.on_rejected)
             view.say(enqueued.sentence())
             for line in enqueued.lines():
                 view.say(line)
-            run = database.run(lambda connection: _runnable(connection, enqueued.report.run_id))
-            _report_other_runs(database.run(unfinished_runs), run, view.say)
-            # A worker that is missing is being started, or started again after a pause.
-            watched = RunWatch(
-                database, run, worker_timeout_seconds=settings.worker_timeout_seconds, names_missing=False
-            )
-
-            def on_round() -> None:
-                check_interrupted()
-                workers.look_after()
-
-            with view:
-                snapshot = watch_run(
-                    watched, view, interval_seconds=_INTERVAL_SECONDS, on_round=on_round, rest=workers.rest
-                )
+            run = database.run(lambda connection: runnable_run(connection, enqueued.report.run_id))
+            snapshot = watch_until_final(database, run, settings, workers, view, check_interrupted)
             view.say("no problem is left: writing the results")
             result = conclude(database, run)
             failures = database.run(lambda connection: failure_causes(connection, run.id, _MAX_FAILURES))
@@ -139,7 +131,7 @@ def run_until_final(
         )
 
 
-def _preparation(settings: Settings) -> str:
+def preparation(settings: Settings) -> str:
     """A sentence on which services are embedded and which are the environment's."""
     embedded = [
         name for name, url in (("PostgreSQL", settings.database_url), ("Redis", settings.broker_url)) if url is None
@@ -179,8 +171,11 @@ def announce_command(state: StateDir, say: Callable[[str], None]) -> Iterator[No
         own.unlink(missing_ok=True)
 
 
-def _runnable(connection: sa.Connection, run_id: int) -> RunRow:
+def runnable_run(connection: sa.Connection, run_id: int) -> RunRow:
+    """The run with this key. Raises LimitReached if a spending limit paused it, RunConflict if it is not active."""
     run = get_run(connection, run_id)
+    if run.state == RunState.PAUSED and run.pause_reason is not None:
+        raise limit_reached(run.name, run.pause_reason)
     if run.state == RunState.PAUSED:
         raise RunConflict(f"run {run.name!r} is paused. Continue it: cordctl resume {run.name}")
     if run.state == RunState.CANCELLED:
@@ -198,7 +193,7 @@ def _report_other_runs(unfinished: list[str], run: RunRow, say: Callable[[str], 
 
 
 @dataclass(frozen=True, slots=True)
-class _Workers:
+class LocalWorkers:
     """`look_after` must be called often: it restarts processes that ended, and raises LocalServiceError if that does
     not help. `rest` sleeps, and returns early if `look_after` has something to do."""
 
@@ -206,38 +201,91 @@ class _Workers:
     rest: Callable[[float], None] = time.sleep
 
 
+def watch_until_final(
+    database: Database,
+    run: RunRow,
+    settings: Settings,
+    workers: LocalWorkers,
+    view: ProgressView,
+    check_interrupted: Callable[[], None],
+) -> Snapshot:
+    """Shows the progress of the run until each of its problems is final; returns its last state.
+
+    Raises LimitReached once a spending limit has paused the run and all results of begun work are written.
+    """
+    _report_other_runs(database.run(unfinished_run_names), run, view.say)
+    # A worker that is missing is being started, or started again after a pause.
+    watched = RunWatch(database, run, worker_timeout_seconds=settings.worker_timeout_seconds, names_missing=False)
+
+    def on_round() -> None:
+        check_interrupted()
+        workers.look_after()
+
+    def on_snapshot(snapshot: Snapshot) -> None:
+        if snapshot.pause_reason is not None and not snapshot.counts.leased:
+            raise limit_reached(snapshot.run, snapshot.pause_reason)
+
+    with view:
+        return watch_run(
+            watched,
+            view,
+            interval_seconds=_INTERVAL_SECONDS,
+            on_round=on_round,
+            on_snapshot=on_snapshot,
+            rest=workers.rest,
+        )
+
+
 @contextmanager
-def _workers(
-    task: LocalRun, services: RunServices, say: Callable[[str], None], fork_server: ForkServer | None
-) -> Iterator[_Workers]:
-    """Workers for the length of a `with`: those that `up` has started, else new ones. Raises LocalServiceError if those
-    of `up` serve other models."""
-    running = find_background(task.settings)
+def local_workers(
+    config: RunConfig,
+    config_path: Path,
+    settings: Settings,
+    services: RunServices,
+    say: Callable[[str], None],
+    fork_server: ForkServer | None,
+) -> Iterator[LocalWorkers]:
+    """Workers for the models of `config` (its file: `config_path`) for the length of a `with`: those that `up` has
+    started, else new ones. Raises LocalServiceError if those of `up` serve other models."""
+    running = find_background(settings)
     if running is not None:
-        if not running.serves(task.config):
+        if not running.serves(config):
             raise LocalServiceError(
                 f"cordctl up runs for {running.state_dir} with other models ({', '.join(sorted(running.models))}). "
                 "Stop it first (cordctl down), or use another folder (--state-dir)."
             )
         say(f"using the workers that run in the background (cordctl up, pid {running.pid})")
-        yield _Workers(lambda: check_background(task.settings))
+        yield LocalWorkers(lambda: check_background(settings))
         return
-    specs = process_specs(task.config, task.config_path, task.settings, services.endpoints, services.state.path)
-    supervisor = Supervisor(
-        specs, grace_seconds=task.settings.grace_seconds + _STOP_MARGIN_SECONDS, fork_server=fork_server
-    )
+    specs = process_specs(config, config_path, settings, services.endpoints, services.state.path)
+    started = f"starting a coordinator and a worker for each model: {', '.join(fleet_models(config).values())}"
+    with supervised_workers(specs, settings, services, say, started, fork_server) as workers:
+        yield workers
+
+
+@contextmanager
+def supervised_workers(
+    specs: Sequence[ProcessSpec],
+    settings: Settings,
+    services: RunServices,
+    say: Callable[[str], None],
+    started: str,
+    fork_server: ForkServer | None = None,
+) -> Iterator[LocalWorkers]:
+    """Keeps these processes running for the length of a `with`; says `started` first."""
+    supervisor = Supervisor(specs, grace_seconds=settings.grace_seconds + _STOP_MARGIN_SECONDS, fork_server=fork_server)
     try:
         supervisor.start()
-        say(f"starting a coordinator and a worker for each model: {', '.join(fleet_models(task.config).values())}")
+        say(started)
         failures: list[str] = []
 
         def look_after() -> None:
             _look_after(supervisor, say)
             if fork_server is not None and fork_server.failure is not None and not failures:
                 failures.append(fork_server.failure)
-                say(f"every worker imports for itself: {fork_server.failure}")
+                say(f"workers start more slowly, without the fork server: {fork_server.failure}")
 
-        yield _Workers(look_after, supervisor.rest)
+        yield LocalWorkers(look_after, supervisor.rest)
     finally:
         say(f"stopping the workers{' and services' if services.embedded else ''}")
         try:

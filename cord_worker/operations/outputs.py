@@ -1,4 +1,4 @@
-"""Rejects an output file that would replace something else, before any work."""
+"""Rejects, before any work, an output file that would replace something else."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cord_worker.dataset import HubDataset, HubSnapshot, rejects_file
 from cord_worker.export.file_types import FileType, check_output
 from cord_worker.export.files import STANDARD_OUTPUT, ExportError
 from cord_worker.export.format import Choices, Facts, Scope
@@ -19,7 +20,7 @@ from cord_worker.prompting.trajectory import PROMPTED
 _MAX_READ_BYTES = 1 << 20
 
 
-def check_run_output(output: str, dataset: Path, config: Path | None = None) -> None:
+def check_run_output(output: str, dataset: Path | HubDataset, config: Path | None = None) -> None:
     """Raises ExportError if `output` cannot be written, holds rows that no export wrote, or is one of the run's files:
     its dataset, a file of it, its rejects file, its configuration.
 
@@ -29,48 +30,58 @@ def check_run_output(output: str, dataset: Path, config: Path | None = None) -> 
     if output == STANDARD_OUTPUT:
         return
     target = Path(output)
-    named = dataset if dataset.name else dataset.resolve()
-    if is_same(target, named.with_name(f"{named.name}.rejects.jsonl")):
+    if is_same(target, rejects_file(dataset)):
         raise ExportError(f"-o {output} is the file to which the dataset's bad rows are written: {_ADVICE}")
     if config is not None and is_same(target, config):
         raise ExportError(f"-o {output} is the configuration {config} itself: {_ADVICE}")
     _check_no_dataset(output, "-o")
 
 
-def check_beside_datasets(output: str, datasets: Iterable[Path]) -> None:
-    """Raises ExportError if `output` cannot be written, or is one of these datasets (files or folders) or in one."""
+def check_beside_datasets(
+    output: str,
+    datasets: Iterable[Path | HubDataset | HubSnapshot],
+    kind: str = "dataset",
+    *,
+    option: str = "-o",
+) -> None:
+    """Raises ExportError if `output` cannot be written, or is one of these datasets (files or folders) or in one.
+
+    Messages call them `kind`, and the output by its `option`.
+    """
     check_output(output)
     if output == STANDARD_OUTPUT:
         return
     target = Path(output)
     for dataset in datasets:
+        if not isinstance(dataset, Path):
+            continue
         if is_same(target, dataset):
-            raise ExportError(f"-o {output} is the dataset {dataset} itself, which it would replace: {_ADVICE}")
+            raise ExportError(f"{option} {output} is the {kind} {dataset} itself, which it would replace: {_ADVICE}")
         if dataset.is_dir() and target.resolve().is_relative_to(dataset.resolve()):
             raise ExportError(
-                f"-o {output} is in the dataset's folder {dataset}, whose files are read as its rows: name a place "
-                "outside it."
+                f"{option} {output} is in the {kind}'s folder {dataset}, whose files are read as its rows: name a "
+                "place outside it."
             )
 
 
-def check_export_outputs(outputs: Sequence[tuple[str, str | None]]) -> None:
+def check_export_outputs(outputs: Sequence[tuple[str, str | None]], benchmarks: Sequence[Path] = ()) -> None:
     """Raises ExportError if one of the outputs (with its option) cannot be written, holds rows that no export wrote,
-    such as a dataset, or if two of them are one file."""
+    such as a dataset, is one of the benchmarks or in one, or if two of them are the same file."""
     named = [(option, output) for option, output in outputs if output is not None]
     for option, output in named:
-        check_output(output)
+        check_beside_datasets(output, benchmarks, "benchmark", option=option)
         _check_no_dataset(output, option)
     for place, (option, output) in enumerate(named):
         for earlier_option, earlier in named[:place]:
             if is_same(Path(output), Path(earlier)) or output == earlier == STANDARD_OUTPUT:
-                raise ExportError(f"{option} {output} and {earlier_option} {earlier} are one file: {_ADVICE}")
+                raise ExportError(f"{option} {output} and {earlier_option} {earlier} are the same file: {_ADVICE}")
 
 
 _ADVICE = "name another file."
 
 
 def is_same(one: Path, other: Path) -> bool:
-    """Whether both paths name one file, also through links, and also if the file does not exist yet."""
+    """Whether both paths name the same file, also through links, and also if the file does not exist yet."""
     try:
         return one.samefile(other)
     except OSError:
@@ -114,9 +125,14 @@ def _fields_of_first_row(output: str) -> list[str] | None:
 
 def _is_row_of_export(names: Sequence[str]) -> bool:
     """Whether some format, or the file of failures, writes rows with these fields in this order."""
-    return list(names) == list(FAILURE_FIELDS) or any(
-        list(names)[: len(fields)] == list(fields) for fields in (one.fields(_ANY) for one in FORMATS.values())
-    )
+    known = [list(FAILURE_FIELDS)]
+    for fields in (one.fields(_ANY) for one in FORMATS.values()):
+        known += [list(fields), [name for name in fields if name not in _ADDED]]
+    return any(list(names)[: len(fields)] == fields for fields in known)
+
+
+_ADDED = frozenset({"base_score", "mean_probability"})
+"""Fields that the rows of earlier versions lack."""
 
 
 _ANY = Scope(
@@ -127,4 +143,4 @@ _ANY = Scope(
     student=None,
     facts=lambda: Facts({}, Metadata({}), has_samples=False, has_passages=False),
 )
-"""A scope of which only the names of fields are asked; additional fields of a run come last."""
+"""A scope that serves only to list the names of fields; additional fields of a run come last."""

@@ -1,4 +1,4 @@
-"""Runs psql on the database of these settings; an embedded one is started for that time."""
+"""Runs psql on the database of the settings; an embedded database runs at least as long."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from cord_worker.operations.database import database_url_for
 
 
 def run_psql(settings: Settings, arguments: Sequence[str]) -> int:
-    """Runs psql with `arguments`; returns its exit code. Raises ConfigError if there is no psql or no database."""
+    """Runs psql with `arguments`; returns its exit code, as a shell has it: 128 + N if signal N ended it.
+
+    Raises ConfigError if there is no psql or no database.
+    """
     program = _find_psql()
     with database_url_for(settings) as url:
-        known = make_url(url)
-        password = {} if known.password is None else {"PGPASSWORD": str(known.password)}
+        parsed = make_url(url)
+        password = {} if parsed.password is None else {"PGPASSWORD": str(parsed.password)}
         # A password in the command line could be read by every user of this machine.
-        bare = known.set(drivername="postgresql", password=None).render_as_string()
-        return subprocess.run([program, bare, *arguments], env={**os.environ, **password}, check=False).returncode
+        bare = parsed.set(drivername="postgresql", password=None).render_as_string()
+        code = subprocess.run([program, bare, *arguments], env={**os.environ, **password}, check=False).returncode
+    return code if code >= 0 else 128 - code
 
 
 def _find_psql() -> str:

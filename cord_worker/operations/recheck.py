@@ -1,9 +1,9 @@
 """Checks the stored answers of a run again: `cordctl recheck`.
 
-It works through the answers of finished problems in the order of their keys, one batch per transaction, so that it can
-be killed at any moment: what is written is right, and the same command does the rest. A result is replaced only if it
-is still the one that was read, and if question, reference and answer match their digests: a new result for changed
-ones would get a valid digest, which would hide the change.
+It works through the answers of finished problems in the order of their keys, one batch per transaction. So it can be
+killed at any moment: what is written is right, and the same command does the rest. A result is replaced only if it is
+still the one that was read, and if question, reference and answer match their digests. Otherwise a new result would get
+a valid digest, which would hide that one of them was changed.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class ChangedAnswer:
 class RecheckResult:
     """The result of checking a run again.
 
-    `checked` answers were compared: `rewritten` ones have another result or reason now, `kept` ones have their old
-    result because the check had none. Not compared were `judged` answers, answers without a check (`unchecked`), those
-    of `unfinished` problems, and `left_broken` ones, whose rows are not what was written. `broken` names these rows, or
-    the run's own row; if that one is broken, nothing is checked.
+    `checked` answers were compared: `rewritten` ones have another result or reason now; `kept` ones keep their old
+    result, because the check had none. Not compared were `judged` answers, answers without a check (`unchecked`), those
+    of `unfinished` problems, and `left_broken` ones, whose rows were changed after they were written. `broken` names
+    these rows, or the run's own row; if that one is broken, nothing is checked.
     """
 
     run: str
@@ -116,16 +116,16 @@ def recheck_run(
     judged: bool = False,
     processes: int | None = None,
     timeout_seconds: float = 5.0,
-    tell: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> RecheckResult:
     """Checks the answers of the run's finished problems again and writes what changed, unless it is a `dry_run`.
 
     With `judged`, answers that an LLM decided after an undecided comparison are compared too; the LLM's result stays if
-    the comparison is still undecided. `tell` is called every few seconds, while answers are left, with the number of
-    those done and of all.
+    the comparison is still undecided. While answers are left, `on_progress` is called every few seconds with the
+    numbers of checked and of all answers.
 
-    Answers of rows that are not what was written are left alone (`RecheckResult.broken`), and all answers if the run's
-    own row is not. Raises RunNotFound, and ProcessPoolError if no process can be started.
+    Answers whose rows were changed after they were written are left alone (`RecheckResult.broken`); if the run's own
+    row was changed, all answers. Raises RunNotFound, and ProcessPoolError if no process can be started.
     """
     run = database.run(lambda connection: resolve_run(connection, name))
     total = database.run(lambda connection: count_answers(connection, run.id))
@@ -146,9 +146,9 @@ def recheck_run(
             _write_changes(database, found, due, results)
             after = batch[-1].trajectory_id
             seen += len(batch)
-            if tell is not None and seen < total and time.monotonic() - reported_at > _REPORT_SECONDS:
+            if on_progress is not None and seen < total and time.monotonic() - reported_at > _REPORT_SECONDS:
                 reported_at = time.monotonic()
-                tell(seen, total)
+                on_progress(seen, total)
     return found
 
 

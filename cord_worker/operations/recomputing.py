@@ -32,12 +32,12 @@ from cord_worker.store.audit.derived_columns import (
     models_of,
     trajectory_names,
 )
-from cord_worker.store.audit.digest_invariants import findings_of_models, findings_of_run
+from cord_worker.store.audit.digest_invariants import findings_of_models, findings_of_rescorings, findings_of_run
 from cord_worker.store.audit.row_names import candidate_name, missing_candidate, trajectory_name
 from cord_worker.store.database import Database
-from cord_worker.store.runs.enqueue import of_configuration
+from cord_worker.store.runs.enqueue import configuration_columns
 from cord_worker.store.runs.recheck import StoredAnswer, read_stored_answers
-from cord_worker.store.runs.runs import RunRow, read_teachers
+from cord_worker.store.runs.runs import RunRow, find_run, list_runs, read_teachers
 from cord_worker.store.schema.tables import CandidateState, TeacherRole
 from cord_worker.verify import AnswerChecker, CheckResult, rule_of
 from cord_worker.verify.pairs import usable_processors
@@ -65,13 +65,13 @@ def name_of(one: CandidateToRecompute) -> str:
     return candidate_name(one.id, step=one.step, round=one.round, teacher=one.name, sample=one.sample)
 
 
-def is_not(row: str, column: str, stored: object, recomputed: object) -> str:
+def finding(row: str, column: str, stored: object, recomputed: object) -> str:
     """One finding: the stored value of a column and the recomputed one."""
     return f"{row}: {column}: stored {_shown(stored)}, recomputed {_shown(recomputed)}"
 
 
 IMPOSSIBLE_ROWS = (LookupError, ValueError, TypeError, ArithmeticError)
-"""What a computation may raise that reads rows that the service cannot have written."""
+"""Errors that a computation may raise if it reads rows that the service cannot have written."""
 
 
 def wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
@@ -79,11 +79,11 @@ def wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterator
     try:
         yield from _wrong_candidates(context, search)
     except IMPOSSIBLE_ROWS as error:
-        yield contradictory(error)
+        yield contradiction(error)
 
 
-def contradictory(error: Exception) -> str:
-    """The finding about a problem whose rows contradict each other so much that nothing can be computed from them."""
+def contradiction(error: Exception) -> str:
+    """The finding for a problem whose rows contradict each other so that nothing can be computed from them."""
     return f"its rows: they contradict each other or those of its run: {type(error).__name__}: {error}"
 
 
@@ -98,16 +98,17 @@ def _wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterato
         yield from _wrong_numbers(context, one, parent)
         if one.state in _WITHOUT_TEXT:
             if one.text_key is not None:
-                yield is_not(name_of(one), "text_key", one.text_key, None)
+                yield finding(name_of(one), "text_key", one.text_key, None)
             continue
         reason = reasons[one.id]
         may_repeat = context.config.is_scored and reason is None
         key = text_key(one.text or "") if may_repeat else None
         # Workers of older versions wrote no keys; there the decision finds the duplicates.
         if (one.text_key is not None or search.has_digests) and one.text_key != key:
-            yield is_not(name_of(one), "text_key", one.text_key, key)
+            yield finding(name_of(one), "text_key", one.text_key, key)
         yield from _wrong_state(context, one, reason, originals.get(one.id, one.id))
-    yield from _missing(context, search)
+    if context.trim_above is None:  # otherwise the candidates are copies of one path
+        yield from _missing(context, search)
 
 
 def _wrong_names(context: RunContext, one: CandidateToRecompute, parent: CandidateToRecompute | None) -> Iterator[str]:
@@ -121,10 +122,10 @@ def _wrong_names(context: RunContext, one: CandidateToRecompute, parent: Candida
         before = root_lineage(one.parent_rank) if context.search.pipeline == "greedy" else ""
     expected = lineage(before, one.step, one.round, name, one.sample)
     if one.lineage != expected:
-        yield is_not(name_of(one), "lineage", one.lineage, expected)
+        yield finding(name_of(one), "lineage", one.lineage, expected)
     seed = candidate_seed(context.config.run.seed, one.key, one.step, before, name, one.sample, one.round)
     if one.seed != seed:
-        yield is_not(name_of(one), "seed", one.seed, seed)
+        yield finding(name_of(one), "seed", one.seed, seed)
 
 
 def _wrong_numbers(
@@ -134,7 +135,7 @@ def _wrong_numbers(
     is_either = context.search.pipeline == "mcts"  # a tree search plans both, at any step
     whole = one.whole if is_either else context.search.pipeline in _OF_ONE_STEP
     if one.whole != whole:
-        yield is_not(name_of(one), "whole", one.whole, whole)
+        yield finding(name_of(one), "whole", one.whole, whole)
     if one.role == TeacherRole.INTEGRATOR:
         cap = context.search.integration_tokens
     elif spent is not None:
@@ -142,11 +143,11 @@ def _wrong_numbers(
     else:  # another invariant reports the missing parent
         cap = one.max_tokens
     if one.max_tokens != cap:
-        yield is_not(name_of(one), "max_tokens or whole" if is_either else "max_tokens", one.max_tokens, cap)
+        yield finding(name_of(one), "max_tokens or whole" if is_either else "max_tokens", one.max_tokens, cap)
     if one.answer_seed is not None and one.trajectory_id is not None:
         seeds = answer_seeds(context, one.key, one.lineage, one.name)
         if one.answer_seed not in seeds:
-            yield is_not(trajectory_name(one.trajectory_id, name_of(one)), "answer_seed", one.answer_seed, seeds[0])
+            yield finding(trajectory_name(one.trajectory_id, name_of(one)), "answer_seed", one.answer_seed, seeds[0])
 
 
 def _missing(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
@@ -175,10 +176,10 @@ def _missing(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
                 # If no sibling has the slot's rank, the slot was changed.
                 ranks = {one.parent_rank for one in group if one.parent_id == parent}
                 if rank in ranks:
-                    yield is_not(name_of(found), "parent_rank", found.parent_rank, rank)
+                    yield finding(name_of(found), "parent_rank", found.parent_rank, rank)
                 elif parent not in slots:
                     slots.add(parent)
-                    yield is_not(f"step {step - 1}", f"the beam (rank of candidate {parent})", rank, min(ranks))
+                    yield finding(f"step {step - 1}", f"the beam (rank of candidate {parent})", rank, min(ranks))
             elif found is None:
                 name = missing_candidate(
                     step=step,
@@ -269,16 +270,16 @@ def _wrong_state(context: RunContext, one: CandidateToRecompute, reason: str | N
     if reason is None and is_duplicate:
         reason = InvalidReason.DUPLICATE
         if one.duplicate_of != original:
-            yield is_not(name_of(one), "duplicate_of", one.duplicate_of, original)
+            yield finding(name_of(one), "duplicate_of", one.duplicate_of, original)
     elif one.duplicate_of is not None:
-        yield is_not(name_of(one), "duplicate_of", one.duplicate_of, None)
+        yield finding(name_of(one), "duplicate_of", one.duplicate_of, None)
     expected: Collection[CandidateState]
     if reason is not None:
         expected = (CandidateState.INVALID,)
     elif one.was_scored and not one.has_score:
-        reason, expected = _given(one, InvalidReason.UNSCORABLE), (CandidateState.INVALID,)
+        reason, expected = _reason_without_result(one, InvalidReason.UNSCORABLE), (CandidateState.INVALID,)
     elif one.was_judged and not one.has_judgment:
-        reason, expected = _given(one, InvalidReason.UNJUDGEABLE), (CandidateState.INVALID,)
+        reason, expected = _reason_without_result(one, InvalidReason.UNJUDGEABLE), (CandidateState.INVALID,)
     elif not context.config.is_scored:
         expected = (CandidateState.UNSCORED,)
     elif not one.was_scored:
@@ -288,15 +289,15 @@ def _wrong_state(context: RunContext, one: CandidateToRecompute, reason: str | N
     else:
         expected = (CandidateState.SCORED,)
     if one.invalid_reason != reason:
-        yield is_not(name_of(one), "invalid_reason", one.invalid_reason, reason)
+        yield finding(name_of(one), "invalid_reason", one.invalid_reason, reason)
     if state not in expected:
-        yield is_not(name_of(one), "state", state, " or ".join(expected))
+        yield finding(name_of(one), "state", state, " or ".join(expected))
 
 
-def _given(one: CandidateToRecompute, usual: InvalidReason) -> str:
+def _reason_without_result(one: CandidateToRecompute, usual: InvalidReason) -> str:
     """Why a model gave no score or judgment: the stored reason if it can be the cause, else the `usual` one."""
-    is_one = one.invalid_reason is not None and (one.invalid_reason in _REFUSALS or one.invalid_reason == usual)
-    return str(one.invalid_reason) if is_one else usual.value
+    can_be_cause = one.invalid_reason is not None and (one.invalid_reason in _REFUSALS or one.invalid_reason == usual)
+    return str(one.invalid_reason) if can_be_cause else usual.value
 
 
 def wrong_configuration(connection: sa.Connection, run: RunRow) -> Iterator[str]:
@@ -307,31 +308,57 @@ def wrong_configuration(connection: sa.Connection, run: RunRow) -> Iterator[str]
     except ConfigError as error:
         yield f"its row: config: {str(error).partition(chr(10))[0]}"
         return
-    if config.fingerprint() != run.config_fingerprint:
-        yield is_not("its row", "config or config_fingerprint", run.config_fingerprint, config.fingerprint())
+    if run.trim_above is None:
+        columns, expected = "config or config_fingerprint", config.fingerprint()
+    else:
+        columns = "config, config_fingerprint or trim_above"
+        expected = config.trimmed_fingerprint(run.trim_above)
+    if expected != run.config_fingerprint:
+        yield finding("its row", columns, run.config_fingerprint, expected)
+    yield from wrong_source(connection, run, config)
+
+
+def wrong_source(connection: sa.Connection, run: RunRow, config: RunConfig) -> Iterator[str]:
+    """Findings on what the run's row says about the run that it was trimmed from."""
+    if run.trimmed_from is None:
+        if run.source_run_id is not None:
+            yield finding("its row", "source_run_id", run.source_run_id, None)
+        return
+    if run.source_run_id is None:
+        other = find_run(connection, run.trimmed_from)
+        if other is not None and other.created_at < run.created_at:  # a later one has taken the name
+            yield finding("its row", "source_run_id", None, other.id)
+        return
+    source = next((one for one in list_runs(connection) if one.id == run.source_run_id), None)
+    if source is None or source.name != run.trimmed_from:
+        yield finding("its row", "source_run_id or trimmed_from", run.trimmed_from, source and source.name)
+    elif source.config_fingerprint != config.fingerprint():
+        yield finding("its row", "source_run_id or config", config.fingerprint(), source.config_fingerprint)
 
 
 def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
-    """Findings on the rows of the run, its teachers and its models: what does not follow from the configuration."""
+    """Findings on the rows of the run, its teachers, models and rescorings: columns that do not follow from the
+    configuration, or were changed after they were written."""
     yield from findings_of_models(connection, run.id)
+    yield from findings_of_rescorings(connection, run.id)
     yield from wrong_configuration(connection, run)
     try:
         config = RunConfig.from_stored(run.config)
     except ConfigError:  # already among the findings
         return
     if config.run.seed != run.seed:
-        yield is_not("its row", "seed", run.seed, config.run.seed)
-    configured = of_configuration(config)
+        yield finding("its row", "seed", run.seed, config.run.seed)
+    configured = configuration_columns(config)
     for column, value in configured_columns(connection, run.id, configured).items():
         if value != configured[column]:
-            yield is_not("its row", f"{column} or config", value, configured[column])
+            yield finding("its row", f"{column} or config", value, configured[column])
     if config.run.date is not None and config.run.date != run.prompt_date:
-        yield is_not("its row", "prompt_date", run.prompt_date, config.run.date)
+        yield finding("its row", "prompt_date", run.prompt_date, config.run.date)
     if not config.is_scored and run.scoring_mode is not None:
-        yield is_not("its row", "scoring_mode", run.scoring_mode, None)
+        yield finding("its row", "scoring_mode", run.scoring_mode, None)
     teachers = read_teachers(connection, run.id)
     if len(teachers) != len(config.all_teachers):
-        yield is_not("its row", "teachers", len(teachers), len(config.all_teachers))
+        yield finding("its row", "teachers", len(teachers), len(config.all_teachers))
     models = {}
     for place, (row, teacher) in enumerate(zip(teachers, config.all_teachers, strict=False)):
         is_teacher = place < len(config.teachers)
@@ -345,29 +372,29 @@ def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
         }
         for column, value in expected.items():
             if getattr(row, column) != value:
-                yield is_not(f"teacher {row.name}", column, getattr(row, column), value)
+                yield finding(f"teacher {row.name}", column, getattr(row, column), value)
     if config.is_scored:
         models["prover"] = config.prover_model
     others = {"selection": config.selection_model, "judge": config.judge_model}
     models |= {use: model for use, model in others.items() if model is not None}
     stored = {one.used_by: one for one in models_of(connection, run.id)}
     for use in sorted(set(models) - set(stored)):
-        yield is_not("its row", f"model of {use}", None, models[use].path)
+        yield finding("its row", f"model of {use}", None, models[use].path)
     for use, one in sorted(stored.items()):
         if fingerprint_of(one.identity) != one.fingerprint:
-            yield is_not(f"model {one.path}", "fingerprint or identity", one.fingerprint, fingerprint_of(one.identity))
+            yield finding(f"model {one.path}", "fingerprint or identity", one.fingerprint, fingerprint_of(one.identity))
         elif use not in models:
-            yield is_not("its row", f"model of {use}", one.path, None)
+            yield finding("its row", f"model of {use}", one.path, None)
         elif models[use].fingerprint() != one.fingerprint:
-            yield is_not("its row", f"model of {use}", one.fingerprint, models[use].fingerprint())
+            yield finding("its row", f"model of {use}", one.fingerprint, models[use].fingerprint())
         elif models[use].path != one.path:
-            yield is_not(f"model {one.path}", "path", one.path, models[use].path)
+            yield finding(f"model {one.path}", "path", one.path, models[use].path)
 
 
 @dataclass(slots=True)
-class Compared:
-    """Counts of answers: `compared` again, or left out because a model `judged` them, nothing checks them (`unchecked`)
-    or the check gave no result, then or now (`kept`)."""
+class ComparedAnswers:
+    """Counts of answers: `compared` again, or left out because a model `judged` them, because nothing checks them
+    (`unchecked`), or because the check gave no result, then or now (`kept`)."""
 
     compared: int = 0
     judged: int = 0
@@ -376,9 +403,9 @@ class Compared:
 
 
 def wrong_check_results(
-    database: Database, run: RunRow, found: Compared, timeout_seconds: float = 5.0
+    database: Database, run: RunRow, counts: ComparedAnswers, timeout_seconds: float = 5.0
 ) -> Iterator[tuple[str, str]]:
-    """Compares the answers of the run's finished problems again; yields (problem, finding), and counts in `found`."""
+    """Compares the answers of the run's finished problems again; yields (problem, finding), and adds to `counts`."""
     verify = RunConfig.from_stored(run.config).verify
     count = usable_processors()
     after = 0
@@ -389,27 +416,28 @@ def wrong_check_results(
 
         while batch := database.run(lambda c, after=after: read_stored_answers(c, run.id, after, _BATCH)):  # type: ignore[misc]
             after = batch[-1].trajectory_id
-            due = [answer for answer in batch if _is_compared(answer, found)]
+            due = [answer for answer in batch if _is_compared(answer, counts)]
             wrong = {}
             for answer, result in zip(due, threads.map(check, due), strict=True):
                 if result.method in _NO_RESULT:
-                    found.kept += 1
+                    counts.kept += 1
                     continue
-                found.compared += 1
+                counts.compared += 1
                 if result.correct is not answer.correct:
                     wrong[answer.trajectory_id] = (answer, result)
             names = database.run(lambda c, ids=list(wrong): trajectory_names(c, ids)) if wrong else {}  # type: ignore[misc]
             for key, (answer, result) in wrong.items():
-                yield answer.key, is_not(names[key], "correct", answer.correct, result.correct)
+                yield answer.key, finding(names[key], "correct", answer.correct, result.correct)
 
 
-def _is_compared(answer: StoredAnswer, found: Compared) -> bool:
+def _is_compared(answer: StoredAnswer, counts: ComparedAnswers) -> bool:
+    """Whether to compare the answer; counts those that are not compared."""
     if answer.method == "none":
-        found.unchecked += 1
+        counts.unchecked += 1
     elif answer.method == "judge" or answer.is_judged:
-        found.judged += 1
+        counts.judged += 1
     elif (answer.verification or {}).get("method") in (*_NO_RESULT, "failed", None):
-        found.kept += 1
+        counts.kept += 1
     else:
         return True
     return False

@@ -23,23 +23,26 @@ from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.errors import ConfigError, StoreError
 from cord_worker.operations.recomputing import (
     IMPOSSIBLE_ROWS,
-    Compared,
-    contradictory,
+    ComparedAnswers,
+    contradiction,
     wrong_candidates,
     wrong_check_results,
     wrong_run,
 )
+from cord_worker.operations.trimmed_copies import wrong_copies
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
 from cord_worker.search.types import Expansion, InvalidReason, SearchError
 from cord_worker.store.audit.derived_columns import searches_to_recompute
 from cord_worker.store.audit.digest_invariants import DIGEST_INVARIANTS, Undigested, count_undigested, run_digest
 from cord_worker.store.audit.history_invariants import HISTORY_INVARIANTS
 from cord_worker.store.audit.invariants import INVARIANTS, Invariant, InvariantReport, Violation, check, first_broken
+from cord_worker.store.audit.rescore_invariants import RESCORE_INVARIANTS
+from cord_worker.store.audit.rollup_invariants import ROLLUP_INVARIANTS
 from cord_worker.store.audit.row_names import finding_parts
 from cord_worker.store.audit.stored_decisions import (
     StoredCandidate,
     StoredSearch,
-    read_search,
+    read_stored_search,
     started_problems,
     unknown_keys,
 )
@@ -73,11 +76,13 @@ class Difference:
 @dataclass(slots=True)
 class Replay:
     """Result of a replay: `differences` holds all of the run's own rows, and the first one of each problem that has
-    any."""
+    any. `is_without_source`: the run was trimmed from one that was removed, so there was nothing to compare its
+    copies with."""
 
     run: str
     problems: int = 0
     decisions: int = 0
+    is_without_source: bool = False
     differences: list[Difference] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -86,6 +91,7 @@ class Replay:
             "run": self.run,
             "problems": self.problems,
             "decisions": self.decisions,
+            "without_source": self.is_without_source,
             "differences": [difference.to_json() for difference in self.differences],
         }
 
@@ -105,12 +111,16 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
         return run, started_problems(connection, run.id, keys or None), list(wrong_run(connection, run))
 
     run, problem_ids, wrong = database.run(find)
-    replayed = Replay(run.name, differences=[Difference(None, f"run {run.name}: {one}") for one in wrong])
+    replayed = Replay(
+        run.name,
+        is_without_source=is_without_source(run),
+        differences=[Difference(None, f"run {run.name}: {one}") for one in wrong],
+    )
     yield replayed
     try:
         context = RunContexts(database).of_run(run.id)
     except ConfigError:
-        if wrong:  # it is among them
+        if wrong:  # the error is among the findings
             return
         raise
     for start in range(0, len(problem_ids), _PROBLEMS_AT_ONCE):
@@ -132,17 +142,23 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
     yield replayed
 
 
+def is_without_source(run: RunRow) -> bool:
+    """Whether the run was trimmed from a run that was removed."""
+    return run.trimmed_from is not None and run.source_run_id is None
+
+
 @dataclass(slots=True)
 class Verification:
     """Result of checking the tables. `recomputed` is the number of candidates computed again; `compared` is None if no
     answers were; `undigested` counts rows of older versions, which have no digest; `digests` are of whole runs, by
-    name."""
+    name; `without_source` names trimmed runs whose source was removed."""
 
     reports: list[InvariantReport] = field(default_factory=list)
     recomputed: int = 0
-    compared: Compared | None = None
+    compared: ComparedAnswers | None = None
     undigested: Undigested = field(default_factory=lambda: Undigested(0, 0, 0))
     digests: dict[str, str] = field(default_factory=dict)
+    without_source: list[str] = field(default_factory=list)
 
     @property
     def broken(self) -> list[InvariantReport]:
@@ -157,17 +173,23 @@ class Verification:
             "candidates_recomputed": self.recomputed,
             "answers_compared_again": None if self.compared is None else asdict(self.compared),
             "without_digests": asdict(self.undigested),
+            "without_source": self.without_source,
             "digests": self.digests,
         }
 
 
-FOLLOWS = Invariant(
+DERIVED = Invariant(
     "derived",
     "reasons, duplicates, states, lineages, seeds and token caps follow from texts, siblings and parents, and no "
     "planned candidate is missing",
 )
-CONFIGURED = Invariant("configuration", "fingerprints, teachers and models follow from the configuration of the run")
-COMPARED = Invariant("comparisons", "answers that are compared again get the stored result")
+CONFIGURATION = Invariant("configuration", "fingerprints, teachers and models follow from the configuration of the run")
+COPIES = Invariant(
+    "copies",
+    "winners of a trimmed run end at the first step from which every score is above its threshold, and are those of "
+    "its source up to there",
+)
+COMPARISONS = Invariant("comparisons", "answers that are compared again get the stored result")
 _PROBLEMS_AT_ONCE = 20
 
 
@@ -182,8 +204,8 @@ def verify_tables(database: Database, name: str | None, *, examples: int, compar
 
     runs, found = database.run(verify, one_snapshot=True)
     if compare:
-        violations = _Violations(COMPARED, examples)
-        found.compared = Compared()
+        violations = _Violations(COMPARISONS, examples)
+        found.compared = ComparedAnswers()
         for run in runs:
             for problem, detail in wrong_check_results(database, run, found.compared):
                 violations.add(Violation(run.name, problem, detail))
@@ -194,14 +216,22 @@ def verify_tables(database: Database, name: str | None, *, examples: int, compar
 def verify_runs(
     connection: sa.Connection, contexts: RunContexts, runs: Sequence[RunRow], *, everything: bool, examples: int = 3
 ) -> Verification:
-    """Checks these runs as `connection` sees them; with `everything`, they are all runs. See `verify_tables`."""
+    """Checks these runs as `connection` sees them; `everything`: they are all runs. See `verify_tables`."""
     found = Verification()
     run_id = None if everything or not runs else runs[0].id
     found.reports = [
         check(connection, one, run_id, examples=examples)
-        for one in (*INVARIANTS, *DIGEST_INVARIANTS, *HISTORY_INVARIANTS)
+        for one in (
+            *INVARIANTS,
+            *RESCORE_INVARIANTS,
+            *DIGEST_INVARIANTS,
+            *HISTORY_INVARIANTS,
+            *ROLLUP_INVARIANTS,
+        )
     ]
-    configured, follows = _Violations(CONFIGURED, examples), _Violations(FOLLOWS, examples)
+    configured, follows = _Violations(CONFIGURATION, examples), _Violations(DERIVED, examples)
+    copied = _Violations(COPIES, examples)
+    found.without_source = [run.name for run in runs if is_without_source(run)]
     for run in runs:
         for detail in wrong_run(connection, run):
             configured.add(Violation(run.name, None, detail))
@@ -215,10 +245,15 @@ def verify_runs(
                 found.recomputed += len(search.candidates)
                 for detail in wrong_candidates(context, search):
                     follows.add(Violation(run.name, search.candidates[0].key, detail))
+            if context.trim_above is not None:
+                for problem, detail in wrong_copies(
+                    connection, context.trim_above, ids[start : start + _PROBLEMS_AT_ONCE]
+                ):
+                    copied.add(Violation(run.name, problem, detail))
         digest = run_digest(connection, run.id)
         if digest is not None:
             found.digests[run.name] = digest
-    found.reports += [follows.report(), configured.report()]
+    found.reports += [follows.report(), copied.report(), configured.report()]
     found.undigested = count_undigested(connection, [run.id for run in runs])
     return found
 
@@ -276,17 +311,22 @@ class Outcome:
 def replay_problem(connection: sa.Connection, context: RunContext, problem_id: int) -> Outcome:
     """Replays one problem as `connection` sees it; a problem that was removed has no decisions.
 
-    Rows that are not as they were written are reported first: they are the cause if decisions differ as well.
+    Rows that are not as they were written are reported first: they are the cause if decisions differ as well. The one
+    decision about a problem of a trimmed run is where its winner is cut.
     """
-    search = read_search(connection, problem_id)
+    search = read_stored_search(connection, problem_id)
     if search is None:
         return Outcome(0, None)
+    if context.trim_above is not None:
+        wrong = wrong_copies(connection, context.trim_above, [problem_id])
+        copies = (Difference(problem, detail) for problem, detail in wrong)
+        return Outcome(1, next(itertools.chain(_unlike_written(connection, context, problem_id), copies), None))
     replayer = _Replayer(connection, context, search)
     differences = itertools.chain(_unlike_written(connection, context, problem_id), replayer.differences())
     try:
         difference = next(differences, None)
     except IMPOSSIBLE_ROWS as error:
-        difference = Difference(search.problem.key, contradictory(error))
+        difference = Difference(search.problem.key, contradiction(error))
     return Outcome(replayer.decisions, difference)
 
 
@@ -299,7 +339,7 @@ def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: 
             yield Difference(search.candidates[0].key, detail)
 
 
-_OF_ONE_PROBLEM = tuple(one for one in (*INVARIANTS, *HISTORY_INVARIANTS) if not one.of_whole_runs)
+_OF_ONE_PROBLEM = tuple(one for one in (*INVARIANTS, *RESCORE_INVARIANTS, *HISTORY_INVARIANTS) if not one.of_whole_runs)
 
 
 def contradictions(connection: sa.Connection, problem_ids: Sequence[int]) -> list[Difference]:
@@ -360,7 +400,7 @@ class _Replayer:
             if decided and problem.outstanding == 0:
                 yield from self._failure()
             elif problem.state in (ProblemState.ANSWERING, ProblemState.VERIFYING, ProblemState.DONE):
-                yield self._of_turn("the last beam", "none", f"one, as the problem is {problem.state}")
+                yield self._of_turn("the last beam", "none", f"one, because the problem is {problem.state}")
             return
         decision = self._decide()
         if not isinstance(decision, EndSearch):
@@ -459,17 +499,19 @@ class _Replayer:
         for one in search.candidates:
             yield from self._equal(f"{one.name}: winning", one.winning, one.id in path)
             yield from self._equal(f"{one.name}: kept", bool(one.kept), one.id in kept)
-        asked = {row.candidate_id: row.answer_seed for row in search.trajectories if row.answer_seed is not None}
-        yield from self._same("answer_seed of the final answers (by candidate)", asked, self._seeds(decision, asked))
+        stored_seeds = {row.candidate_id: row.answer_seed for row in search.trajectories if row.answer_seed is not None}
+        yield from self._same(
+            "answer_seed of the final answers (by candidate)", stored_seeds, self._seeds(decision, stored_seeds)
+        )
 
-    def _seeds(self, decision: EndSearch, asked: Mapping[int, int]) -> dict[int, int]:
+    def _seeds(self, decision: EndSearch, stored_seeds: Mapping[int, int]) -> dict[int, int]:
         """Seeds of the final answers by candidate: the stored seed if it is one of the possible seeds, else the
         first."""
         found = {}
         for one in decision.to_answer:
             teacher = self._context.teachers[one.teacher].name
             seeds = answer_seeds(self._context, self._search.problem.key, one.lineage, teacher)
-            stored = asked.get(one.candidate_id)
+            stored = stored_seeds.get(one.candidate_id)
             found[one.candidate_id] = stored if stored in seeds else seeds[0]
         return found
 

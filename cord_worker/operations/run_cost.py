@@ -8,10 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cord_worker.config import RunConfig, SearchConfig
+from cord_worker.config import Prices, RunConfig, SearchConfig
 from cord_worker.operations.fleet import names_by_path
-from cord_worker.store.reports.costs import CostRow, Walls, engine_seconds, read_costs, read_walls
+from cord_worker.store.reports.costs import CostRow, WallTimes, engine_seconds, read_costs, read_wall_times
 from cord_worker.store.runs.runs import resolve_run
+from cord_worker.store.runs.spending import Money, money_of
 
 GENERATION = ("propose", "answer")
 SCORING = ("score", "judge")
@@ -20,13 +21,19 @@ SCORING = ("score", "judge")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of one run: by model and kind of request, and in wall time."""
+    """The cost of one run: by model and kind of request, in wall time, and in money if there are prices."""
 
     run: str
     pipeline: str
     budget: str
     rows: Sequence[CostRow]
-    walls: Walls
+    walls: WallTimes
+    money: Money | None = None
+
+    @property
+    def money_per_problem(self) -> float | None:
+        """Money per final problem; None without prices."""
+        return None if self.money is None else self._per_problem(self.money.total)
 
     def seconds_per_problem(self, kinds: Sequence[str]) -> float | None:
         """Engine seconds of these kinds of request per final problem (paper, Table 14)."""
@@ -66,6 +73,7 @@ class Cost:
             "tokens_out_per_problem": self.tokens_out_per_problem(GENERATION),
             "scored_tokens_per_problem": self.tokens_in_per_problem(SCORING),
             "engine_seconds": round(engine_seconds(self.rows), 3),
+            "money": None if self.money is None else self._money_to_json(self.money),
             "models": [
                 {
                     **asdict(row),
@@ -77,14 +85,31 @@ class Cost:
             ],
         }
 
+    def _money_to_json(self, money: Money) -> dict[str, Any]:
+        return {
+            "currency": money.currency,
+            "total": money.total,
+            "per_problem": self.money_per_problem,
+            "models": [{**asdict(model), "total": model.total} for model in money.models],
+        }
 
-def read_cost(connection: sa.Connection, run_name: str | None) -> Cost:
-    """The cost of the run with this name, by default the newest. Raises RunNotFound."""
+
+def read_cost(connection: sa.Connection, run_name: str | None, prices: Prices | None = None) -> Cost:
+    """The cost of the run with this name, by default the newest; in money by these prices, else by those of the run.
+
+    Raises RunNotFound; ConfigError if a model of the run has no price.
+    """
     run = resolve_run(connection, run_name)
     search = RunConfig.from_stored(run.config).search
     names = names_by_path(run)
-    rows = [replace(row, model=names.get(row.model, row.model)) for row in read_costs(connection, run.name)]
-    return Cost(run.name, search.pipeline, budget(search), rows, read_walls(connection, run.id))
+    rows = read_costs(connection, run.name)
+    if prices is None and run.prices is not None:
+        prices = Prices.from_stored(run.prices)
+    money = None if prices is None else money_of(connection, run, rows, prices)
+    if money is not None:
+        money = replace(money, models=tuple(replace(m, model=names.get(m.model, m.model)) for m in money.models))
+    rows = [replace(row, model=names.get(row.model, row.model)) for row in rows]
+    return Cost(run.name, search.pipeline, budget(search), rows, read_wall_times(connection, run.id), money)
 
 
 def budget(search: SearchConfig) -> str:

@@ -17,7 +17,8 @@ from cord_worker.operations.fleet import COORDINATOR, fleet_models, names_by_pat
 from cord_worker.operations.waits import waits
 from cord_worker.progress import ProgressView, Snapshot, named_conditions, named_workers
 from cord_worker.store.database import Database
-from cord_worker.store.reports.backlog import Owed, owed_work
+from cord_worker.store.reports.backlog import BacklogRow, read_backlog
+from cord_worker.store.reports.base_scores import BaseScores, read_base_scores
 from cord_worker.store.reports.invalid_reasons import invalid_reasons
 from cord_worker.store.reports.status import (
     CacheRow,
@@ -33,6 +34,7 @@ from cord_worker.store.reports.status import (
     prefix_cache,
     problems_by_run,
     read_counts,
+    read_teacher_totals,
     read_totals,
     results_by_run,
     shown_state,
@@ -40,6 +42,7 @@ from cord_worker.store.reports.status import (
     worker_conditions,
 )
 from cord_worker.store.runs.runs import RunRow, get_run, list_runs, resolve_run
+from cord_worker.store.runs.spending import Spending, read_spending
 
 _IDLE_SECONDS = 5.0
 """After this time without a result, the outstanding work is read."""
@@ -51,19 +54,28 @@ class _Look:
     counts: Counts
     workers: list[LiveWorkers]
     conditions: list[WorkerCondition]
-    owed: list[Owed]
+    owed: list[BacklogRow]
     is_beginning: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Expensive:
+    """What takes long to read; `spending` is None without a spending limit."""
+
+    totals: Totals
+    invalid_reasons: Mapping[str, Mapping[str, int]]
+    spending: Spending | None
+
+
 class RunWatch:
-    """Takes snapshots of one run; with `names_missing` they name the workers that the run lacks. `names`: those of its
-    models, by fingerprint."""
+    """Takes snapshots of one run; with `names_missing` they name the workers that the run lacks. `run_id` is its key;
+    `names` has the names of its models by fingerprint."""
 
     def __init__(
         self, database: Database, run: RunRow, *, worker_timeout_seconds: float, names_missing: bool = True
     ) -> None:
         self._database = database
-        self._run_id = run.id
+        self.run_id = run.id
         self._timeout = worker_timeout_seconds
         self._names_missing = names_missing
         self._since = time.monotonic()
@@ -76,9 +88,10 @@ class RunWatch:
         """The state of the run. Raises StoreError if the database is gone."""
         look = self._database.run(self._look)
         unfinished = look.counts.total - look.counts.final
-        totals, reasons = self._totals.get(fresh=not unfinished)
-        if not totals.proposed and look.counts.steps_per_second:
-            totals, reasons = self._totals.get(fresh=True)  # which is still cheap
+        read = self._totals.get(fresh=not unfinished)
+        if not read.totals.proposed and look.counts.steps_per_second:
+            read = self._totals.get(fresh=True)  # still cheap, because there is little to read
+        totals = read.totals
         eta = self._clock.observe(look.counts, totals.mean_steps)
         if eta is None and look.run.state == "active" and self._names_missing:
             # A single snapshot shows no progress. A command that continues a run would count the pause before it.
@@ -92,7 +105,9 @@ class RunWatch:
             state=shown_state(look.run.state, look.counts.problems),
             counts=look.counts,
             totals=totals,
-            invalid_reasons=reasons,
+            invalid_reasons=read.invalid_reasons,
+            spending=read.spending,
+            pause_reason=look.run.pause_reason if look.run.state == "paused" else None,
             workers=named_workers(look.workers, self.names),
             missing=missing,
             eta_seconds=None if missing else eta,
@@ -108,27 +123,32 @@ class RunWatch:
             ),
         )
 
-    def _read_totals(self, connection: sa.Connection) -> tuple[Totals, Mapping[str, Mapping[str, int]]]:
-        totals = read_totals(connection, self._run_id)
-        return totals, invalid_reasons(connection, self._run_id) if totals.candidates["invalid"] else {}
+    def _read_totals(self, connection: sa.Connection) -> _Expensive:
+        totals, run = read_totals(connection, self.run_id), get_run(connection, self.run_id)
+        is_limited = run.max_tokens is not None or run.max_cost is not None
+        return _Expensive(
+            totals,
+            invalid_reasons(connection, self.run_id) if totals.candidates["invalid"] else {},
+            read_spending(connection, run) if is_limited else None,
+        )
 
     def _missing(self, live: Sequence[LiveWorkers]) -> list[str]:
         return _missing(live, self.names)
 
     def _look(self, connection: sa.Connection) -> _Look:
-        run, counts = get_run(connection, self._run_id), read_counts(connection, self._run_id)
+        run, counts = get_run(connection, self.run_id), read_counts(connection, self.run_id)
         watched = time.monotonic() - self._since
         is_beginning = not self._names_missing and counts.idle_seconds >= watched
         if not self._names_missing:
             # A run that this command continues has been idle here only since the watch began.
             counts = replace(counts, idle_seconds=min(counts.idle_seconds, watched))
-        is_still = run.state == "active" and (
+        is_idle = run.state == "active" and (
             is_beginning or counts.idle_seconds > _IDLE_SECONDS or not counts.steps_per_second
         )
         return _Look(
             run=run,
             counts=counts,
-            owed=owed_work(connection, self._run_id) if is_still else [],
+            owed=read_backlog(connection, self.run_id) if is_idle else [],
             workers=live_workers(connection, self._timeout),
             conditions=worker_conditions(connection, self._timeout),
             is_beginning=is_beginning,
@@ -153,29 +173,35 @@ def _missing(live: Sequence[LiveWorkers], names: Mapping[str, str]) -> list[str]
 
 def _model_names(run: RunRow) -> Mapping[str, str]:
     try:
-        return fleet_models(RunConfig.from_stored(run.config))
+        config = RunConfig.from_stored(run.config)
+        return fleet_models(config if run.trimmed_from is None else config.for_answers)
     except ConfigError:
-        # The run of another version: its workers are shown by their models' paths.
+        # A run of another version: its workers are shown with the paths of their models.
         return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A run in the list of runs; the `state` of an active run without unfinished problems is `finished`."""
+    """A run in the list of runs; the `state` of an active run without unfinished problems is `finished`. `pause_reason`
+    says which spending limit paused it."""
 
     name: str
     state: str
+    pause_reason: str | None
     priority: int
     config_fingerprint: str
     created_at: datetime
     problems: Mapping[str, int]
     results: RunResults
+    trimmed_from: str | None
+    trim_above: float | None
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
         return {
             "run": self.name,
             "state": self.state,
+            "pause_reason": self.pause_reason,
             "priority": self.priority,
             "config_fingerprint": self.config_fingerprint,
             "created_at": self.created_at.isoformat(),
@@ -183,17 +209,21 @@ class Overview:
             "mean_score": self.results.mean_score,
             "accuracy": self.results.accuracy,
             "undecided": self.results.undecided,
+            "trimmed_from": self.trimmed_from,
+            "trim_above": self.trim_above,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherSelection:
-    """How often each teacher was selected, in the whole run and by tenth of the decoding position, and cache hits."""
+    """How often each teacher was selected, in the whole run and by tenth of the decoding position; cache hits; and base
+    scores."""
 
     run: str
     teachers: Sequence[TeacherTotals]
     tenths: Sequence[TenthRow]
     caches: Sequence[CacheRow]
+    base_scores: BaseScores
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
@@ -204,6 +234,7 @@ class TeacherSelection:
             ],
             "tenths": [asdict(row) for row in self.tenths],
             "prefix_cache": [{**asdict(row), "hit_rate": row.hit_rate} for row in self.caches],
+            "base_scores": asdict(self.base_scores),
         }
 
 
@@ -215,11 +246,14 @@ def list_overviews(connection: sa.Connection) -> list[Overview]:
         Overview(
             run.name,
             shown_state(run.state, problems.get(run.id, {})),
+            run.pause_reason if run.state == "paused" else None,
             run.priority,
             run.config_fingerprint,
             run.created_at,
             problems.get(run.id, no_problems()),
             results.get(run.id, RunResults(None, None)),
+            run.trimmed_from,
+            run.trim_above,
         )
         for run in list_runs(connection)
     ]
@@ -231,9 +265,10 @@ def read_teacher_selection(connection: sa.Connection, run_name: str | None) -> T
     names = names_by_path(run)
     return TeacherSelection(
         run=run.name,
-        teachers=read_totals(connection, run.id).teachers,
+        teachers=read_teacher_totals(connection, run.id),
         tenths=teacher_selection(connection, run.name),
         caches=[replace(row, model=names.get(row.model, row.model)) for row in prefix_cache(connection, run.name)],
+        base_scores=read_base_scores(connection, run.id),
     )
 
 
@@ -243,14 +278,16 @@ def watch_run(
     *,
     interval_seconds: float,
     on_round: Callable[[], None] = lambda: None,
+    on_snapshot: Callable[[Snapshot], None] = lambda _: None,
     rest: Callable[[float], None] = time.sleep,
 ) -> Snapshot:
     """Shows the run until every problem is final; returns the last snapshot. `on_round` is called before each snapshot,
-    `rest` between two of them."""
+    `on_snapshot` after one that is not the last, `rest` between two of them."""
     while True:
         on_round()
         snapshot = watched.snapshot()
         view.show(snapshot)
         if snapshot.is_final:
             return snapshot
+        on_snapshot(snapshot)
         rest(interval_seconds)

@@ -26,7 +26,7 @@ def services_for(settings: Settings, say: Callable[[str], None]) -> Iterator[Run
     """The services for the length of a `with`; then embedded ones are stopped unless another process uses them. `say`
     gets warnings about the broker of CORD_BROKER_URL.
 
-    Raises LocalServiceError if an embedded server could not be started, BrokerError if the broker is away.
+    Raises LocalServiceError if an embedded server could not be started, BrokerError if the broker is unreachable.
     """
     if settings.database_url is not None and settings.broker_url is not None:
         known = Endpoints(settings.database_url, settings.broker_url)

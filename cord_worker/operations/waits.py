@@ -6,16 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 
 from cord_worker.operations.fleet import COORDINATOR
 from cord_worker.progress import Condition, duration, shown
-from cord_worker.store.reports.backlog import Owed
+from cord_worker.store.reports.backlog import BacklogRow
 from cord_worker.store.reports.status import LiveWorkers
 
 _STARTING = "is being started"
 _SILENT = "gives no sign of life"
-_ONE_AND_MANY = {"admission": ("problem to begin", "problems to begin")}
+_SINGULAR_AND_PLURAL = {"admission": ("problem to begin", "problems to begin")}
 
 
 def waits(
-    owed: Sequence[Owed],
+    owed: Sequence[BacklogRow],
     live: Sequence[LiveWorkers],
     conditions: Sequence[Condition],
     names: Mapping[str, str],
@@ -23,39 +23,39 @@ def waits(
     are_starting: bool,
     seen: Collection[str | None] = (),
 ) -> dict[str, str]:
-    """Why the work in `owed` is not done, by the name of its model (`names` has them by fingerprint); the name is the
-    subject of the sentence.
+    """Why the work in `owed` is not done, by the name of its model (`names` has them by fingerprint). Each value is a
+    sentence without its subject, which is the name.
 
     `are_starting`: this command is starting the missing workers; models in `seen` have had a worker.
     """
-    works = {worker.model: worker.ready > 0 for worker in live}
+    is_ready = {worker.model: worker.ready > 0 for worker in live}
     texts = {}
     for model in dict.fromkeys(one.model for one in owed):
-        mine = [one for one in owed if one.model == model]
-        name = COORDINATOR if model is None else names.get(model, mine[0].path or model)
+        work = [one for one in owed if one.model == model]
+        name = COORDINATOR if model is None else names.get(model, work[0].path or model)
         condition = next((one for one in conditions if one.model == name), None)
         if condition is not None:
-            texts[name] = f"{shown(condition.text)} (for {duration(condition.seconds)}; {_amount(mine)})"
-        elif model not in works:
+            texts[name] = f"{shown(condition.text)} (for {duration(condition.seconds)}; {_amount(work)})"
+        elif model not in is_ready:
             why = _SILENT if are_starting and model in seen else _STARTING if are_starting else "has NO WORKER"
-            texts[name] = f"{why} ({_amount(mine)})"
+            texts[name] = f"{why} ({_amount(work)})"
         else:
-            texts[name] = f"has {_amount(mine)}, {_progress(mine)}" if works[model] else f"starts ({_amount(mine)})"
+            texts[name] = f"has {_amount(work)}, {_progress(work)}" if is_ready[model] else f"starts ({_amount(work)})"
     if are_starting:
-        texts |= {name: _STARTING for model, name in names.items() if model not in works and name not in texts}
+        texts |= {name: _STARTING for model, name in names.items() if model not in is_ready and name not in texts}
     return texts
 
 
-def _amount(owed: Sequence[Owed]) -> str:
+def _amount(owed: Sequence[BacklogRow]) -> str:
     kinds = []
     for one in owed:
         number = one.waiting + one.in_work
-        one_and_many = _ONE_AND_MANY.get(one.kind, (one.kind, f"{one.kind}s"))
-        kinds.append(f"{number:,} {one_and_many[number != 1]}")
+        forms = _SINGULAR_AND_PLURAL.get(one.kind, (one.kind, f"{one.kind}s"))
+        kinds.append(f"{number:,} {forms[number != 1]}")
     return ", ".join(kinds)
 
 
-def _progress(owed: Sequence[Owed]) -> str:
+def _progress(owed: Sequence[BacklogRow]) -> str:
     in_work = sum(one.in_work for one in owed)
     if not in_work:
         return "not started yet"

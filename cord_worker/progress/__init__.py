@@ -6,7 +6,7 @@ nothing is read as markup.
 
 from __future__ import annotations
 
-from cord_worker.display_text import shown, shown_lines
+from cord_worker.display_text import money, shown, shown_lines
 from cord_worker.progress.number_format import duration, figure, percent
 from cord_worker.progress.rendering import SILENCE_SECONDS, invalid_by_teacher, line, panel, without_workers
 from cord_worker.progress.snapshot import Condition, Snapshot, named_conditions, named_workers
@@ -27,6 +27,7 @@ __all__ = [
     "figure",
     "invalid_by_teacher",
     "line",
+    "money",
     "named_conditions",
     "named_workers",
     "open_view",

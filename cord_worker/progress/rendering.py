@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cord_worker.display_text import shown
+from cord_worker.display_text import money, shown
 from cord_worker.progress.number_format import duration, figure, percent
 from cord_worker.progress.snapshot import Snapshot
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from cord_worker.store.reports.status import Totals
+    from cord_worker.store.runs.spending import Spending
 
 SILENCE_SECONDS = 60.0
 """After this time without a result, the display says what the run waits for."""
@@ -36,6 +37,8 @@ def line(snapshot: Snapshot) -> str:
             f"accuracy {percent(totals.accuracy)}" + _undecided(totals),
             *([] if snapshot.is_final else [f"ETA {duration(snapshot.eta_seconds)}"]),
         ]
+    if snapshot.spending is not None:
+        parts.append(spent(snapshot.spending))
     if snapshot.state != "active":
         parts.insert(0, snapshot.state)
     return ", ".join(parts) + "".join(f"; {remark}" for remark in _remarks(snapshot))
@@ -78,6 +81,7 @@ def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
         facts,
         teachers,
         *(Text(f"invalid: {reasons}") for reasons in invalid_by_teacher(snapshot)),
+        *([] if snapshot.spending is None else [Text(spent(snapshot.spending))]),
         Text(f"workers: {workers}", style="dim"),
         *(Text(remark, style="bold yellow") for remark in _remarks(snapshot)),
     )
@@ -91,6 +95,16 @@ def invalid_by_teacher(snapshot: Snapshot) -> list[str]:
     ]
 
 
+def spent(spending: Spending) -> str:
+    """`spent 1,012 of 2,000 tokens, 0.12 of 5 USD`: what has a limit."""
+    parts = []
+    if spending.max_tokens is not None:
+        parts.append(f"{spending.tokens:,} of {spending.max_tokens:,} tokens")
+    if spending.max_cost is not None and spending.cost is not None:
+        parts.append(f"{money(spending.cost)} of {money(spending.max_cost, spending.currency)}")
+    return f"spent {', '.join(parts)}"
+
+
 def without_workers(missing: Sequence[str]) -> str:
     """A sentence that names the roles and models of a run without a process."""
     names = ", ".join(shown(name) for name in missing)
@@ -98,10 +112,13 @@ def without_workers(missing: Sequence[str]) -> str:
 
 
 def _remarks(snapshot: Snapshot) -> list[str]:
-    """What holds the run up: missing workers, what the run waits for, and conditions of workers."""
+    """What delays the run: missing workers, what the run waits for, and conditions of workers."""
     idle = snapshot.counts.idle_seconds
     since = f"nothing for {duration(idle)}: " if idle >= SILENCE_SECONDS else ""
     remarks = []
+    if snapshot.pause_reason is not None:
+        # Work that was leased then is finished, so that the run has spent more by now.
+        remarks.append(f"paused by its spending limit; found at the pause: {shown(snapshot.pause_reason)}")
     if snapshot.missing:
         remarks.append(f"{since}{without_workers(snapshot.missing)}")
     waiting: Mapping[str, str] = {}
@@ -113,8 +130,8 @@ def _remarks(snapshot: Snapshot) -> list[str]:
         remarks.append(f"{'' if remarks else since}waiting for {names}: {what}")
     elif waiting:
         remarks.append(f"waiting for {_grouped(waiting)}")
-    told = {one for one in snapshot.conditions if waiting.get(one.model, "").startswith(shown(one.text))}
-    return [*remarks, *(str(one) for one in snapshot.conditions if one not in told)]
+    already_said = {one for one in snapshot.conditions if waiting.get(one.model, "").startswith(shown(one.text))}
+    return [*remarks, *(str(one) for one in snapshot.conditions if one not in already_said)]
 
 
 def _grouped(waiting: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from cord_worker.progress.number_format import duration
 
 if TYPE_CHECKING:
     from cord_worker.store.reports.status import Counts, LiveWorkers, Totals, WorkerCondition
+    from cord_worker.store.runs.spending import Spending
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Snapshot:
     and that have no process. `conditions`: what keeps workers from their work. `waiting`: while there are no results,
     what the run waits for and why, as sentences by their subject. `is_beginning`: no result since this command began
     to watch, though the run may be older. `invalid_reasons`: number of invalid candidates by teacher and reason, the
-    most frequent first.
+    most frequent first. `spending`: what the run has spent, if it has a spending limit; `pause_reason` says which limit
+    paused it.
     """
 
     run: str
@@ -60,6 +62,8 @@ class Snapshot:
     waiting: Mapping[str, str] = field(default_factory=dict)
     is_beginning: bool = False
     invalid_reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    spending: Spending | None = None
+    pause_reason: str | None = None
 
     @property
     def awaits_first_result(self) -> bool:
@@ -85,6 +89,8 @@ class Snapshot:
         return {
             "run": self.run,
             "state": self.state,
+            "pause_reason": self.pause_reason,
+            "spending": None if self.spending is None else self.spending.to_json(),
             "problems": {"total": counts.total, "active": counts.active, **counts.problems},
             "candidates": {**totals.candidates, **counts.working},
             "steps": counts.steps,

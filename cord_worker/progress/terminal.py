@@ -12,10 +12,15 @@ _FILE_COLUMNS = 400
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that reads nothing as markup."""
+    """A console that reads nothing as markup; tables in a file or pipe are at least `_FILE_COLUMNS` wide."""
     from rich.console import Console
 
-    made = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:
+            """Leaves the error to the command; rich would end the process with exit code 1."""
+            raise
+
+    made = PipedConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
     if not made.is_terminal:
         # Tables need not fit a width in a file or a pipe.
         made.width = max(made.width, _FILE_COLUMNS)

@@ -68,8 +68,8 @@ class JsonView:
 class LineView:
     """Prints plain lines to standard error.
 
-    A line comes every `seconds` if something changed, else every minute; within a second of a change before the first
-    result; and at the end.
+    A line comes every `seconds` if something changed, else every minute; before the first result, within a second of a
+    change; and at the end.
     """
 
     def __init__(self, seconds: float = LINE_SECONDS) -> None:
@@ -104,7 +104,7 @@ def _changing_facts(snapshot: Snapshot) -> tuple[object, ...]:
     counts = snapshot.counts
     conditions = tuple((one.model, one.process, one.text) for one in snapshot.conditions)
     waiting = tuple(text.partition(" (")[0] for text in snapshot.waiting.values())
-    is_still = counts.idle_seconds >= SILENCE_SECONDS
+    is_silent = counts.idle_seconds >= SILENCE_SECONDS
     return (
         snapshot.state,
         tuple(counts.problems.items()),
@@ -112,7 +112,7 @@ def _changing_facts(snapshot: Snapshot) -> tuple[object, ...]:
         snapshot.totals.proposed,
         conditions,
         waiting,
-        is_still,
+        is_silent,
     )
 
 

@@ -17,7 +17,7 @@ Templates differ; this module decides:
 - Templates are told to enable thinking (`enable_thinking`, `thinking`); other switches, such as `reasoning_effort`,
   are a model's `template_options`.
 
-`require_template` tries a template when its model is loaded, so that an unusable one is refused then.
+`require_template` tries a template when its model is loaded, so that an unusable one is refused at once.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _SYSTEM = "\ue000cord-system\ue001"
 
 
 class ChatTokenizer(Protocol):
-    """The methods that are needed of a Hugging Face tokenizer."""
+    """The part of a Hugging Face tokenizer that renders its chat template."""
 
     chat_template: Any
 
@@ -102,7 +102,7 @@ def render_first_turn(
     question = question.strip()
     if not question:
         raise RequestError("the question is blank; give the problem a text")
-    user = f"{passage.strip()}\n\n{question}" if passage and passage.strip() else question
+    user = user_text(question, passage)
     system = system.strip() if system and system.strip() else None
     if not tokenizer.chat_template:
         return _without_template(user, system, tags.opening if thinking else None)
@@ -119,6 +119,11 @@ def render_first_turn(
         )
     pieces = _pieces(rendered, {_USER: user, _SYSTEM: system or ""}, tags if thinking else None)
     return FirstTurn(pieces, is_templated=True)
+
+
+def user_text(question: str, passage: str | None) -> str:
+    """The user turn: the question, after the passage if there is one, without surrounding whitespace."""
+    return f"{passage.strip()}\n\n{question.strip()}" if passage and passage.strip() else question.strip()
 
 
 def require_template(
@@ -245,6 +250,6 @@ def _opened(tail: str, tags: ThinkTags) -> str:
     if last is not None and not re.search(closings, tail[last:]):
         raise RequestError(
             f"the chat template opens the thinking and begins it with words ({tail[last:].strip()!r:.80}), where a "
-            "step is to be written; give the model a chat template that ends with the assistant's turn"
+            "step must be written; give the model a chat template that ends with the assistant's turn"
         )
     return tail + tags.opening

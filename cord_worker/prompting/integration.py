@@ -25,7 +25,7 @@ _ANSWER_KEY = re.compile(r"answer[\s_-]*part", re.IGNORECASE)
 _OWN_HEADING = re.compile(r"(?:#{1,6}[ \t]*)?(?:integrated[ \t_]*)?step[ \t_]*\d+[ \t]*[.:)][ \t]*", re.IGNORECASE)
 _INNER_MARKER = re.compile(r"\n[ \t]*#{1,6}[ \t]*Step[ \t]*\d+[.:]?", re.IGNORECASE)
 _NESTED = re.compile(r"(?:[{\[]\s*){32}")
-"""Deepest nesting: a deeper reply is meaningless, and slow to repair."""
+"""A reply nested deeper than this is meaningless, and slow to repair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def read_integration(reply: str, segmentation: Segmentation, *, complete: bool) 
     """The merged trajectory in the reply, or None if the reply is not the object that was asked for.
 
     If the token cap ended the reply (not `complete`), it is accepted only if its object is complete: a repaired one
-    would end in the middle. `repair_integration` tells the cost of a repair.
+    would end in the middle. See `repair_integration` for the cost of a repair.
     """
     found = _integration(_parsed(_body(reply)), segmentation)
     return repair_integration(reply, segmentation) if found is None and complete else found
@@ -132,7 +132,7 @@ def _steps(text: str) -> list[str]:
 
 
 def _joined(steps: Sequence[str], segmentation: Segmentation) -> str:
-    """With markers, steps numbered 1..T, the first marker added later with the trajectory; otherwise paragraphs."""
+    """The steps as one text: with markers from the second step on (the trajectory adds the first), or as paragraphs."""
     if not segmentation.has_markers:
         return BLANK_LINE.join(steps)
     return "".join(f"{step_marker(number) if number > 1 else ''} {step}" for number, step in enumerate(steps, start=1))

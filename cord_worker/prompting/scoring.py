@@ -1,4 +1,4 @@
-"""Scoring: the closing part, which of its tokens are the answer, and the score itself
+"""Scoring: the closing part, which of its tokens are scored, and the score itself
 (docs/what-is-computed.md#answer-tokens)."""
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ ANSWER_PLACEHOLDER = "{answer}"
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """Text after the candidate; the answer is `text[answer_start:answer_end]`, in characters."""
+    """Text after the candidate; what is scored is `text[answer_start:answer_end]`, in characters."""
 
     text: str
     answer_start: int
     answer_end: int
 
 
-def closing(template: str, answer: str) -> Closing:
+def closing(template: str, answer: str, *, full_stop: bool = False) -> Closing:
     """`template` with `answer` in place of its one `{answer}`; other braces have no effect.
 
+    The answer is scored; with `full_stop` also the text after it (`prover.score_full_stop`).
     Raises RequestError if the answer is blank or the template does not hold the placeholder exactly once.
     """
     if template.count(ANSWER_PLACEHOLDER) != 1:
@@ -32,9 +33,10 @@ def closing(template: str, answer: str) -> Closing:
             "correct prover.scoring_template"
         )
     if not answer.strip():
-        raise RequestError("the reference answer is blank, so there is nothing to score; give the problem an answer")
+        raise RequestError("the known answer is blank, so there is nothing to score; give the problem an answer")
     head, _, tail = template.partition(ANSWER_PLACEHOLDER)
-    return Closing(head + answer + tail, len(head), len(head) + len(answer))
+    text = head + answer + tail
+    return Closing(text, len(head), len(text) if full_stop else len(head) + len(answer))
 
 
 def answer_positions(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
@@ -45,7 +47,7 @@ def answer_positions(offsets: Sequence[tuple[int, int]], start: int, end: int) -
     positions = [index for index, (left, right) in enumerate(offsets) if left < end and right > start]
     if not positions:
         raise RequestError(
-            "no token of the closing part overlaps the reference answer (M = 0): this tokenizer drops it; "
+            "no token of the closing part overlaps the known answer (M = 0): this tokenizer drops it; "
             "use a prover whose tokenizer can encode the answer"
         )
     return positions
@@ -60,7 +62,7 @@ def predictive_perplexity(log_prob_sum: float, answer_tokens: int) -> float:
     """
     if answer_tokens < 1:
         raise RequestError(
-            f"the answer has {answer_tokens} tokens: a score needs at least one; check that the reference answer "
+            f"the answer has {answer_tokens} tokens: a score needs at least one; check that the known answer "
             "is not empty"
         )
     if math.isnan(log_prob_sum) or log_prob_sum > 0:
@@ -70,3 +72,20 @@ def predictive_perplexity(log_prob_sum: float, answer_tokens: int) -> float:
             "most 0; check the prover's engine and number format"
         )
     return math.exp(log_prob_sum / answer_tokens)
+
+
+def mean_probability(log_probabilities: Sequence[float]) -> float:
+    """`(1/M) * Σ_m p(a_m | x, candidate, a_<m)`: the arithmetic mean probability of the answer's M tokens, in [0, 1].
+
+    It is the reward of RLPR (arXiv 2506.18254). It is never below `predictive_perplexity` of the same tokens, and one
+    improbable token lowers it less. `log_probabilities` are natural logarithms; the mean is computed in float64. A
+    server may round the logarithm of 1 to just above zero, so the mean is limited to 1. Raises RequestError if there is
+    no token, NotFiniteError if a logarithm is NaN or plus infinity.
+    """
+    if not log_probabilities:
+        raise RequestError("the answer has no tokens, so their probabilities have no mean; give the problem an answer")
+    if any(math.isnan(value) or value == math.inf for value in log_probabilities):
+        raise NotFiniteError(
+            "a log-probability of the answer is no number; check the prover's engine and number format"
+        )
+    return min(1.0, math.fsum(map(math.exp, log_probabilities)) / len(log_probabilities))

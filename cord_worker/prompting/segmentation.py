@@ -84,7 +84,8 @@ _BEFORE_SENTENCES = "\"'“‘«([*_`"
 class Ends:
     """What ends a text of one kind: `marks` at any position, a blank line if `blank_line`, phrases.
 
-    With `answer_tags` the text is a final answer: a thinking in these tags at its very beginning is skipped.
+    `longest` bytes hold the longest end and one character more. With `answer_tags` the text is a final answer: a
+    thinking in these tags at its very beginning is skipped.
     """
 
     marks: Mapping[str, FinishReason]
@@ -108,7 +109,7 @@ class Ends:
             return True
         return any(mark[-1] in token_text for mark in self.marks)
 
-    def glimpsed(self, window: str) -> bool:
+    def may_be_in(self, window: str) -> bool:
         """True if `window`, at least the last `longest` bytes of a text, may hold an end of that text."""
         if self.phrases is not None and self.phrases.search(window):
             return True
@@ -159,8 +160,8 @@ def answer_start(text: str, tags: ThinkTags) -> int:
     start = 0
     while True:
         at = len(text) - len(text[start:].lstrip())
-        closing = _that_begins(text, at, tags.closings)
-        if closing is None and (opening := _that_begins(text, at, tags.openings)) is not None:
+        closing = _mark_at(text, at, tags.closings)
+        if closing is None and (opening := _mark_at(text, at, tags.openings)) is not None:
             ends = [(text.find(mark, at + len(opening)), mark) for mark in tags.closings]
             closed = [(place, -len(mark), mark) for place, mark in ends if place >= 0]
             if not closed:
@@ -171,7 +172,7 @@ def answer_start(text: str, tags: ThinkTags) -> int:
         start = at + len(closing)
 
 
-def _that_begins(text: str, at: int, marks: tuple[str, ...]) -> str | None:
+def _mark_at(text: str, at: int, marks: tuple[str, ...]) -> str | None:
     return next((mark for mark in marks if text.startswith(mark, at)), None)
 
 
@@ -185,9 +186,9 @@ def _marks(kind: TextKind, tags: ThinkTags) -> dict[str, FinishReason]:
         case "reply":
             return ending
         case "answer":
-            return {**dict.fromkeys((tags.close, THINK_CLOSE, *tags.openings), FinishReason.THINK_END), **ending}
+            return {**dict.fromkeys((tags.closing_tag, THINK_CLOSE, *tags.openings), FinishReason.THINK_END), **ending}
         case _:
-            return dict.fromkeys((tags.close, THINK_CLOSE), FinishReason.THINK_END)
+            return dict.fromkeys((tags.closing_tag, THINK_CLOSE), FinishReason.THINK_END)
 
 
 @lru_cache

@@ -32,45 +32,45 @@ class ThinkTags:
     answer_end: str = ""
 
     @property
-    def open(self) -> str:
+    def opening_tag(self) -> str:
         """The opening without whitespace around it."""
         return self.opening.strip()
 
     @property
-    def closed(self) -> str:
+    def stripped_closing(self) -> str:
         """The closing without whitespace around it."""
         return self.closing.strip()
 
     @property
-    def close(self) -> str:
+    def closing_tag(self) -> str:
         """The tag with which the model ends its thinking: the first tag of the closing."""
-        first = _FIRST_TAG.match(self.closed)
-        return first.group() if first else self.closed
+        first = _FIRST_TAG.match(self.stripped_closing)
+        return first.group() if first else self.stripped_closing
 
     @property
     def answer_opening(self) -> str:
         """The tag that opens the answer, if the closing has one after the tag that ends the thinking."""
-        rest = self.closed.removeprefix(self.close)
+        rest = self.stripped_closing.removeprefix(self.closing_tag)
         return rest if _FIRST_TAG.fullmatch(rest) else ""
 
     @property
     def openings(self) -> tuple[str, ...]:
         """Texts that open a thinking in this model's text: its own tag and the usual one."""
-        return tuple(dict.fromkeys((self.open, THINK_OPEN)))
+        return tuple(dict.fromkeys((self.opening_tag, THINK_OPEN)))
 
     @property
     def closings(self) -> tuple[str, ...]:
         """Texts that close a thinking in this model's text; longer ones first."""
-        return tuple(dict.fromkeys((self.closed, self.close, THINK_CLOSE)))
+        return tuple(dict.fromkeys((self.stripped_closing, self.closing_tag, THINK_CLOSE)))
 
     def canonical(self, text: str) -> str:
         """The model's `text` with `<think>` and `</think>` in place of its own tags."""
         for closing in self.closings:
             text = text.replace(closing, THINK_CLOSE)
-        return text.replace(self.open, THINK_OPEN)
+        return text.replace(self.opening_tag, THINK_OPEN)
 
     def own(self, text: str) -> str:
-        """Our `text` in the model's tags: its closing in place of `</think>` and the whitespace around it."""
+        """Our `text` with the model's closing in place of `</think>` and the whitespace around it."""
         if self == USUAL_TAGS:
             return text
         return _CANONICAL_CLOSING.sub(lambda _: self.closing, text)
@@ -95,7 +95,7 @@ def tags_of(template: str, tokens: Iterable[str]) -> ThinkTags:
         if THINK_OPEN in shown and THINK_CLOSE in shown:
             return USUAL_TAGS
         for tags in _TAGS_OF_FAMILIES:
-            if tags.open in shown and tags.close in shown:
+            if tags.opening_tag in shown and tags.closing_tag in shown:
                 return tags
         names = [name for name in _NAMED_TAG.findall(shown) if f"</{name}>" in shown]
         if names:

@@ -1,8 +1,7 @@
-"""`make reproduce`: does every planned run, trains the students, writes the report."""
+"""`make reproduce`: carries out the planned runs, trains the students and writes the report."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -10,18 +9,15 @@ import click
 from cord_worker.cli.interrupts import graceful_interrupts
 from cord_worker.cli.options import read_settings, state_dir_option
 from cord_worker.config import ModelConfig
-from cord_worker.demo.problems import generate
-from cord_worker.export.files import replaced_file
 from cord_worker.operations.database import open_database
 from cord_worker.progress import console
 from cord_worker.reproduce.carrying_out import Workplace, carry_out
 from cord_worker.reproduce.figures import read_cells, read_findings
-from cord_worker.reproduce.planned_runs import EXAM, EXAM_PROBLEMS, HELDOUT, LESSONS, RUNS, STUDENTS, exam
+from cord_worker.reproduce.planned_runs import RUNS, STUDENTS, exam, write_problems
 from cord_worker.reproduce.remarks import remarks_on
 from cord_worker.reproduce.report import Report
 from cord_worker.reproduce.students import School
 
-_LESSONS_SEED, _EXAM_SEED = 1, 2
 _SFT_SETTINGS = Path("deploy/sft/tiny.yaml")
 
 
@@ -34,7 +30,7 @@ _SFT_SETTINGS = Path("deploy/sft/tiny.yaml")
     show_default=True,
     help="Folder of configurations, models, reproduce.json and reproduce.html.",
 )
-@click.option("--only", metavar="RUN", multiple=True, help="Do just these runs (several times).")
+@click.option("--only", metavar="RUN", multiple=True, help="Carry out only this run; may be repeated.")
 @click.option("--problems", type=click.IntRange(min=1), help="Fewer problems a run, for a quick look.")
 @click.option(
     "--trl",
@@ -61,11 +57,10 @@ def main(
     If interrupted, run the same command again: it continues where it stopped.
     """
     output.mkdir(parents=True, exist_ok=True)
-    _write(output / HELDOUT, LESSONS, _LESSONS_SEED)
-    _write(output / EXAM, EXAM_PROBLEMS, _EXAM_SEED)
+    write_problems(output)
     runs = [run for run in RUNS if not only or run.run in only]
     settings = read_settings(state_dir or output / "state")
-    with graceful_interrupts("run the same command again to go on") as check:
+    with graceful_interrupts("run the same command again to continue") as check:
         place = Workplace(output, settings, click.echo, check, problems)
         school = None
         if trl is not None and any(run.run in STUDENTS for run in runs):
@@ -80,14 +75,6 @@ def main(
         cells_path, page = report.write(output)
     report.print(console())
     click.echo(f"{cells_path}, {page}")
-
-
-def _write(path: Path, count: int, seed: int) -> None:
-    """Writes a dataset of problems on which no model was trained."""
-    with replaced_file(str(path)) as file:
-        for problem in generate(count, seed, "heldout"):
-            line = {"id": problem.id, "question": problem.question, "answer": problem.answer}
-            file.write(json.dumps(line).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Does all planned runs through the service: every model is loaded once, and finished work is kept."""
+"""Carries out all planned runs with the service: every model is loaded once, and finished work is kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cord_worker.config import RunConfig, Settings
 from cord_worker.local.supervisor import EventKind, Supervisor
-from cord_worker.operations.database import open_database
+from cord_worker.operations.database import ensure_schema, open_database
 from cord_worker.operations.enqueue import DatasetSource, enqueue_dataset
 from cord_worker.operations.fleet import process_specs
 from cord_worker.operations.services import RunServices, services_for
@@ -20,12 +20,11 @@ from cord_worker.reproduce.students import School
 from cord_worker.store.database import Database
 from cord_worker.store.reports.measurements import pace_of
 from cord_worker.store.runs.runs import list_runs
-from cord_worker.store.schema.version import upgrade
 
 _INTERVAL_SECONDS = 0.5
 _FEW = 300
-"""When fewer problems than this are unfinished in all runs together, another run begins."""
-_TOLD_SECONDS = 15.0
+"""When all begun runs together have fewer unfinished problems than this, another run begins."""
+_PROGRESS_SECONDS = 15.0
 _STOP_MARGIN_SECONDS = 10.0
 
 
@@ -41,7 +40,7 @@ class Workplace:
     started: float = field(default_factory=time.monotonic)
 
     def limited(self, planned: PlannedRun) -> PlannedRun:
-        """The run with at most as many problems as wanted."""
+        """The run, with at most `problems` problems."""
         return planned.limited_to(self.problems)
 
     def say(self, text: str) -> None:
@@ -54,24 +53,24 @@ def carry_out(planned_runs: Sequence[PlannedRun], place: Workplace, school: Scho
     """Works until every problem of every run is final; runs that are already final are left alone.
 
     With a `school`, students meanwhile learn from the runs of STUDENTS, and their exams are run too. Returns the
-    runs with the exams. Raises CordError if it makes no sense to continue; KeyboardInterrupt first stops the
-    work in good order.
+    runs with the exams. Raises CordError if it cannot continue. A KeyboardInterrupt first stops the processes in
+    order.
     """
     with services_for(place.settings, place.say) as services:
-        upgrade(services.endpoints.database_url)
+        ensure_schema(services.endpoints.database_url)
         with open_database(place.settings, url=services.endpoints.database_url) as database:
             work = _Work(services, database, place, school)
             try:
                 for planned in planned_runs:
                     work.add(place.limited(planned))
-                work.do()
+                work.run()
             finally:
                 work.close()
             return work.planned_runs
 
 
 class _Work:
-    """The remaining work, with one coordinator and one worker per model, which all runs of that model share."""
+    """The remaining work, with one coordinator, and one worker for each model, shared by all runs."""
 
     def __init__(self, services: RunServices, database: Database, place: Workplace, school: School | None) -> None:
         self.planned_runs: list[PlannedRun] = []
@@ -96,24 +95,24 @@ class _Work:
         for spec in process_specs(config, path, self._place.settings, endpoints, state):
             self._supervisor.add(spec)
 
-    def do(self) -> None:
+    def run(self) -> None:
         """Works until nothing is left."""
         if self._waiting:
             names = ", ".join(planned.run for planned, _ in self._waiting)
             self._place.say(f"{len(self._waiting)} of {len(self.planned_runs)} runs to do: {names}")
         self._supervisor.start()
-        told = time.monotonic()
+        shown_at = time.monotonic()
         while self._waiting or self._working or (self._school is not None and self._school.is_busy):
             self._place.check_interrupted()
             _look_after(self._supervisor, self._place.say)
-            self._examine()
-            left = self._look()
+            self._add_exams()
+            left = self._unfinished()
             # The next run begins when few problems of the earlier ones are left, so that batches stay full.
             if self._waiting and sum(left.values()) < _FEW:
                 self._begin(*self._waiting.popleft())
                 continue
-            if time.monotonic() - told >= _TOLD_SECONDS and left:
-                told = time.monotonic()
+            if time.monotonic() - shown_at >= _PROGRESS_SECONDS and left:
+                shown_at = time.monotonic()
                 self._place.say(f"{self._progress(left)}; {len(self._waiting)} runs wait")
             time.sleep(_INTERVAL_SECONDS)
 
@@ -128,7 +127,7 @@ class _Work:
         enqueued = enqueue_dataset(self._database, source, config, planned.run)
         self._working[planned.run] = (enqueued.report.run_id, planned)
 
-    def _look(self) -> dict[str, int]:
+    def _unfinished(self) -> dict[str, int]:
         """Unfinished problems of each active run; runs that are done are dropped."""
         left = {}
         for name, (run_id, planned) in list(self._working.items()):
@@ -150,7 +149,7 @@ class _Work:
         if self._school is not None and planned.run in STUDENTS:
             self._school.begin(planned.run, self._database)
 
-    def _examine(self) -> None:
+    def _add_exams(self) -> None:
         if self._school is not None:
             for run, folder in self._school.graduates().items():
                 self.add(self._place.limited(exam(f"student-{run}", str(folder.resolve()))))

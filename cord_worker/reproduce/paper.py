@@ -122,7 +122,7 @@ HIT_RATES = HitRates("Figure 2", "cord", ("planner", "calculator", "closer"))
 @dataclass(frozen=True, slots=True)
 class Claim:
     """An order that the paper found: `better` above each of `worse`, in each of `metrics`. `otherwise` explains why our
-    order may differ; it is shown if it does."""
+    order may differ; it is shown only if our order differs."""
 
     text: str
     better: str

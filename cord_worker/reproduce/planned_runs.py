@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,8 @@ from typing import Any
 import tomlkit
 
 from cord_worker.demo.merging import INTEGRATION_PROMPT
+from cord_worker.demo.problems import generate
+from cord_worker.export.files import replaced_file
 
 HELDOUT, EXAM = "heldout.jsonl", "exam.jsonl"
 """The datasets: the problems of the runs, and those of the students' exam."""
@@ -19,10 +22,12 @@ PROBLEMS = 200
 """Held-out problems per run, unless a student learns from its output."""
 LESSONS = 1_000
 """Problems of the runs whose output a student learns from."""
+_LESSONS_SEED, _EXAM_SEED = 1, 2
 _ENGINE = {"dtype": "float32", "batch_size": 128, "gather_seconds": 0.5}
-"""Wide batches, which wait to be filled, and half the time of the preset's float64; scores agree to 1e-5."""
+"""Wide batches, which wait until they are full, and float32: half the time of the preset's float64; scores agree to
+1e-5."""
 _MAX_ACTIVE = 256
-_PAPERS = {"beam_width": 4, "score_resolution": 0.0}
+_PAPER_SEARCH = {"beam_width": 4, "score_resolution": 0.0}
 """The paper's values, whatever the preset has."""
 
 PROVER = "prover"
@@ -93,7 +98,7 @@ class PlannedRun:
                 for teacher in self.teachers
             ],
             "prover": {**preset["prover"], "model": self.prover},
-            "search": {**preset["search"], **_PAPERS, **self.search},
+            "search": {**preset["search"], **_PAPER_SEARCH, **self.search},
             "run": {**preset["run"], "max_active": _MAX_ACTIVE},
             **self.tables,
         }
@@ -162,3 +167,12 @@ def exam(run: str, path: str) -> PlannedRun:
     """The exam of the student in `path`."""
     alone = _alone(Teacher(run, run))
     return replace(alone, run=run, problems=EXAM_PROBLEMS, paths={run: path}, dataset=EXAM)
+
+
+def write_problems(folder: Path) -> None:
+    """Writes both datasets to the reproduction's folder: problems on which no model was trained."""
+    for name, count, seed in ((HELDOUT, LESSONS, _LESSONS_SEED), (EXAM, EXAM_PROBLEMS, _EXAM_SEED)):
+        with replaced_file(str(folder / name)) as file:
+            for problem in generate(count, seed, "heldout"):
+                line = {"id": problem.id, "question": problem.question, "answer": problem.answer}
+                file.write(json.dumps(line).encode() + b"\n")

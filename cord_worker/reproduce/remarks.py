@@ -26,5 +26,5 @@ def remarks_on(findings: Sequence[Finding]) -> list[str]:
         for outcome in (Outcome.UNDECIDED, Outcome.REVERSED, Outcome.NOT_RUN)
         if count[outcome]
     ]
-    beside = f" ({', '.join(others)})" if others else ""
-    return [*ABOUT, f"{count[Outcome.AS_IN_THE_PAPER]} of {run} rankings hold as in the paper{beside}."]
+    in_brackets = f" ({', '.join(others)})" if others else ""
+    return [*ABOUT, f"{count[Outcome.AS_IN_THE_PAPER]} of {run} rankings hold as in the paper{in_brackets}."]

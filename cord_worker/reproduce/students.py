@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from cord_worker.export.formats import FORMATS
 from cord_worker.store.database import Database
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-_LAST = 19
-"""The lowest priority: a student uses only processor time that the service's models leave."""
+_LOWEST_PRIORITY = 19
+"""Nice value of a training: a student uses only processor time that the service's models leave."""
 
 
 @dataclass(slots=True)
@@ -40,28 +40,48 @@ class School:
         return bool(self._training or self._graduates)
 
     def begin(self, run: str, database: Database) -> None:
-        """Starts training a student on the output of `run`, on one thread; a student that already exists is not trained
-        again."""
-        folder = self.folder / run
+        """Starts training a student on the output of `run`; see `train`."""
+        from cord_worker.export.student import Student  # imports torch, which takes seconds
+
+        lessons = self.folder / f"{run}.lessons"
+        if not (self.folder / run).is_dir():
+            lessons.mkdir(parents=True, exist_ok=True)
+            learnt = Request(format=FORMATS["sft"], student=Student(self.beginner))
+            export_run(database, run, str(lessons / "train.jsonl"), learnt)
+        self.train(run, self.sft(lessons))
+
+    def sft(self, lessons: Path) -> Sequence[str]:
+        """The command that trains the initial model on the rows in the folder `lessons`."""
+        return [
+            str(self.trl), "sft", "--config", str(self.settings), "--model_name_or_path", self.beginner,
+            "--dataset_name", str(lessons),
+        ]  # fmt: skip
+
+    def train(self, student: str, command: Sequence[str]) -> None:
+        """Starts `command`, which writes the student to its `--output_dir`, on one thread; a student that already
+        exists is not trained again."""
+        folder = self.folder / student
         if folder.is_dir():
-            self._graduates[run] = folder
+            self._graduates[student] = folder
             return
-        self._training[run] = self._start(run, folder, database)
-        self.say(f"student of {run}: training")
+        self._training[student] = self._start(folder, command)
+        self.say(f"student {student}: training")
 
     def graduates(self) -> dict[str, Path]:
-        """Folders of the students that became ready since the last call, by run. Raises TrainingFailed."""
-        for run, process in list(self._training.items()):
+        """Folders of the students that became ready since the last call, by name. Raises TrainingFailed."""
+        for student, process in list(self._training.items()):
             code = process.poll()
             if code is None:
                 continue
-            del self._training[run]
-            folder = self.folder / run
+            del self._training[student]
+            folder = self.folder / student
             if code:
-                raise TrainingFailed(f"trl sft ended with exit code {code}; look at {_log(folder)}")
+                raise TrainingFailed(
+                    f"the training of student {student} ended with exit code {code}; look at {_log(folder)}"
+                )
             _unfinished(folder).rename(folder)
-            self._graduates[run] = folder
-            self.say(f"student of {run}: trained")
+            self._graduates[student] = folder
+            self.say(f"student {student}: trained")
         found, self._graduates = self._graduates, {}
         return found
 
@@ -72,23 +92,16 @@ class School:
             process.wait()
         self._training.clear()
 
-    def _start(self, run: str, folder: Path, database: Database) -> subprocess.Popen[bytes]:
-        from cord_worker.export.student import Student  # imports torch, which takes seconds
-
-        lessons = folder.with_name(f"{folder.name}.lessons")
-        lessons.mkdir(parents=True, exist_ok=True)
-        learnt = Request(format=FORMATS["sft"], student=Student(self.beginner))
-        export_run(database, run, str(lessons / "train.jsonl"), learnt)
+    def _start(self, folder: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = _unfinished(folder)
         shutil.rmtree(unfinished, ignore_errors=True)
-        command = [
-            str(self.trl), "sft", "--config", str(self.settings), "--model_name_or_path", self.beginner,
-            "--dataset_name", str(lessons), "--output_dir", str(unfinished),
-        ]  # fmt: skip
         environment: Mapping[str, str] = {**os.environ, **_ONE_THREAD, "HF_HUB_OFFLINE": "1"}
         with _log(folder).open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        psutil.Process(process.pid).nice(_LAST)
+            process = subprocess.Popen(
+                [*command, "--output_dir", str(unfinished)], stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
+        psutil.Process(process.pid).nice(_LOWEST_PRIORITY)
         return process
 
 

@@ -30,8 +30,8 @@ _CLOSING_REASONS = {"think_end": Finish.THINK_END, "eos": Finish.EOS}
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The result of one selection: ids of all valid candidates, best first; the next beam; why the others are invalid,
-    duplicates included."""
+    """The result of one selection: the ids of all valid candidates, best first; the next beam; and the reasons why the
+    other candidates are invalid, duplicates included."""
 
     ranking: tuple[int, ...]
     beam: Beam
@@ -46,8 +46,8 @@ def select(
     *,
     is_last: bool = False,
 ) -> Selection:
-    """The best `beam_width` of one step's valid candidates and of the finished trajectories in the beam, by the policy
-    `settings.finished`. After the `is_last` step of a search all of them are finished.
+    """The best `beam_width` of the pool: one step's valid candidates and the finished trajectories of the beam, by the
+    policy `settings.finished`. If the step `is_last`, the budget allows no other, and all of them are finished.
 
     Independent of the order of both inputs. Raises SearchError if a candidate that is not invalid lacks text, score,
     token count or finish reason, or if two members have the same `rank_key`.
@@ -56,45 +56,51 @@ def select(
     def key(trajectory: Trajectory) -> RankKey:
         return rank_key(trajectory, settings, scope)
 
-    pool = tuple(candidates)
-    invalid = invalid_candidates(pool)
+    candidates = tuple(candidates)
+    invalid = invalid_candidates(candidates)
     new = sorted(
         (
             Trajectory.of(candidate, finish_of(candidate, settings, is_last=is_last))
-            for candidate in pool
+            for candidate in candidates
             if candidate.id not in invalid
         ),
         key=key,
     )
-    everyone = sorted([*new, *finished], key=key)
-    _check_scores(everyone)
-    _check_distinct(everyone, key)
-    texts = {candidate.id: candidate.text or "" for candidate in pool if candidate.id not in invalid}
-    order = diverse_order(everyone, texts, settings, lambda trajectory: standing(trajectory, settings, scope))
-    ranking = tuple(trajectory.candidate_id for trajectory in new)
+    pool = sorted([*new, *finished], key=key)
+    _check_scores(pool)
+    _check_distinct(pool, key)
+    texts = {candidate.id: candidate.text or "" for candidate in candidates if candidate.id not in invalid}
+    order = diverse_order(pool, texts, settings, lambda trajectory: rounded_merit(trajectory, settings, scope))
     kept = _next_beam(order, [trajectory for trajectory in order if trajectory.candidate_id in texts], settings)
     return Selection(
-        ranking=ranking,
+        ranking=tuple(trajectory.candidate_id for trajectory in new),
         beam=tuple(sorted(kept, key=key)),
         invalid=invalid,
     )
 
 
-def _next_beam(everyone: Sequence[Trajectory], new: Sequence[Trajectory], settings: SearchSettings) -> Beam:
-    """The next beam out of `everyone`; `new` are the new members of it, each group in the order in which it is taken.
-    All of the beam is finished if the search must end."""
+def rank_all(
+    candidates: Sequence[Candidate], settings: SearchSettings, scope: SeedScope, *, is_last: bool = False
+) -> Selection:
+    """Like `select`, but with a slot for every valid candidate: the beam is the whole ranking."""
+    return select(candidates, (), replace(settings, beam_width=len(candidates)), scope, is_last=is_last)
+
+
+def _next_beam(pool: Sequence[Trajectory], new: Sequence[Trajectory], settings: SearchSettings) -> Beam:
+    """The next beam, chosen from `pool`; `new` are its members that were not in the previous beam. Both are in the
+    order in which slots are filled. If the policy ends the search, only finished trajectories are returned."""
     width = settings.beam_width
     if settings.finished == FinishedPolicy.RESERVE:
-        lost = {trajectory.candidate_id for trajectory in new[_reach(new, width) :]}
-        kept = [trajectory for trajectory in everyone if trajectory.candidate_id not in lost]
+        lost = {trajectory.candidate_id for trajectory in new[_prefix_length(new, width) :]}
+        kept = [trajectory for trajectory in pool if trajectory.candidate_id not in lost]
         finished = [trajectory for trajectory in kept if trajectory.finish is not None]
         return tuple(finished[:width] if len(finished) >= width else kept)
-    kept = list(everyone[:width])
+    kept = list(pool[:width])
     finished = [trajectory for trajectory in kept if trajectory.finish is not None]
     return tuple(finished if finished and settings.finished == FinishedPolicy.FIRST else kept)
 
 
-def _reach(new: Sequence[Trajectory], width: int) -> int:
+def _prefix_length(new: Sequence[Trajectory], width: int) -> int:
     """Length of the prefix of `new` that holds `width` live trajectories; finished ones take no slot."""
     live = [place for place, trajectory in enumerate(new) if trajectory.finish is None]
     return live[width - 1] + 1 if len(live) >= width else len(new)
@@ -121,10 +127,10 @@ def merit(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) ->
     return trajectory.score
 
 
-def standing(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> float:
-    """The merit by which a trajectory is ranked, rounded to a multiple of `score_resolution` if that is set. Merits
-    that round to the same multiple are ties. Every merit rounds to exactly one, so ties are transitive and the order
-    does not depend on which trajectories are compared. Raises SearchError as `merit` does.
+def rounded_merit(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> float:
+    """The number by which a trajectory is ranked: its merit, rounded to a multiple of `score_resolution` if that is
+    set. Merits that round to the same multiple are ties. Every merit rounds to exactly one multiple, so ties are
+    transitive and the order does not depend on which trajectories are compared. Raises SearchError as `merit` does.
     """
     value = merit(trajectory, settings, scope)
     if settings.score_resolution and settings.selection == Criterion.PREDICTIVE_PERPLEXITY:
@@ -133,13 +139,13 @@ def standing(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope)
 
 
 def rank_key(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> RankKey:
-    """Sorts best first: standing (such as the score), then fewer steps, parent rank, teacher order, sample index.
+    """Sorts best first: rounded merit (such as the score), then fewer steps, parent rank, teacher order, sample index.
 
     No two members of a pool share a key: members of one step differ in (parent rank, teacher, sample), members of
     different steps in the number of steps. So neither the order of arrival nor a database id ever decides.
     """
     return (
-        -standing(trajectory, settings, scope),
+        -rounded_merit(trajectory, settings, scope),
         trajectory.steps,
         trajectory.parent_rank,
         trajectory.teacher,
@@ -199,8 +205,8 @@ def no_room_to_write(candidates: Iterable[Candidate]) -> bool:
 
 
 def finish_of(candidate: Candidate, settings: SearchSettings, *, is_last: bool = False) -> Finish | None:
-    """Why the thinking of a valid candidate ends with this step; None if it continues. It always ends after the
-    `is_last` step that the problem's budget allows."""
+    """Why the thinking of a valid candidate ends with this step; None if it continues. It always ends if the step
+    `is_last`: the last one that the problem's budget allows."""
     reason = candidate.finish_reason
     if reason in _CLOSING_REASONS:
         return _CLOSING_REASONS[reason]

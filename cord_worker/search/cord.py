@@ -6,7 +6,9 @@
         every teacher proposes the next step of every live trajectory      `initial`, `Expand`
         the prover scores every candidate
         the B best of candidates and finished trajectories are the beam    `decide`
-    (all are, if the problem's token budget is spent; one is, if no model has room for its next step)
+
+A trajectory also counts as finished if no model has room for its next step. If the problem's token budget is spent, all
+do.
 
 `decide` is one iteration of that loop, as a function of stored rows.
 """
@@ -15,9 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cord_worker.search.beam import finished_of, no_room_to_write, select, winner
+from cord_worker.search.beam import finished_of, select, winner
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
-from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure, live_parents
+from cord_worker.search.expanding import (
+    EMPTY_TRAJECTORY,
+    check_complete,
+    expansions,
+    failure_reason,
+    live_parents,
+    may_resample,
+)
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchSettings, SeedScope
 
 READS_EARLIER = False
@@ -42,16 +51,17 @@ def decide(
     """Continues with the B best over the whole pool; see `decision.Pipeline.decide`."""
     check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam), candidates)
     finished = finished_of(beam, candidates)
-    is_last = settings.are_spent(spent)
+    is_last = settings.is_budget_spent(spent)
     selection = select(candidates, finished, settings, scope, is_last=is_last)
 
     if not selection.ranking:
-        if round + 1 < settings.max_rounds and not is_last and not no_room_to_write(candidates):
+        if may_resample(settings, round, candidates, is_last=is_last):
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
             return Resample(round=round + 1, invalid=selection.invalid, expansions=again)
         if not finished:
             return Fail(
-                invalid=selection.invalid, reason=failure(candidates, step, round, selection.invalid, spent_up=is_last)
+                invalid=selection.invalid,
+                reason=failure_reason(candidates, step, round, selection.invalid, is_budget_spent=is_last),
             )
 
     if all(trajectory.finish is not None for trajectory in selection.beam):

@@ -3,12 +3,11 @@ best one wins."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
-from cord_worker.search.beam import no_room_to_write, select, winner
+from cord_worker.search.beam import rank_all, winner
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
-from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
+from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure_reason, may_resample
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope
 
 READS_EARLIER = False
@@ -35,7 +34,7 @@ def decide(
     if step != 1 or beam:
         raise SearchError(f"curation has one step and no beam before it; got step {step} and a beam of {len(beam)}")
     check_complete(_expansions(settings, scope, teachers, round=round), candidates)
-    selection = select(candidates, (), dataclasses.replace(settings, beam_width=len(candidates)), scope)
+    selection = rank_all(candidates, settings, scope)
     if selection.ranking:
         return EndSearch(
             beam=selection.beam,
@@ -43,10 +42,10 @@ def decide(
             invalid=selection.invalid,
             winner=winner(selection.beam, settings, scope),
         )
-    if round + 1 < settings.max_rounds and not no_room_to_write(candidates):
+    if may_resample(settings, round, candidates):
         again = _expansions(settings, scope, teachers, round=round + 1)
         return Resample(round=round + 1, invalid=selection.invalid, expansions=again)
-    return Fail(invalid=selection.invalid, reason=failure(candidates, step, round, selection.invalid))
+    return Fail(invalid=selection.invalid, reason=failure_reason(candidates, step, round, selection.invalid))
 
 
 def _expansions(

@@ -36,12 +36,12 @@ def diverse_order(
     ordered: Sequence[Trajectory],
     texts: Mapping[int, str],
     settings: SearchSettings,
-    standing: Callable[[Trajectory], float],
+    rounded_merit: Callable[[Trajectory], float],
 ) -> list[Trajectory]:
     """`ordered` (best first) in the order in which slots are filled; among ties the better one comes first.
 
-    `standing` gives the merit by which a trajectory is ranked (`beam.standing`). `texts` are the last steps by
-    candidate id. A finished trajectory that was in the previous beam has no text here; its similarity counts as 0.
+    `rounded_merit` is that of `beam`. `texts` are the last steps by candidate id. A finished trajectory that was in the
+    previous beam has no text here; its similarity counts as 0.
     Without a penalty the order is unchanged.
     """
     if not settings.diversity_teacher and not settings.diversity_text:
@@ -53,7 +53,7 @@ def diverse_order(
     nearest = dict.fromkeys((trajectory.candidate_id for trajectory in left), 0.0)
     while left:
         worth = [
-            standing(trajectory)
+            rounded_merit(trajectory)
             - settings.diversity_teacher * teachers[trajectory.teacher]
             - settings.diversity_text * nearest[trajectory.candidate_id]
             for trajectory in left

@@ -54,7 +54,8 @@ def expansions(
     samples: int,
     whole: bool = False,
 ) -> tuple[Expansion, ...]:
-    """`samples` expansions of every parent by every teacher, in that order: one step each, or the `whole` rest."""
+    """`samples` expansions of every parent by every teacher, ordered by parent, teacher and sample. Each is one step,
+    or the `whole` rest of the trajectory."""
     return tuple(
         Expansion(
             parent_id=parent.candidate_id,
@@ -76,7 +77,7 @@ def expansions(
 
 
 def token_cap(settings: SearchSettings, spent: int, *, whole: bool) -> int:
-    """Most tokens of an expansion of a trajectory with `spent` thinking tokens."""
+    """Maximum number of tokens with which a trajectory of `spent` thinking tokens is extended."""
     left = settings.thinking_tokens - spent
     return max(1, left if whole else min(settings.step_tokens, left))
 
@@ -109,6 +110,14 @@ def check_complete(expected_expansions: tuple[Expansion, ...], candidates: Seque
             )
 
 
+def may_resample(
+    settings: SearchSettings, round: int, candidates: Sequence[Candidate], *, is_last: bool = False
+) -> bool:
+    """True if the step, whose `candidates` are all invalid, is proposed again in another round. It is not if that would
+    be a round too many, if the problem's budget is spent (`is_last`), or if every teacher's context is full."""
+    return round + 1 < settings.max_rounds and not is_last and not no_room_to_write(candidates)
+
+
 _NO_ROOM = "No teacher has room for a step after the question"
 _NOT_READ = "What was written does not fit the models that read it"
 _OF_THE_CANDIDATES = re.compile(
@@ -116,22 +125,22 @@ _OF_THE_CANDIDATES = re.compile(
 )
 
 
-def failure(
+def failure_reason(
     candidates: Sequence[Candidate],
     step: int,
     round: int,
     invalid: dict[int, InvalidReason],
     *,
-    spent_up: bool = False,
+    is_budget_spent: bool = False,
 ) -> str:
-    """Says why none of the `candidates` can be chosen, and what helps if they are all too long; `spent_up` if the
-    budget allows no further round."""
+    """Why none of the `candidates` can be chosen, and what helps if all of them are too long. `is_budget_spent`: the
+    problem's budget allows no further round."""
     counts = Counter(invalid.values())
     listed = ", ".join(f"{counts[reason]} {reason}" for reason in InvalidReason if counts[reason])
     which = f"all {len(invalid)} candidates" if len(invalid) != 1 else "the one candidate"
     are = "are" if len(invalid) != 1 else "is"
     rounds = f"the last of {round + 1} rounds" if round else "the only round"
-    budget = ", search.total_tokens is spent" if spent_up else ""
+    budget = ", search.total_tokens is spent" if is_budget_spent else ""
     message = (
         f"{which} of step {step} {are} invalid in {rounds} ({listed}){budget}, and no finished trajectory holds a slot"
     )
@@ -139,21 +148,21 @@ def failure(
         return message
     if no_room_to_write(candidates):
         return (
-            f"{message}. {_NO_ROOM}, as room for the final answer is kept: shorten the question or passage, lower "
+            f"{message}. {_NO_ROOM}, because room for the final answer is kept: shorten the question or passage, lower "
             "search.answer_tokens, or raise max_model_len of the teachers (`cordctl validate` with --config counts it)"
         )
     size = "search.thinking_tokens" if any(candidate.whole for candidate in candidates) else "search.step_tokens"
     return (
-        f"{message}. {_NOT_READ} (the prover or the judge): raise max_model_len of these, lower {size}, or shorten the "
+        f"{message}. {_NOT_READ} (the prover or the judge): raise their max_model_len, lower {size}, or shorten the "
         "question or passage"
     )
 
 
 def fails_again_on_retry(reason: str) -> bool:
-    """True if the same candidates would fail a problem again for this reason."""
+    """True if `reason` lies in the candidates: a retry that keeps them would fail again."""
     return _OF_THE_CANDIDATES.match(reason) is not None
 
 
 def fails_again_after_restart(reason: str) -> bool:
-    """True if new candidates, under the same settings, would fail too: the question leaves no room for any."""
+    """True if new candidates under the same settings would fail too, because the question leaves no room for any."""
     return fails_again_on_retry(reason) and _NO_ROOM in reason

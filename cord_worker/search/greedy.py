@@ -7,13 +7,19 @@ chain has a valid one: then the step is resampled. The best of the finished chai
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 
-from cord_worker.search.beam import finished_of, no_room_to_write, rank_key, select, winner
+from cord_worker.search.beam import RankKey, finished_of, rank_all, rank_key, winner
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
-from cord_worker.search.expanding import Parent, check_complete, expansions, failure, live_parents
+from cord_worker.search.expanding import (
+    Parent,
+    check_complete,
+    expansions,
+    failure_reason,
+    live_parents,
+    may_resample,
+)
 from cord_worker.search.types import (
     Beam,
     Candidate,
@@ -48,23 +54,27 @@ def decide(
     kept: list[Trajectory] = list(finished_of(beam, candidates))
     valid: list[Trajectory] = []
     invalid: dict[int, InvalidReason] = {}
-    everyone = dataclasses.replace(settings, beam_width=len(candidates))
-    is_last = settings.are_spent(spent)
+    is_last = settings.is_budget_spent(spent)
     for chain in _chains(candidates):
-        selection = select(chain, (), everyone, scope, is_last=is_last)
+        selection = rank_all(chain, settings, scope, is_last=is_last)
         invalid |= selection.invalid
         valid += selection.beam
         kept += selection.beam[:1]
 
     if not valid:
-        if round + 1 < settings.max_rounds and not is_last and not no_room_to_write(candidates):
+        if may_resample(settings, round, candidates, is_last=is_last):
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
             return Resample(round=round + 1, invalid=invalid, expansions=again)
         if not kept:
-            return Fail(invalid=invalid, reason=failure(candidates, step, round, invalid, spent_up=is_last))
+            return Fail(
+                invalid=invalid, reason=failure_reason(candidates, step, round, invalid, is_budget_spent=is_last)
+            )
 
-    ranking = tuple(member.candidate_id for member in sorted(valid, key=lambda one: rank_key(one, settings, scope)))
-    chosen = tuple(sorted(kept, key=lambda one: rank_key(one, settings, scope)))
+    def key(trajectory: Trajectory) -> RankKey:
+        return rank_key(trajectory, settings, scope)
+
+    ranking = tuple(trajectory.candidate_id for trajectory in sorted(valid, key=key))
+    chosen = tuple(sorted(kept, key=key))
     if all(trajectory.finish is not None for trajectory in chosen):
         return EndSearch(beam=chosen, ranking=ranking, invalid=invalid, winner=winner(chosen, settings, scope))
     return Expand(

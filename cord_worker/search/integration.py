@@ -1,8 +1,8 @@
 """Integration (docs/what-is-computed.md#integration): an integrator merges whole trajectories of the teachers into
 one, which wins.
 
-    every teacher writes `trajectories` whole ones, as in curation      step 1
-    the integrator merges all valid ones                                step 2
+    every teacher writes `trajectories` whole trajectories, as in curation      step 1
+    the integrator merges all valid ones                                        step 2
 
 The integrator acts as one more teacher after the others, and its text is scored like theirs. Its trajectory wins
 whatever its score; the merged ones lose their slots and stay on record. A reply that cannot be parsed is an invalid
@@ -11,12 +11,11 @@ candidate: the step is resampled in new rounds, and after the last one the probl
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
-from cord_worker.search.beam import no_room_to_write, select
+from cord_worker.search.beam import rank_all
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
-from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
+from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure_reason, may_resample
 from cord_worker.search.seeds import candidate_seed, lineage
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope
 
@@ -46,15 +45,16 @@ def decide(
     if step not in (1, 2):
         raise SearchError(f"integration has two steps; got step {step}")
     check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam), candidates)
-    selection = select(candidates, (), dataclasses.replace(settings, beam_width=len(candidates)), scope)
+    selection = rank_all(candidates, settings, scope)
     if not selection.ranking:
-        if round + 1 < settings.max_rounds and not no_room_to_write(candidates):
+        if may_resample(settings, round, candidates):
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
             return Resample(round=round + 1, invalid=selection.invalid, expansions=again)
-        reason = failure(candidates, step, round, selection.invalid)
-        if step == 2:
-            (why,) = selection.invalid.values()
-            reason = f"what the integrator wrote is invalid ({why}) in the last of {round + 1} rounds"
+        if step == 1:
+            reason = failure_reason(candidates, step, round, selection.invalid)
+        else:
+            (invalid_reason,) = selection.invalid.values()
+            reason = f"what the integrator wrote is invalid ({invalid_reason}) in the last of {round + 1} rounds"
         return Fail(invalid=selection.invalid, reason=reason)
     if step == 1:
         return Expand(
@@ -77,7 +77,7 @@ def _expansions(
     settings: SearchSettings, scope: SeedScope, teachers: Sequence[str], *, step: int, round: int, beam: Beam
 ) -> tuple[Expansion, ...]:
     if step == 2:
-        return (_merger(settings, scope, len(teachers), round, beam),)
+        return (_merge(settings, scope, len(teachers), round, beam),)
     return expansions(
         settings,
         scope,
@@ -90,11 +90,12 @@ def _expansions(
     )
 
 
-def _merger(settings: SearchSettings, scope: SeedScope, ordinal: int, round: int, beam: Beam) -> Expansion:
+def _merge(settings: SearchSettings, scope: SeedScope, integrator: int, round: int, beam: Beam) -> Expansion:
+    """The one expansion of step 2; `integrator` is the number after those of the teachers."""
     return Expansion(
         parent_id=None,
         parent_rank=0,
-        teacher=ordinal,
+        teacher=integrator,
         sample=0,
         step=2,
         round=round,

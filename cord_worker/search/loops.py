@@ -34,7 +34,7 @@ _REPEATS_OF_LONG = 4
 _COMMAND = re.compile(r"\\(?!boxed\b)[A-Za-z]+")
 """Signs of a formula. `\\boxed` is not one of them: a repeated boxed answer counts like a repeated word."""
 _INDENTATION = re.compile(r"\n([ \t]+)(?=\S)")
-_DEEPEST = 64
+_DEEPEST_INDENTATION = 64
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _CELLS = re.compile(r"[|&]|\\\\")
 _PAUSES = tuple(".!?…:;,。！？，；")
@@ -65,7 +65,7 @@ def is_loop(text: str, *, ngram: int, repeats: int, was_cut: bool) -> bool:
 
 def _as_part_of_its_word(indentation: re.Match[str]) -> str:
     """Lines with different indentation are different text: a nested program is no loop."""
-    return "\n" + "\x01" * min(len(indentation[1]), _DEEPEST)
+    return "\n" + "\x01" * min(len(indentation[1]), _DEEPEST_INDENTATION)
 
 
 def _ends_in_loop(units: Sequence[str], between: str, ngram: int, repeats: int, was_cut: bool) -> bool:
@@ -90,7 +90,7 @@ def _ends_in_loop(units: Sequence[str], between: str, ngram: int, repeats: int, 
 
 
 def _left_out(watched: Sequence[str], ngram: int, was_cut: bool) -> list[int]:
-    """How many of the last units may follow the loop.
+    """The numbers of units that may follow the loop.
 
     If the text was cut, half of a word may follow. A text that ended by itself may follow its loop with a few words
     ("Let me stop here."); a loop of sentences is a loop nevertheless.

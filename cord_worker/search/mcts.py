@@ -8,21 +8,19 @@
         the rollout's score counts at every node on its path
     the best finished trajectory wins
 
-Both halves of such an iteration are decisions, so it takes two steps of the problem; `depth` counts the steps of the
-trajectory. The paper leaves these points open; they are decided here:
+An iteration takes two decisions, and so two steps of the problem; `depth` counts the steps of the trajectory. The
+paper leaves these points open; they are decided here:
 
 - The value of a node is the mean of its own score and the scores of all finished trajectories through it. Its own
   score is its first visit, so a new node can be compared without a rollout. `UCB = mean + exploration * sqrt(ln N / n)`
   with n the visits of the node and N those of its parent; the root's first visit has the value 0.
-- The averaged number is the one that selects (`search.selection`); a number of tokens counts as its share of the
-  thinking budget.
-- The new node's own teacher writes the rollout: it just made the best step here and has the prefix in its cache.
+- What is averaged is the merit (`search.selection`); a number of tokens counts as its share of the thinking budget.
+- The new node's own teacher writes the rollout: it wrote the best step here and has the prefix in its cache.
 - A new node that ends the thinking is a finished trajectory and counts as one on its path. If it is the best new
   node, it replaces the rollout. A rollout is one candidate: its steps are not nodes of the tree.
 - If no model has room for a node's next steps or its rollout, the node is a finished trajectory too.
 - An iteration counts whatever its result. A node whose next steps are all invalid in the last round is never expanded
   again; a rollout that is invalid in the last round contributes nothing; the search ends early if no node is left.
-
 - If the problem's token budget is spent, the newest nodes are finished, as at the step cap; no rollout follows.
 
 The beam between two decisions holds all finished trajectories and the node that is extended.
@@ -30,14 +28,20 @@ The beam between two decisions holds all finished trajectories and the node that
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from cord_worker.search.beam import RankKey, finish_of, merit, no_room_to_write, rank_key, select, winner, without_room
+from cord_worker.search.beam import RankKey, finish_of, merit, rank_all, rank_key, winner, without_room
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
-from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure, live_parents
+from cord_worker.search.expanding import (
+    EMPTY_TRAJECTORY,
+    check_complete,
+    expansions,
+    failure_reason,
+    live_parents,
+    may_resample,
+)
 from cord_worker.search.types import (
     Beam,
     Candidate,
@@ -69,24 +73,27 @@ def decide(
     candidates: Sequence[Candidate],
     spent: int,
 ) -> Decision:
-    """A rollout after new nodes, new nodes after a rollout, until the budget is used; see
+    """Proposes a rollout after new nodes, and new nodes after a rollout, until all iterations are done; see
     `decision.Pipeline.decide`."""
     earlier = [candidate for candidate in candidates if candidate.step < step]
     current = [candidate for candidate in candidates if candidate.step >= step]
     whole = any(candidate.whole for candidate in current)
     check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam, whole=whole), current)
-    is_last = settings.are_spent(spent)
-    everyone = dataclasses.replace(settings, beam_width=len(current))
-    selection = select(current, (), everyone, scope, is_last=is_last)
-    if not selection.ranking and round + 1 < settings.max_rounds and not is_last and not no_room_to_write(current):
+    is_last = settings.is_budget_spent(spent)
+    selection = rank_all(current, settings, scope, is_last=is_last)
+    if not selection.ranking and may_resample(settings, round, current, is_last=is_last):
         again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam, whole=whole)
         return Resample(round=round + 1, invalid=selection.invalid, expansions=again)
 
     tree = SearchTree(settings, scope, earlier, current, selection.beam)
     finished = tree.finished()
-    rollout = not whole and bool(selection.beam) and selection.beam[0].finish is None
-    goes_on = tree.iterations < settings.trajectories and not is_last
-    node = selection.beam[0] if rollout else tree.next_node() if goes_on else None
+    needs_rollout = not whole and bool(selection.beam) and selection.beam[0].finish is None
+    if needs_rollout:
+        node: Trajectory | None = selection.beam[0]
+    elif tree.iterations < settings.trajectories and not is_last:
+        node = tree.next_node()
+    else:
+        node = None
     if node is not None:
         chosen = tuple(sorted([*finished, node], key=tree.order))
         return Expand(
@@ -95,11 +102,12 @@ def decide(
             beam=chosen,
             ranking=selection.ranking,
             invalid=selection.invalid,
-            expansions=_expansions(settings, scope, teachers, step=step + 1, round=0, beam=chosen, whole=rollout),
+            expansions=_expansions(settings, scope, teachers, step=step + 1, round=0, beam=chosen, whole=needs_rollout),
         )
     if not finished:
         return Fail(
-            invalid=selection.invalid, reason=failure(current, step, round, selection.invalid, spent_up=is_last)
+            invalid=selection.invalid,
+            reason=failure_reason(current, step, round, selection.invalid, is_budget_spent=is_last),
         )
     return EndSearch(
         beam=finished,
@@ -112,8 +120,8 @@ def decide(
 class SearchTree:
     """The valid candidates of a problem as a tree, with the values of the finished trajectories at each node.
 
-    `earlier` are the candidates of earlier steps, `current` those of this step, and `new` the valid ones of these.
-    Nothing depends on the order of the rows.
+    `earlier` are the candidates of earlier steps, `current` those of this step, and `new` the trajectories of the valid
+    ones among `current`. Nothing depends on the order of the rows.
     """
 
     def __init__(
@@ -168,10 +176,10 @@ class SearchTree:
 
     def next_node(self) -> Trajectory | None:
         """The node to expand, found by UCB from the root down; None if no node can be expanded any more."""
-        open_at = self._open()
+        expandable = self._expandable()
         at: int | None = None
         while True:
-            children = [child for child in self._children[at] if child.candidate_id in open_at]
+            children = [child for child in self._children[at] if child.candidate_id in expandable]
             if not children:
                 return None if at is None else self._trajectories[at]
             at = min(children, key=lambda child: (-self.ucb(child.candidate_id), self.order(child))).candidate_id
@@ -193,7 +201,7 @@ class SearchTree:
         value = merit(trajectory, self._settings, self._scope)
         return value / self._settings.thinking_tokens if self._settings.selection == Criterion.MAX_LENGTH else value
 
-    def _open(self) -> set[int | None]:
+    def _expandable(self) -> set[int | None]:
         """The nodes that can be expanded, and their ancestors."""
         found: set[int | None] = set()
         for id, trajectory in self._trajectories.items():

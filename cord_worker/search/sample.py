@@ -1,7 +1,7 @@
-"""Sampling: every teacher writes `trajectories` whole ones, and each gets a final answer. No search: evaluation.
+"""Sampling, for evaluations: every teacher writes `trajectories` whole trajectories, and each gets a final answer.
 
-Samples are independent draws, so equal texts are not duplicates, and there is no winner. A sample that the engine
-refused stays invalid and is not drawn again: another draw would change the figures.
+Samples are independent, so equal texts are not duplicates, and there is no winner. A sample that the engine refused
+stays invalid and is not repeated: another sample would change the figures.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cord_worker.search.beam import finish_of, marked_invalid
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail
-from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
+from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure_reason
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope, Trajectory
 
 READS_EARLIER = False
@@ -46,7 +46,7 @@ def decide(
         key=lambda candidate: (candidate.teacher, candidate.sample),
     )
     if not valid:
-        return Fail(invalid=invalid, reason=failure(candidates, step, round, invalid))
+        return Fail(invalid=invalid, reason=failure_reason(candidates, step, round, invalid))
     return EndSearch(
         beam=tuple(Trajectory.unscored(candidate, finish_of(candidate, settings)) for candidate in valid),
         ranking=tuple(candidate.id for candidate in valid),

@@ -71,11 +71,12 @@ class Finish(StrEnum):
     """No model has room for a longer trajectory, the final answer included."""
     TOTAL_TOKENS = "total_tokens"
     """The problem's budget of generated tokens was spent."""
+    TRIMMED = "trimmed"
+    """A trimmed run holds a shortened copy of the trajectory (`trimming`); no search ends in this way."""
 
 
 class Criterion(StrEnum):
-    """By what candidates are compared (docs/what-is-computed.md#selection); all of them are scored in any
-    case."""
+    """What candidates are ranked by (docs/what-is-computed.md#selection). They are scored under every criterion."""
 
     PREDICTIVE_PERPLEXITY = "predictive_perplexity"
     """The score: how well it predicts the known answer."""
@@ -107,32 +108,37 @@ class FinishedPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """The settings of a search. Budgets are in tokens: `thinking_tokens` in the prover's, `step_tokens` in the
-    teacher's. `max_rounds` counts the rounds of a step whose candidates are all invalid, the first one included.
-    `trajectories` is the number of chains (greedy), of whole trajectories of each teacher (curation, integration,
-    sample) or of rollouts (mcts), `exploration` the weight of the unknown in a tree search, `integration_tokens` the
-    cap of an integrator's reply, `total_tokens` the budget of a problem's proposals, in the teachers' own tokens (None
-    without one); `length_normalisation`: see `beam.merit`; `score_resolution`: see `beam.standing`; `diversity_*`:
-    see `diversity`. No field has a default, so that an option which `of` forgets is an error of types."""
+    """The settings of a search. No field has a default, so an option that `of` forgets is a type error."""
 
     beam_width: int
     samples_per_teacher: int
     max_steps: int
     thinking_tokens: int
+    """The thinking budget, in the prover's tokens."""
     step_tokens: int
+    """The cap of a step, in the teacher's tokens."""
     loop_ngram: int
     loop_repeats: int
     max_rounds: int
+    """Rounds of a step whose candidates are all invalid, the first round included."""
     pipeline: str
     trajectories: int
+    """Chains (greedy), iterations (mcts), or whole trajectories by each teacher (curation, integration, sample)."""
     exploration: float
+    """The weight of the bound in `mcts.SearchTree.ucb`."""
     finished: FinishedPolicy
     length_normalisation: float
+    """See `beam.merit`."""
     score_resolution: float
+    """See `beam.rounded_merit`."""
     diversity_teacher: float
+    """See `diversity`."""
     diversity_text: float
+    """See `diversity`."""
     integration_tokens: int
+    """The cap of an integrator's reply, in its tokens."""
     total_tokens: int | None
+    """The budget of a problem's proposals, in the teachers' own tokens; None without one."""
     selection: Criterion
 
     @classmethod
@@ -160,9 +166,9 @@ class SearchSettings:
             selection=Criterion(search.selection),
         )
 
-    def are_spent(self, tokens: int) -> bool:
-        """True if the `tokens` generated for a problem use up its budget: then the search ends with the current step,
-        as at `max_steps`."""
+    def is_budget_spent(self, tokens: int) -> bool:
+        """True if the `tokens` generated for a problem use up `total_tokens`: then the search ends with the current
+        step, as at `max_steps`."""
         return self.total_tokens is not None and tokens >= self.total_tokens
 
 

@@ -87,7 +87,7 @@ def duplicates(candidates: Iterable[Candidate]) -> dict[int, int]:
     when proposed are left out. A candidate that became invalid when it was scored is kept nevertheless: its duplicates
     were not scored, and their result would have been the same.
     """
-    standing: dict[tuple[int | None, int, str], int] = {}
+    first_ids: dict[tuple[int | None, int, str], int] = {}
     repeats: dict[int, int] = {}
     proposed = (candidate for candidate in candidates if _was_valid_when_proposed(candidate))
     for candidate in sorted(proposed, key=lambda candidate: (candidate.teacher, candidate.sample)):
@@ -97,7 +97,7 @@ def duplicates(candidates: Iterable[Candidate]) -> dict[int, int]:
                 "before the step is decided"
             )
         text = _with_single_spaces(candidate.text)
-        first = standing.setdefault((candidate.parent_id, candidate.parent_rank, text), candidate.id)
+        first = first_ids.setdefault((candidate.parent_id, candidate.parent_rank, text), candidate.id)
         if first != candidate.id and candidate.invalid_reason is None:
             repeats[candidate.id] = first
     return repeats
@@ -108,7 +108,7 @@ def _with_single_spaces(text: str) -> str:
 
 
 def _was_valid_when_proposed(candidate: Candidate) -> bool:
-    """A candidate refused before it had a text has no finish reason and was never valid."""
+    """False if the text made the candidate invalid, or if it was refused before it had a text and a finish reason."""
     if candidate.invalid_reason is None:
         return True
     return None not in (candidate.text, candidate.finish_reason) and candidate.invalid_reason not in _REASONS_FROM_TEXT

@@ -1,1 +1,1 @@
-"""PostgreSQL, the truth: typed models and every query. No other room contains SQL."""
+"""Everything stored in PostgreSQL: the tables and every query. No other package contains SQL."""

@@ -15,7 +15,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from cord_worker.errors import DatabaseRefused, StoreError, TablesMissing
-from cord_worker.local.limits import explained, is_passing
+from cord_worker.local.limits import explained, is_temporary
 from cord_worker.service_url_checks import ESCAPES
 from cord_worker.store.readable_values import accept_every_value, read_json
 from cord_worker.store.session_settings import CONNECT_ARGUMENTS, Pooling, SessionSettings, is_pooled, pooling_of
@@ -27,11 +27,11 @@ from cord_worker.store.unreachable import (
     brief,
     is_transient,
     is_unknown_host,
-    may_not_migrate,
-    not_allowed,
-    refusal,
+    migration_denied_error,
+    not_allowed_error,
+    refusal_error,
     state_of,
-    unreachable,
+    unreachable_error,
 )
 
 logger = logging.getLogger(__name__)
@@ -86,10 +86,15 @@ class Database:
             connect_args=self._arguments,
         )
         self._was_reached = False
-        # The same pool:
+        # These share its pool:
         self._reading = self._engine.execution_options(postgresql_readonly=True)
         self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._snapshot = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @property
+    def waits_for_tables(self) -> bool:
+        """True if missing tables count as an outage of PostgreSQL."""
+        return self._waits_for_tables
 
     def run(
         self,
@@ -100,14 +105,16 @@ class Database:
         one_snapshot: bool = False,
         single: bool = False,
     ) -> T:
-        """Returns `work(connection)` after its commit; repeats it for `retry_seconds` while PostgreSQL is away.
+        """Returns `work(connection)` after its commit; repeats it for up to `retry_seconds` while PostgreSQL is
+        unavailable.
 
-        A server that takes no writes counts as away. A statement that PostgreSQL cancelled is repeated with its time
-        limits switched off. If `read_only`, PostgreSQL refuses to write; if `one_snapshot`, all statements also see the
-        tables as the first one does. `single` work is one statement, or several that need not be committed together:
-        without a pooler each of them is its own transaction, and takes one round trip instead of three.
+        A server that takes no writes counts as unavailable. A statement that PostgreSQL cancelled is repeated with its
+        time limits switched off. If `read_only`, PostgreSQL refuses to write; if `one_snapshot`, all statements also
+        see the tables as the first one does. `single` work is one statement, or several that need not be committed
+        together: without a pooler each of them is its own transaction, and takes one round trip instead of three.
 
-        Raises StoreError when PostgreSQL stays away or refuses the connection, and otherwise whatever `work` raises.
+        Raises StoreError when PostgreSQL stays unavailable or refuses the connection, and otherwise whatever `work`
+        raises.
         """
         engine: sa.Engine = self._single if single else self._engine
         if read_only or one_snapshot:
@@ -134,13 +141,12 @@ class Database:
                 may_be_stale = False
                 is_unlimited |= was_cancelled
                 if not was_logged and not is_stale:
-                    what = "was interrupted" if self._was_reached else "does not answer yet"
-                    logger.warning("the database %s, trying again: %s", what, brief(error))
+                    logger.warning("the database %s, trying again: %s", self._trouble(error), brief(error))
                     was_logged = True
             except (OSError, MemoryError, RuntimeError) as error:
                 # File handles or memory have run out, and a connection needs some. This is temporary, so it is retried
                 # like an outage.
-                if not is_passing(error):
+                if not is_temporary(error):
                     raise
                 if time.monotonic() > deadline:
                     raise StoreError(f"the database cannot be used: {explained(error)}") from error
@@ -162,13 +168,18 @@ class Database:
                     self._settings.begin_transaction(connection, is_unlimited=is_unlimited)
                 yield connection
 
+    def _trouble(self, error: DBAPIError) -> str:
+        if state_of(error) == NO_TABLE:
+            return "has no tables of cord-worker at present (cordctl db upgrade makes them)"
+        return "was interrupted" if self._was_reached else "does not answer yet"
+
     def _can_retry_help(self, error: DBAPIError, engine: sa.Engine) -> bool:
         """True if a retry can help. Raises if the error is final (wrong statement, refused login, missing right)."""
-        refused = refusal(error, self._engine.url, self._arguments)
+        refused = refusal_error(error, self._engine.url, self._arguments)
         if refused is not None:
             raise refused from None
         if state_of(error) == NOT_ALLOWED:
-            raise not_allowed(error) from error
+            raise not_allowed_error(error) from error
         if self._waits_for_tables and state_of(error) == NO_TABLE:
             return True
         if _is_statement_error(error) or (engine in (self._reading, self._snapshot) and state_of(error) == READ_ONLY):
@@ -177,15 +188,17 @@ class Database:
         return is_transient(error) and (self._was_reached or not is_unknown_host(error))
 
     @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self, *, one_snapshot: bool = False) -> Iterator[sa.Connection]:
         """One transaction that is never repeated and whose statements have no time limit: for work that consumes an
-        iterator, streams rows out, or holds a lock.
+        iterator, streams rows out, or holds a lock. If `one_snapshot`, it only reads, and all statements see the tables
+        as the first one does.
 
-        Raises StoreError if PostgreSQL is unreachable or goes away meanwhile; then nothing is committed.
+        Raises StoreError if PostgreSQL is unreachable or becomes so meanwhile; then nothing is committed.
         """
         self._drop_dead_connections()
         try:
-            with self._open_transaction(self._engine, is_unlimited=True) as connection:
+            engine = self._snapshot if one_snapshot else self._engine
+            with self._open_transaction(engine, is_unlimited=True) as connection:
                 yield connection
         except DBAPIError as error:
             if _is_statement_error(error):
@@ -193,12 +206,13 @@ class Database:
             raise _as_store_error(error, self._engine.url) from error
 
     def _drop_dead_connections(self) -> None:
-        """Removes connections that PostgreSQL has ended from the pool. Raises StoreError if PostgreSQL is away."""
+        """Removes connections that PostgreSQL has ended from the pool. Raises StoreError if PostgreSQL is
+        unreachable."""
         self.run(lambda connection: connection.execute(sa.text("SELECT 1")), retry_seconds=0.0)
 
     def pooling(self) -> Pooling:
         """Whether a connection pooler is in front of PostgreSQL, and in which mode. Raises StoreError if PostgreSQL is
-        away."""
+        unreachable."""
         self._drop_dead_connections()
         try:
             with self._single.connect() as first, self._single.connect() as second:
@@ -263,13 +277,13 @@ def connect_for_migration(url: str) -> Iterator[sa.Connection]:
             yield connection
     except DBAPIError as error:
         if state_of(error) == NOT_ALLOWED:
-            raise may_not_migrate(error) from error
-        refused = refusal(error, engine.url, CONNECT_ARGUMENTS)
+            raise migration_denied_error(error) from error
+        refused = refusal_error(error, engine.url, CONNECT_ARGUMENTS)
         if refused is not None:
             raise refused from None
         if _is_statement_error(error):
             raise
-        raise unreachable(error, engine.url) from error
+        raise unreachable_error(error, engine.url) from error
     finally:
         engine.dispose()
 
@@ -277,8 +291,10 @@ def connect_for_migration(url: str) -> Iterator[sa.Connection]:
 def _as_store_error(error: DBAPIError, url: sa.URL) -> StoreError:
     """Translates an error that is not retried and was not caused by a wrong statement."""
     if state_of(error) == NO_TABLE:
-        return TablesMissing(f"the database has no tables of cord-worker at present ({brief(error)})")
-    return not_allowed(error) if state_of(error) == NOT_ALLOWED else unreachable(error, url)
+        return TablesMissing(
+            f"the database has no tables of cord-worker at present ({brief(error)}). Run: cordctl db upgrade"
+        )
+    return not_allowed_error(error) if state_of(error) == NOT_ALLOWED else unreachable_error(error, url)
 
 
 def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:

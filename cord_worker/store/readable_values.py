@@ -1,4 +1,4 @@
-"""Values that PostgreSQL can store and Python cannot read: infinite or very distant times, and very long numbers and
+"""Reads values that PostgreSQL can store and Python cannot: infinite or very distant times, and very long numbers or
 very deep nesting in JSON.
 
 The service never writes them; an edit by hand can. They must not end a command that only reads the row: `verify-db` and
@@ -43,8 +43,8 @@ class _DateLoader(DateLoader):
 
 
 def read_json(data: str | bytes) -> Any:
-    """The value of this JSON text. The digits of an integer that is too long for Python stand for it, and so does the
-    text of a value that is nested too deeply."""
+    """The value of this JSON text. An integer that is too long for Python becomes the text of its digits; a value that
+    is nested too deeply becomes its own text."""
     try:
         return json.loads(data)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Session settings that every transaction relies on, whatever role, database, server or pooler are set to.
+"""Session settings that every transaction relies on, independent of those of the role, database, server or pooler.
 
 A session with PostgreSQL itself gets its settings once. Behind a pooler (PgBouncer, Odyssey, Supavisor, …) the next
 transaction may run in another session, and this session soon serves another client. So there every transaction makes
@@ -29,6 +29,9 @@ _READABLE = {
     "standard_conforming_strings": "on",
     "extra_float_digits": "1",  # a score that is read is the score that was written
 }
+_WITHOUT_JIT = {"jit": "off"}
+"""While statistics are old, PostgreSQL expects so many rows that it would compile a statement of milliseconds for a
+second."""
 _KEPT_ALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 """Keepalive of the server's side; a pooler makes its own."""
 _BY_KEYS = {
@@ -36,16 +39,17 @@ _BY_KEYS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
-    "jit": "off",
+    **_WITHOUT_JIT,
 }
 """One plan for each statement, made once, that finds rows by their keys. By default the planner needs as long for a
 statement of five tables as its execution takes, and trusts statistics of tables that were empty a minute ago."""
 _DURABLE = (
     "CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END"
 )
-"""A committed result is never computed again, so a commit must reach the disk, or what else the server waits for."""
+"""A committed result is never computed again, so a commit must reach the disk, or whatever else the server waits
+for."""
 _UNLIMITED = {"statement_timeout": "0", "lock_timeout": "0"}
-_LIMITS_TRANSACTIONS = 170_000
+_TRANSACTION_TIMEOUT_VERSION = 170_000
 """The first version of PostgreSQL with transaction_timeout."""
 
 CONNECT_ARGUMENTS = {
@@ -96,7 +100,7 @@ class SessionSettings:
         settings = self._settings if is_pooled(connection) else {}
         if is_unlimited:
             settings = {**settings, **_UNLIMITED}
-            if connection.connection.driver_connection.info.server_version >= _LIMITS_TRANSACTIONS:  # type: ignore[union-attr]
+            if connection.connection.driver_connection.info.server_version >= _TRANSACTION_TIMEOUT_VERSION:  # type: ignore[union-attr]
                 settings["transaction_timeout"] = "0"
         if settings:
             connection.exec_driver_sql(_setting(settings, is_local=True))
@@ -104,7 +108,12 @@ class SessionSettings:
     @property
     def _settings(self) -> dict[str, str]:
         idle = {"idle_in_transaction_session_timeout": str(max(1, round(self.idle_transaction_seconds * 1000)))}
-        return {**_READABLE, **idle, **(_BY_KEYS if self.by_keys else {})}
+        return {**_READABLE, **_WITHOUT_JIT, **idle, **(_BY_KEYS if self.by_keys else {})}
+
+
+def find_by_keys(connection: sa.Connection) -> None:
+    """Until its transaction ends, PostgreSQL finds rows by their keys (`_BY_KEYS`)."""
+    connection.exec_driver_sql(_setting(_BY_KEYS, is_local=True))
 
 
 def is_pooled(connection: sa.Connection) -> bool:

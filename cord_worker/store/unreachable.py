@@ -24,14 +24,14 @@ from cord_worker.service_url_checks import ESCAPES
 NOT_ALLOWED = "42501"  # insufficient_privilege
 READ_ONLY = "25006"
 NO_TABLE = "42P01"  # undefined_table
-_CANNOT_PASS = {
+_PERMANENT = {
     "3D000",  # no such database
     "28P01",  # wrong password
     "28000",  # no such role, or pg_hba.conf does not let it in
     NOT_ALLOWED,
     "55000",  # this database accepts no connections (a template)
 }
-_PASSES = {
+_TRANSIENT = {
     READ_ONLY,  # of the whole server: a failover is under way
     "40001",  # serialization failure
     "40P01",  # deadlock victim
@@ -98,8 +98,8 @@ def is_transient(error: DBAPIError) -> bool:
     """Whether the same statement on another connection can succeed."""
     state = state_of(error)
     if error.connection_invalidated or isinstance(error, sa.exc.OperationalError):
-        return state not in _CANNOT_PASS
-    return state in _PASSES
+        return state not in _PERMANENT
+    return state in _TRANSIENT
 
 
 def is_unknown_host(error: DBAPIError) -> bool:
@@ -107,7 +107,7 @@ def is_unknown_host(error: DBAPIError) -> bool:
     return any(words in str(error.orig) for words in _UNKNOWN_HOST)
 
 
-def refusal(error: DBAPIError, url: sa.URL, arguments: dict[str, Any]) -> DatabaseRefused | None:
+def refusal_error(error: DBAPIError, url: sa.URL, arguments: dict[str, Any]) -> DatabaseRefused | None:
     """Why the server at `url` will refuse every attempt at this connection; None if another attempt may succeed.
 
     `arguments` are those of the connection that failed.
@@ -142,7 +142,7 @@ def refusal(error: DBAPIError, url: sa.URL, arguments: dict[str, Any]) -> Databa
     return None if state is None else _of_state(state, message, target)
 
 
-def unreachable(error: DBAPIError, url: sa.URL) -> StoreError:
+def unreachable_error(error: DBAPIError, url: sa.URL) -> StoreError:
     """The error for a database that did not become available in time."""
     target, message = Target.of(url), brief(error)
     if is_unknown_host(error):
@@ -166,17 +166,17 @@ def unreachable(error: DBAPIError, url: sa.URL) -> StoreError:
     return StoreError(f"the database cannot be reached: {message}. Is it running, and is CORD_DATABASE_URL right?")
 
 
-def not_allowed(error: DBAPIError) -> StoreError:
+def not_allowed_error(error: DBAPIError) -> StoreError:
     """The error for a role that is connected but lacks a privilege."""
     if "for schema" in text_of(error) or "for database" in text_of(error):
-        return may_not_migrate(error)
+        return migration_denied_error(error)
     return StoreError(
         f"the database's role may not do this: {brief(error)}. Give CORD_DATABASE_URL a role that may "
         "(cordctl db grant --service ROLE makes one)"
     )
 
 
-def may_not_migrate(error: DBAPIError) -> StoreError:
+def migration_denied_error(error: DBAPIError) -> StoreError:
     """The error for a role that lacks the privilege to change the schema."""
     return StoreError(
         f"the database's role may not migrate: {brief(error)}. Migrate with the role that owns the tables "
@@ -198,7 +198,7 @@ def text_of(error: DBAPIError) -> str:
 
 def _of_state(state: str, message: str, target: Target) -> DatabaseRefused | None:
     role, database, server = target.role, target.database, target.server
-    if state not in _CANNOT_PASS:
+    if state not in _PERMANENT:
         return None
     if state == "3D000":
         return DatabaseRefused(
@@ -245,14 +245,14 @@ def _tls_advice(text: str, message: str, target: Target) -> str:
 
 
 def _traced_state(url: sa.URL, arguments: dict[str, Any]) -> str | None:
-    """SQLSTATE with which the server refuses one more connection; None if it does not, or if it cannot be traced."""
+    """SQLSTATE with which the server refuses one more connection; None if it accepts it, or if tracing fails."""
     _, parameters = sa.dialects.registry.load("postgresql.psycopg")().create_connect_args(url)
     try:
         connection = pq.PGconn.connect_start(conninfo.make_conninfo(**{**parameters, **arguments}).encode())
         if connection.status == pq.ConnStatus.BAD:
             return None
         return _trace(connection)
-    except (psycopg.Error, OSError, AttributeError):  # no libpq, or a system, that traces
+    except (psycopg.Error, OSError, AttributeError):  # this libpq or this system cannot trace
         return None
 
 

@@ -10,14 +10,16 @@ from dataclasses import replace
 
 from cord_worker.verify import sentences
 from cord_worker.verify.boxes import Box, boxes, without_boxes
-from cord_worker.verify.corrections import Standing, flatly, standing
+from cord_worker.verify.corrections import Standing, retracts, standing
 from cord_worker.verify.markers import SAID, TAGGED, Marker, markers
-from cord_worker.verify.readings import DISPLAY, WRAPPED_WORDS, following, variants
+from cord_worker.verify.readings import DISPLAY, WRAPPED_WORDS, answer_readings, readings_after
 from cord_worker.verify.sentences import is_bare, without_lead, without_stop
 from cord_worker.verify.statements import Statement
 
 _NEAR = 5
+"""Most characters between the words of a correction and the tag that they announce."""
 _MOST_TAGS = 20
+"""Tags, and JSON values, that are examined, counted from the end."""
 _MOST = 200
 """Announcements and boxes that are examined, counted from the end."""
 _NOT_BUT = re.compile(
@@ -125,8 +127,8 @@ def _reversed_statements(text: str, spans: list[sentences.Sentence], found: list
             continue
         if re.fullmatch(r"(?:this|that|it|which|what|here|the (?:result|value|answer))", subject, re.IGNORECASE):
             continue
-        before = Standing.DENIED if match["not"] else Standing.STATED
-        new.append(Statement(tuple(variants(subject)), SAID, span.start, span.end, before))
+        presented = Standing.DENIED if match["not"] else Standing.STATED
+        new.append(Statement(tuple(answer_readings(subject)), SAID, span.start, span.end, presented))
     return new
 
 
@@ -136,6 +138,7 @@ def _only_leads_to(between: str) -> bool:
 
 
 def _stronger(marker: Marker, other: Marker) -> Marker:
+    """`marker`, at least as strong as `other`, and correcting if either corrects."""
     return replace(
         marker,
         strength=max(marker.strength, other.strength),
@@ -145,7 +148,7 @@ def _stronger(marker: Marker, other: Marker) -> Marker:
 
 
 def _reach(text: str, marker: Marker, limit: int) -> int:
-    """The end of the region in which a box belongs to the announcement: its line; after a heading, up to `limit`."""
+    """The position up to which a box belongs to the announcement: the end of its line; after a heading, `limit`."""
     if marker.heading:
         return limit
     line_end = text.find("\n", marker.end)
@@ -170,13 +173,14 @@ class _Places:
 
 
 def _of_marker(text: str, marker: Marker, limit: int, inner: list[Box], place: _Places) -> Statement | None:
+    """The statement that `marker` announces: its last box of `inner`, otherwise the text after it, up to `limit`."""
     region = text[marker.end : limit]
     if inner:
         readings = _boxed_readings(text, marker, inner)
         end = inner[-1].end
         rest_at = inner[-1].end
     else:
-        readings, length = following(region, heading=marker.heading)
+        readings, length = readings_after(region, heading=marker.heading)
         end = marker.end + length
         rest_at = marker.end + (
             region.find(readings[0]) + len(readings[0]) if readings and readings[0] in region else length
@@ -186,11 +190,11 @@ def _of_marker(text: str, marker: Marker, limit: int, inner: list[Box], place: _
     first, _ = place.around(marker.start)
     last, next_one = place.around(max(marker.start, end - 1))
     found = _standing(text, first, last, (marker.start, end, rest_at), marked=True)
-    if found is Standing.OPEN and next_one is not None and flatly(text[next_one.start : next_one.start + 40]):
+    if found is Standing.OPEN and next_one is not None and retracts(text[next_one.start : next_one.start + 40]):
         found = Standing.DENIED
     if marker.negated:
         if meant := _NOT_BUT.fullmatch(f"not {without_stop(region[: end - marker.end].strip())}"):
-            readings = variants(meant["meant"] or meant["meant2"])
+            readings = answer_readings(meant["meant"] or meant["meant2"])
         else:
             words = re.sub(
                 r"^(?:(?:is|are|was|es|ist|est|è|é)\s|n['’]est\s)",
@@ -201,10 +205,10 @@ def _of_marker(text: str, marker: Marker, limit: int, inner: list[Box], place: _
             whole = without_stop(f"{words} {without_stop(region[: end - marker.end])}")
             return Statement(tuple(readings), marker.strength, marker.start, end, Standing.DENIED, whole=whole)
     elif (meant := _NOT_BUT.fullmatch(readings[0])) and found is Standing.STATED:
-        readings = variants(meant["meant"] or meant["meant2"])
+        readings = answer_readings(meant["meant"] or meant["meant2"])
     elif (denial := _DENIAL.fullmatch(readings[0])) and found is Standing.STATED:
         denied = denial["denied"] or denial["denied2"]
-        denials = (readings[0], *variants(denied))
+        denials = (readings[0], *answer_readings(denied))
         return Statement(denials, marker.strength, marker.start, end, Standing.DENIED, whole=readings[0])
     # "41!" is an exclamation, or a factorial.
     loose = re.fullmatch(r"\d{1,6}!", readings[0]) is not None and "$" not in region[:end]
@@ -230,7 +234,7 @@ def _inside(content: str) -> list[str]:
     words = WRAPPED_WORDS.sub(r" \1 ", content)
     if words != content or " " in content:
         for marker in markers(words)[-1:]:
-            readings, _ = following(words[marker.end :], heading=False)
+            readings, _ = readings_after(words[marker.end :], heading=False)
             if readings and not marker.negated:
                 return [*readings, content]
     return [content]
@@ -239,10 +243,10 @@ def _inside(content: str) -> list[str]:
 def _standing(
     text: str, first: sentences.Sentence, last: sentences.Sentence, places: tuple[int, int, int], *, marked: bool
 ) -> Standing:
-    """How the text around an answer presents it; `places` are the start and the end of the answer and the start of its
-    rest.
+    """How the text around an answer presents it.
 
-    Only a part of a long sentence is examined, so that the time stays linear.
+    `places`: where the answer starts and ends, and where the text after it starts. Only a part of a long sentence is
+    examined, so that the time stays linear.
     """
     start, end, rest = places
     begin = max(first.start, start - 160)
@@ -255,7 +259,7 @@ def _of_box(text: str, box: Box, place: _Places) -> Statement:
     first, _ = place.around(box.start)
     last, next_one = place.around(max(box.start, box.end - 1))
     found = _standing(text, first, last, (box.start, box.end, box.end), marked=False)
-    if found is Standing.OPEN and next_one is not None and flatly(text[next_one.start : next_one.start + 40]):
+    if found is Standing.OPEN and next_one is not None and retracts(text[next_one.start : next_one.start + 40]):
         found = Standing.DENIED
     return Statement(tuple(_inside(box.text)), SAID, box.start, box.end, found)
 

@@ -23,6 +23,7 @@ _BETWEEN = re.compile(
 _TOUCHING = re.compile(r"(?: |\\[,;:! ]|\\q?quad(?![a-z]))*")
 """Text between two adjacent boxes: they are parts of one answer, unless they are equal."""
 _GAP = 80
+"""Most characters between two boxes of one list."""
 _SIGN = re.compile(r"(?:^|[\s$=(\[:{])(-|\\pm\s?|\\\$)$")
 _SCALE = re.compile(
     r"\s?\$?\s?(dozen|hundred|thousand|million|billion|trillion|crore|lakh|万|亿|萬|億|만|억)\b", re.IGNORECASE
@@ -36,7 +37,7 @@ _COMPARED = re.compile(
     r"gt)|[<>≠≤≥]|!=|<=|>=)\s?$"
 )
 """Text before a box that is one end of an inequality."""
-_CHANGE = re.compile(
+_BOUND = re.compile(
     r"(?<![^\W_])(?!(?:not|never|than)\b)\w+(?:\s(?:than|least|most|to|of|als|que|de|чем))?$", re.IGNORECASE
 )
 _PLACEHOLDER = re.compile(
@@ -45,7 +46,7 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 """Content of a box in quoted instructions."""
-_NOT_TEXT = re.compile(r"[^\W\d_]{4,}")
+_LONG_WORD = re.compile(r"[^\W\d_]{4,}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 
 
@@ -82,18 +83,13 @@ def boxes(text: str) -> list[Box]:
             continue
         at = end if opening.re is _BARE else end + 1
         content = opening[1] if opening.re is _BARE else text[opening.end() : end]
-        content = _without_inner(content).strip()
+        content = without_boxes(content).strip()
         if not content.strip("{} \\,.;") or _PLACEHOLDER.fullmatch(content):
             continue
         box = _with_surroundings(text, opening.start(), at, content, formulas)
         at = max(at, box.end)
         found.append(box)
     return _join_neighbours(text, found)
-
-
-def without_boxes(text: str) -> str:
-    """`text` with every box replaced by its content."""
-    return _without_inner(text)
 
 
 def _closing_braces(text: str) -> dict[int, int]:
@@ -108,47 +104,49 @@ def _closing_braces(text: str) -> dict[int, int]:
     return pairs
 
 
-def _without_inner(content: str) -> str:
-    if not any(name in content for name in _NAMES):
-        return content
-    closing = _closing_braces(content)
+def without_boxes(text: str) -> str:
+    """`text` with every box replaced by its content."""
+    if not any(name in text for name in _NAMES):
+        return text
+    closing = _closing_braces(text)
     removed: list[tuple[int, int]] = []
-    for opening in _OPENING.finditer(content):
+    for opening in _OPENING.finditer(text):
         end = closing.get(opening.end() - 1)
         removed.append((opening.start(), opening.end()))
         if end is not None:
             removed.append((end, end + 1))
     parts, at = [], 0
     for start, stop in sorted(removed):
-        parts.append(content[at:start])
+        parts.append(text[at:start])
         at = stop
-    return "".join(parts) + content[at:]
+    return "".join(parts) + text[at:]
 
 
 def _with_surroundings(text: str, start: int, end: int, content: str, formulas: Formulas) -> Box:
-    """A minus before the box, and a factor or a "million" after it, belong to the answer. If the box is only a part of
-    a formula, so does the formula."""
+    """The box with what belongs to its answer: a minus before it, a factor or a "million" after it; or the whole
+    formula, if the box is only a part of it."""
     formula = formulas.around(start, end)
     if part := part_with_box(text, start, end, content, formula):
-        return _with_bound(text, formula, Box(start, part[0], _without_inner(part[1])))
+        return _with_bound(text, formula, Box(start, part[0], without_boxes(part[1])))
     return _with_bound(text, formula, _with_factor(text, start, end, content))
 
 
 def _with_bound(text: str, formula: tuple[int, int] | None, box: Box) -> Box:
-    """A bound, a multiple or a sign in words before a box belongs to it: `at least \\boxed{5}`."""
+    """The box with a bound, a multiple or a sign in words before it: `at least \\boxed{5}`."""
     start = formula[0] if formula is not None else box.start
     if formula is not None and text[start : box.start].strip():
         return box
     words = re.search(r"[^\n]*$", re.sub(r"[\s$]*(?:\\[(\[])?$", "", text[max(0, start - 40) : start]))
     if words is None or not words[0] or not sentences.changes_what_follows(f"{words[0]} "):
         return box
-    change = _CHANGE.search(words[0])
-    if change is None:
+    bound = _BOUND.search(words[0])
+    if bound is None:
         return box
-    return replace(box, text=f"{change[0].strip()} {box.text}")
+    return replace(box, text=f"{bound[0].strip()} {box.text}")
 
 
 def _with_factor(text: str, start: int, end: int, content: str) -> Box:
+    """The box with the sign, root, fraction or inequality around it, and the factor or scale after it."""
     sign = _SIGN.search(text[max(0, start - 5) : start])
     if sign:
         content = sign[1] + content
@@ -165,12 +163,13 @@ def _with_factor(text: str, start: int, end: int, content: str) -> Box:
         return Box(start, end + scale.end(), f"{content} {scale[1]}")
     if _FACTOR.match(rest):
         factor = re.split(r"\$|\\[)\]]|\n|[.,;:](?=\s|$)|=", rest, maxsplit=1)[0]
-        if not _NOT_TEXT.search(_COMMAND.sub("", factor)):
-            return Box(start, end + len(factor), content + _without_inner(factor).rstrip())
+        if not _LONG_WORD.search(_COMMAND.sub("", factor)):
+            return Box(start, end + len(factor), content + without_boxes(factor).rstrip())
     return Box(start, end, content)
 
 
 def _join_neighbours(text: str, found: list[Box]) -> list[Box]:
+    """`found` with the boxes of one list joined; two adjacent equal boxes are one."""
     groups: list[list[Box]] = []
     for box in found:
         before = groups[-1][-1].end if groups else 0

@@ -1,7 +1,7 @@
-"""The method `math_verify`: the package math-verify decides alone, as in published figures.
+"""The method `math_verify`: the package math-verify alone decides, as in published figures.
 
 The reference is put in a box, because only then does math-verify read a bare `p - q` or `B`. Its own time limits are
-off, because they need signals of the main thread; the checking process has a limit of its own.
+off, because they need signals of the main thread; the checking process has its own limit.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def check_installed() -> None:
 
 
 def prepare() -> None:
-    """Does the slow imports, and reads a first pair."""
+    """Does the slow imports, and compares a first pair."""
     for name in ("math_verify", "latex2sympy2_extended"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it warns of the time limits that are off
     compare_by_math_verify(r"\boxed{x+1}", "1+x")

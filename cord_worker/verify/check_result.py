@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 _MOST_READINGS = 20
+"""Maximum number of readings that are stored."""
 _LONGEST = 2_000
-"""Most characters of each text that are stored."""
+"""Maximum number of characters of each text that are stored."""
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 """Characters that PostgreSQL cannot store in a text."""
 
@@ -19,7 +20,7 @@ class CheckResult:
 
     Attributes:
         correct: True, False, or None if undecided.
-        method: "exact" (equal after normalisation), "math" (mathematically equal), "choice" (the same decision),
+        method: "exact" (equal after normalisation), "math" (mathematically equal), "choice" (the same choice),
             "numeric" (within the tolerance), "math_verify" (equal according to math-verify), "unequal" (found unequal);
             with `correct` None "undecided" (no final answer, or several that contradict each other), "timeout",
             "crashed" (the checking process died) or "unsupported".
@@ -38,12 +39,12 @@ class CheckResult:
 
     @property
     def may_be_judged(self) -> bool:
-        """True if an LLM judge could decide what the comparison could not: not if the reference is unusable, or the
-        check itself failed."""
+        """True if the check decided nothing and an LLM judge could: also after a failed check, but not if the
+        reference is unusable."""
         return self.correct is None and self.method in ("undecided", "timeout", "crashed")
 
     def to_json(self) -> dict[str, Any]:
-        """All fields except `correct`, which has its own column: how the result was decided. Long texts are cut."""
+        """How the result was found: all fields except `correct`, which has its own column. Long texts are cut."""
         return {
             "method": self.method,
             "extracted": _storable(self.extracted),

@@ -1,6 +1,6 @@
-"""`AnswerChecker`: compares answers in a separate process, which is killed if it takes too long (`local.killable`).
+"""`AnswerChecker`: compares answers in separate processes, which are killed if a check takes too long.
 
-A thread that hangs in a computation could not be ended.
+A thread that hangs in a computation could not be ended. The processes are those of `local.killable`.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class AnswerChecker(KillablePool):
         If a check repeatedly ends its process while other checks work, it ends as method "crashed".
 
         Raises:
-            ProcessPoolError: the checker is closed, its processes cannot be started or are killed at any work, or the
-                package that the rule needs is not installed.
+            ProcessPoolError: the checker is closed, its processes cannot be started or are killed whatever they do, or
+                the package that the rule needs is not installed.
         """
         try:
             return self.attempt(generated_answer, reference, rule, question, attempts=ATTEMPTS)
         except ProcessEnded as error:
-            return crashed(ATTEMPTS, str(error))
+            return result_of_given_up_check(ATTEMPTS, str(error))
 
     def attempt(
         self, generated_answer: str, reference: str, rule: Rule, question: str | None, *, attempts: int = 1
@@ -84,7 +84,7 @@ class AnswerChecker(KillablePool):
             return CheckResult(None, "crashed", None, f"the comparison failed with {error.kind}")
 
 
-def crashed(attempts: int, reason: str) -> CheckResult:
+def result_of_given_up_check(attempts: int, reason: str) -> CheckResult:
     """The result for an answer whose check was given up."""
     return CheckResult(None, "crashed", None, f"the check was given up after {attempts} attempts: {reason}")
 
@@ -94,11 +94,11 @@ def _end(question: str | None) -> str | None:
 
 
 def _compare_and_add_type(generated_answer: str, reference: str, rule: Rule, question: str | None) -> CheckResult:
-    """`compare` with positional arguments, as a pool calls it."""
+    """`compare` with positional arguments, as a pool calls it; adds the reference's type if nothing was compared."""
     result = compare(generated_answer, reference, rule, question=question)
     if result.type is not None or result.method == "unsupported":
         return result
-    # The reference alone decides this, even if no answer was found.
+    # The reference alone decides its type, even if no answer was found.
     return replace(result, type=type_of(reference, rule, question))
 
 

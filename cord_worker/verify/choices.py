@@ -21,10 +21,10 @@ _WORD = {word: meaning for meaning, words in _WORDS.items() for word in words}
 _FIRST_WORD = re.compile(r"([^\W\d_]+)\s*(?:입니다\s*)?(?:[.,;:!?。！？–—]|-\s|$)")
 
 
-def decision_of(text: str) -> str | None:
-    """`B` for `(B)`, `b.`, `Option B` and `B) 45`; `yes` for `Yes, it does`; None if the text decides nothing.
+def choice_of(text: str) -> str | None:
+    """`B` for `(B)`, `b.`, `Option B` and `B) 45`; `yes` for `Yes, it does`; None if the text makes no choice.
 
-    The letter A or I before a word is itself a word, as is the "no" of `no difference`.
+    A letter before a word is not a choice ("A cat"), nor is the "no" of `no difference`.
     """
     text = tidy(text.replace("*", ""))
     if match := _LETTER.fullmatch(text):

@@ -17,7 +17,15 @@ _TOKEN = re.compile(
     r"<\|/?[A-Za-z_][\w\-▁ ]{0,40}\|>|<｜[^｜<>\n]{1,40}｜>|</s>|<(?:end_of_turn|start_of_turn|eos|bos|pad|unk)>"
     r"|\[/?(?:INST|EOS|BOS)\]"
 )
-_OPENS = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|start|>", "<bos>", "[BOS]", "<|begin_of_text|>")
+_TURN_OPENINGS = (
+    "<|im_start|>",
+    "<|start_header_id|>",
+    "<start_of_turn>",
+    "<|start|>",
+    "<bos>",
+    "[BOS]",
+    "<|begin_of_text|>",
+)
 _OTHER_TURN = re.compile(r"\s*(?:(?:user|human|system|tool)\b|$)")
 """Role names after a token that opens another speaker's turn."""
 _BOX_TOKENS = {"<|begin_of_box|>": r" \boxed{", "<|end_of_box|>": "} "}
@@ -76,7 +84,7 @@ def plain(text: str) -> str:
 
 
 def _without_quote_signs(text: str) -> str:
-    """`text` without the `>` of quoted lines. In a text such as `> 5`, with nothing else, it means "greater than"."""
+    """`text` without the `>` of quoted lines; unchanged if it is only `> 5` or the like, which means "greater than"."""
     if _GREATER.fullmatch(text.strip()):
         return text
     return _QUOTE.sub("", text)
@@ -88,19 +96,20 @@ def _turn(text: str) -> str:
         text = text.replace(token, replacement)
     parts: list[str] = []
     start = 0
-    said = False
+    has_content = False
     for match in _TOKEN.finditer(text):
         part = text[start : match.start()]
         start = match.end()
         # The name of a role, written by a template, is not content.
-        said = said or (bool(part.strip()) and part.strip() not in ("assistant", "model"))
+        has_content = has_content or (bool(part.strip()) and part.strip() not in ("assistant", "model"))
         parts.append(part)
-        if said and (match[0] not in _OPENS or _OTHER_TURN.match(text, match.end())):
+        if has_content and (match[0] not in _TURN_OPENINGS or _OTHER_TURN.match(text, match.end())):
             return "".join(parts)
     return "".join(parts) + text[start:]
 
 
 def _single_backslashes(text: str) -> str:
+    """`text` with doubled backslashes made single, except those that end rows."""
     if "\\\\" not in text:
         return text
     if _ONLY_DOUBLED.search(text) is None:

@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 
 from cord_worker.verify.check_result import CheckResult
-from cord_worker.verify.choices import decision_of, label_text
+from cord_worker.verify.choices import choice_of, label_text
 from cord_worker.verify.corrections import Standing
 from cord_worker.verify.extraction import statements
 from cord_worker.verify.markers import SAID
@@ -58,14 +58,14 @@ def compare(
     if len(generated_answer) <= 2 * len(expected) + 400 and _says_only(generated_answer, expected, key):
         whole = generated_answer.strip()
         return CheckResult(True, "exact", whole, "the whole text is the reference", readings=(whole,))
-    judge = _Judge(expected, rule, question)
+    comparer = _Comparer(expected, rule, question)
     found = statements(generated_answer)
-    if rule.method == Method.CHOICE and decision_of(expected) is not None:
-        found = _deciding(generated_answer, found)
-    return judge.decide(found)
+    if rule.method == Method.CHOICE and choice_of(expected) is not None:
+        found = _choosing_statements(generated_answer, found)
+    return comparer.compare(found)
 
 
-class _Judge:
+class _Comparer:
     """Compares the statements of one text with one reference, and with each other."""
 
     def __init__(self, expected: str, rule: Rule, question: str | None) -> None:
@@ -74,7 +74,8 @@ class _Judge:
         self._question = question
         self._type: str | None = None
 
-    def decide(self, found: list[Statement]) -> CheckResult:
+    def compare(self, found: list[Statement]) -> CheckResult:
+        """The result of a text whose statements are `found`."""
         stated = [statement for statement in found if statement.standing is Standing.STATED]
         if not stated:
             return self._without_answer(found)
@@ -91,6 +92,7 @@ class _Judge:
         return CheckResult(None, "undecided", reading, why, self._type, readings)
 
     def _without_answer(self, found: list[Statement]) -> CheckResult:
+        """The result if nothing is stated: wrong if the text denies the reference, otherwise undecided."""
         for statement in reversed(found):
             if statement.standing is not Standing.DENIED:
                 continue
@@ -107,8 +109,10 @@ class _Judge:
         return CheckResult(None, "undecided", None, why, self._type, readings)
 
     def _of_its_kind(self, stated: list[Statement]) -> list[Statement]:
-        """If the options of a choice have values, a text may state both its letter and its value: then only statements
-        of the reference's kind count, if there are any."""
+        """The statements that are letters if the reference is one, otherwise those that are not; all if none is.
+
+        If the options of a question have values, a text may state both a letter and a value.
+        """
         letters = [any(_is_letter(reading) for reading in statement.readings) for statement in stated]
         wanted = _is_letter(self._expected)
         if all(letters) or not any(letters):
@@ -135,7 +139,7 @@ class _Judge:
             if statement.strength >= final.strength and not self._agree(statement, final):
                 rivals.insert(0, statement)
         if rivals and all(rival.strength > final.strength and final.strength <= OPENING for rival in rivals):
-            # A plain sentence after an announced answer is about something else.
+            # The plain sentence after an announced answer is about something else.
             return rivals[-1], rivals[:-1]
         return final, rivals
 
@@ -197,26 +201,26 @@ def _says_only(text: str, expected: str, key: str) -> bool:
     return joints[0] == joints[1] or not all(joints)
 
 
-def _deciding(text: str, found: list[Statement]) -> list[Statement]:
-    """The statements that choose a letter, or yes, no or maybe. If a text has none, its last line decides, or its first
-    line, as in the conclusions of abstracts."""
+def _choosing_statements(text: str, found: list[Statement]) -> list[Statement]:
+    """The statements for the method `choice`. If nothing is announced, the last line counts if it makes a choice, or
+    the first line, as in the conclusions of abstracts."""
     announced = [statement for statement in found if statement.strength > OPENING]
     if announced:
-        return [replace(statement, readings=_decisions_first(statement.readings)) for statement in announced]
+        return [replace(statement, readings=_choices_first(statement.readings)) for statement in announced]
     lines = text.strip().splitlines() or [""]
     for line in (lines[-1], lines[0]):
         sentence = re.split(r"(?<=[.!?。！？])\s*", line, maxsplit=1)[0]
-        if decision_of(sentence) is not None:
+        if choice_of(sentence) is not None:
             return [Statement((sentence,), SAID, 0, len(sentence))]
     return found
 
 
-def _decisions_first(readings: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(readings, key=lambda reading: decision_of(reading) is None))
+def _choices_first(readings: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(readings, key=lambda reading: choice_of(reading) is None))
 
 
 def _another_claim(expected: str, reading: str) -> str | None:
-    """Why a reading with the same values means something else: "or" for "and", "15ish", "15th" for 15."""
+    """Why a reading with the same values means something else: "or" for "and", "15ish" or "15th" for 15; or None."""
     joints = [{joint.lower() for joint in _JOINTS.findall(one)} for one in (expected, reading)]
     if all(joints) and not joints[0] & joints[1]:
         # The solutions x = 3 or x = 4 of an equation are 3 and 4.
@@ -235,8 +239,8 @@ def _is_letter(text: str) -> bool:
 
 
 def _label_parts(reading: str) -> tuple[str, ...]:
-    """The letter and the text of `B) 41`; empty if it is no such option."""
-    letter, text = decision_of(reading), label_text(reading)
+    """The letter and the text of `B) 41`; empty if the reading has another form."""
+    letter, text = choice_of(reading), label_text(reading)
     return (letter, text) if letter is not None and text is not None and _is_letter(letter) else ()
 
 

@@ -1,4 +1,4 @@
-"""Finds what a text takes back: answers that it denies, asks, supposes or calls wrong, and correcting words."""
+"""Finds what a text takes back: answers that it denies, questions, supposes or calls wrong, and correcting words."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ class Standing(StrEnum):
     DENIED = "denied"
     """The text says that this is not the answer."""
     OPEN = "open"
-    """The text asks or supposes it, or reports what others think."""
+    """The text asks whether this is the answer, supposes it, or reports that others think so."""
 
 
-_MIND = (
+_JUDGING_WORDS = (
     r"think|believe|say|saying|claim|agree|mean|imply|follow|conclude|conclusion|expect|suggest|true|case|right|"
     r"correct|"
     r"accept|sure|certain|convinced"
 )
 _DENIED_BEFORE = re.compile(
-    rf"(?:\bnot|n['’]t|\bnever|\bcannot|\bno longer)\s(?:\w+\s){{0,2}}?(?:{_MIND})(?:\s[\w']+){{0,3}}\s?$"
+    rf"(?:\bnot|n['’]t|\bnever|\bcannot|\bno longer)\s(?:\w+\s){{0,2}}?(?:{_JUDGING_WORDS})(?:\s[\w']+){{0,3}}\s?$"
     r"|\b(?:false|untrue|wrong|incorrect|mistaken|impossible|a mistake|an error|a myth|"
     r"a misconception)\s(?:[\w']+\s){0,3}?that\s?$"
     r"|\b(?:false|wrong|incorrect|a mistake|an error)\s(?:to\s\w+\s)(?:that\s)?$"
@@ -67,7 +67,7 @@ _OPEN_BEFORE = re.compile(
 _WRONG = (
     r"(?:wrong|incorrect|false|mistaken|not (?:right|correct|true|valid|possible|quite right|it)|invalid|impossible|"
     r"not (?:the|an?) (?:\w+ )?(?:answer|solution|one|value|choice|option)|erroneous|"
-    r"an? (?:mistake|trap|distractor|slip|misreading|misprint|typo|misprint)|an error|off by|too (?:big|large|"
+    r"an? (?:mistake|trap|distractor|slip|misreading|misprint|typo)|an error|off by|too (?:big|large|"
     r"small|low|high)|tempting|"
     r"rejected|ruled out|"
     r"falsch|faux|fausse|incorrecte?|incorrecta|incorrecto|sbagliat[oa]|errad[oa]|неверн\w+|неправильн\w+|"
@@ -107,7 +107,7 @@ _START = (
     r"(?:(?:^|(?<=[.!?。！？؟।:;\n…—])|(?<=\.\.\.))[\s\"'(]{0,3}"
     r"(?:but|oh|ah|hmm|hm|well|so|uh|and|um|aber|mais|pero|ma|mas|но|yes)?[,.]{0,3}\s{0,2})"
 )
-_CUE = re.compile(
+_CORRECTION = re.compile(
     rf"{_START}(?:wait(?=\s?(?:[,.!:;—–…-]|$)|\s(?:no|a|i|that|but|the|let|is|did|why|what|actually|it)\b)|hold on|"
     rf"hang on|actually|scratch that|strike that|oops|sorry|my mistake|my bad|never mind|apologies|"
     r"i take (?:that|it|this) back|i retract|(?:ignore|disregard|forget|discard) (?:the|that|this|my|what)|"
@@ -165,7 +165,7 @@ _CALLED_RIGHT = re.compile(
     r"(?:right|correct|the (?:right|correct) (?:one|answer|value))\b"
 )
 _OPENING = re.compile(r"^[^,;:]{1,60}[,;:]\s")
-_SOFT = re.compile(
+_SOFT_CORRECTION = re.compile(
     r"\W{0,4}(?:but |oh |ah |well |so )?(?:actually|hmm?|sorry|apologies|pardon|maaf|desculpe|perdón|scusa|"
     r"eigentlich|en fait|en réalité|en realidad|in realtà|"
     r"na verdade|на самом деле|именно|aslında|sebenarnya|eigenlijk|其实|其實|実は|사실|في الواقع|असल में|"
@@ -173,7 +173,7 @@ _SOFT = re.compile(
     r"need|further|more)))(?![^\W_])",
     re.IGNORECASE,
 )
-_FLATLY = re.compile(
+_RETRACTS = re.compile(
     r"\b(?:take (?:that|it|this) back|retract|ignore|disregard|discard|no|nope|nein|non|não|нет|nie|wrong|"
     r"incorrect|mistake|error|false|scratch|strike|(?:can['’]t|cannot|"
     r"could not) be (?:right|correct)|not (?:right|correct)|isn['’]t (?:right|correct)|oops|correction|falsch|"
@@ -204,23 +204,23 @@ def standing(before: str, sentence: str, after: str, *, marked: bool) -> Standin
     return Standing.STATED
 
 
-def cue(text: str, start: int, end: int) -> int | None:
+def correction_start(text: str, start: int, end: int) -> int | None:
     """Position, between two positions, of words that announce a correction; None if there are none."""
-    match = _CUE.search(text, start, end)
+    match = _CORRECTION.search(text, start, end)
     return match.start() if match else None
 
 
-def flatly(text: str) -> bool:
-    """True if a correction's first words call the answer wrong, and do not only announce a second look."""
-    return _FLATLY.search(text[:80]) is not None
+def retracts(text: str) -> bool:
+    """True if the first words of a correction call the answer wrong, instead of only announcing a second look."""
+    return _RETRACTS.search(text[:80]) is not None
 
 
-def soft(text: str) -> bool:
+def is_soft_correction(text: str) -> bool:
     """True if `text` begins with words that correct only if another answer follows: "Actually, this is easy"."""
-    return _SOFT.match(text) is not None
+    return _SOFT_CORRECTION.match(text) is not None
 
 
-def called_wrong(sentence: str) -> str | None:
+def value_called_wrong(sentence: str) -> str | None:
     """The value in a sentence that only calls it wrong, such as `15 ist falsch`; otherwise None."""
     match = _VALUE_CALLED_WRONG.match(sentence)
     value = match["value"].strip(" ,$") if match else ""
@@ -238,8 +238,8 @@ def confirms(text: str) -> bool:
     return _CONFIRMS.search(text) is not None and _UNCONFIRMED.search(text) is None
 
 
-def parts(sentence: str) -> tuple[str, ...]:
-    """A sentence, and the part after its first comma; that part comes first if the sentence begins with a
-    correction."""
+def sentence_parts(sentence: str) -> tuple[str, ...]:
+    """A sentence, and its part after the first comma; if the sentence begins with a correction, the part comes
+    first."""
     shorter = _OPENING.sub("", sentence)
-    return (shorter, sentence) if cue(sentence, 0, len(sentence)) == 0 else (sentence, shorter)
+    return (shorter, sentence) if correction_start(sentence, 0, len(sentence)) == 0 else (sentence, shorter)

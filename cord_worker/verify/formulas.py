@@ -1,4 +1,4 @@
-r"""Boxes that are only a part of a formula: `2^{\\boxed{5}}` is 2^5, but `x = \\boxed{5}` is 5."""
+r"""Reads boxes that are only a part of a formula: `2^{\boxed{5}}` is 2^5, but `x = \boxed{5}` is 5."""
 
 from __future__ import annotations
 
@@ -65,8 +65,10 @@ class Formulas:
 def part_with_box(
     text: str, start: int, end: int, content: str, formula: tuple[int, int] | None
 ) -> tuple[int, str] | None:
-    """The end of the formula's part to which a box belongs, and that part with the box's content; None if the box holds
-    the whole part."""
+    """The part of a formula to which a box belongs: its end in `text`, and its text with the box's content.
+
+    None if the box holds the whole part. `formula` is the formula around the box (`Formulas.around`).
+    """
     if formula is not None:
         before, after = text[formula[0] : start], text[end : formula[1]]
     else:
@@ -97,7 +99,7 @@ def part_with_box(
 
 
 def _plain(part: str) -> str:
-    """A part of a formula without colours and sizes; ends of rows and of words become semicolons."""
+    """A part of a formula without colours and sizes; the ends of rows, and words, become semicolons."""
     part = _COLOURS.sub("", part)
     part = _WORDS.sub(lambda match: f" {match[1].strip()} " if _BOUND.fullmatch(match[1].strip()) else ";", part)
     return _STYLES.sub(" ", _ENDS.sub(";", part))
@@ -106,23 +108,21 @@ def _plain(part: str) -> str:
 def _last_part(before: str) -> tuple[str, int]:
     """The text before a box back to the last separating sign, and the number of brackets open there."""
     before = _EMPTY_GROUPS.sub("", before)
-    depth = 0
-    first_open: list[int] = []
+    opened: list[int] = []
     for match in _BRACKET.finditer(before):
         if match[0] in "([{":
-            first_open.append(match.start())
-        elif first_open:
-            first_open.pop()
-    depth = len(first_open)
+            opened.append(match.start())
+        elif opened:
+            opened.pop()
     at = 0
-    for match in _BREAK.finditer(before, 0, first_open[0] if first_open else len(before)):
-        if match.end() > at:
-            at = match.end()
-    return before[at:], depth
+    for match in _BREAK.finditer(before, 0, opened[0] if opened else len(before)):
+        at = match.end()
+    return before[at:], len(opened)
 
 
 def _first_part(after: str, opened: int) -> tuple[str, bool]:
-    """The text after a box up to the first separating sign, once the brackets opened before the box are closed."""
+    """The text after a box up to the first separating sign that follows the closing of the `opened` brackets before
+    the box; and False if those brackets never close."""
     at = 0
     for match in _BRACKET.finditer(after):
         if opened <= 0:

@@ -1,7 +1,7 @@
 """Finds announcements of the final answer, in the languages that models write.
 
 An announcement is a noun ("answer"), words around it ("final", "correct"), and one of: a copula ("is", "should be"), a
-colon, or the end of its own line (a heading). Each language is one row of a table.
+colon, or the end of its own line (a heading). A table has one row for each language.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ _LANGUAGES = (
         negation="אינה|איננה",
     ),
     _Language(
-        noun="पاسخ|پاسخ|جواب",
+        noun="پاسخ|جواب",
         after="نهایی|صحیح|درست|ما|سوال",
         copula="برابر است با|برابر با|عبارت است از",
         adverb="بنابراین",
@@ -248,16 +248,19 @@ _BULLET = r"(?:[-*•+>#]+\s|\d{1,2}[.)]\s|[^\w\s\\$({\[<\"'`|.,;:!?=+-]{1,3}\s?
 _BULLETS = re.compile(rf"[ \t]*{_BULLET}\s?{_BULLET}[ \t]*")
 _QUALIFIER = (
     r"(?:\s#?\d{1,3}(?=\s?:)|\s?\([^()\n]{1,60}\)|"
-    r"\s(?!of [$\\(*-]{0,3}\d)(?:to|for|of|in|from|für|auf|de|à|para|na|auf die|del|a la|pour|на|до|"
+    r"\s(?!of [$\\(*-]{0,3}\d)(?:to|for|of|in|from|für|auf|de|à|para|na|auf die|del|a la|pour|на|"
     r"до)\s[^:=.\n]{1,60}?)?"
 )
 
 
 def _words(words: str, most: int) -> str:
+    """A pattern for up to `most` of these words, each with a space after it."""
     return rf"(?:(?:{words})\s)" + "{0," + str(most) + "}" if words else ""
 
 
 def _pattern(language: _Language) -> str:
+    """A pattern for the announcements of a language. Its groups: `noun`; `neg`, a denial; `bare`, the end of the line;
+    `line`, an arrow, a dash or nothing before the answer."""
     after = rf"(?:\s(?:{language.after})(?![^\W\d_]))" + "{0,2}" if language.after else ""
     adverb = rf"(?:\s?,?\s?(?:{language.adverb})(?![^\W_])\s?,?)" + "{0,3}" if language.adverb else ""
     copulas = [rf"\s?(?:{language.copula})(?![^\W_]){adverb}\s?:?"] if language.copula else []
@@ -275,7 +278,7 @@ def _pattern(language: _Language) -> str:
 
 _PATTERNS = [re.compile(_pattern(language), re.IGNORECASE) for language in _LANGUAGES]
 _NOUNS = [re.compile(rf"(?<![^\W_])(?:{language.noun})(?![^\W_])", re.IGNORECASE) for language in _LANGUAGES]
-_EAST = re.compile(
+_IRREGULAR = re.compile(
     r"(?:所以|因此|故|综上|綜上|于是|那么)?[,:]?(?P<final>最终|最終|最后|最後)?(?:的)?(?:正确|正確|本题|本題|我的|"
     r"該題|该题)?(?:的)?"
     r"(?:答案|答覆|答复|结果|結果|答(?=\s?:))"
@@ -301,8 +304,9 @@ _EAST = re.compile(
     r"|(?<![^\W_])(?:پاسخ|جواب)\s(?:نهایی |صحیح |درست )?(?=[^.\n:]{1,60}\s(?:است|می‌باشد|میباشد))",
     re.IGNORECASE,
 )
-"""Languages that do not separate words, attach the particle to its noun, or end the sentence with the copula."""
-_GSM = re.compile(r"(?<!#)####(?!#)[ \t]*(?=\S)")
+"""Announcements that do not fit the table: of languages that do not separate words, attach the particle to its noun,
+or end the sentence with the copula; and `I choose B`."""
+_FOUR_HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*(?=\S)")
 _HEADLINE = re.compile(
     r"(?:step|part|case|solution|explanation|verification|check|problem|question|approach|method|calculation|"
     r"analysis|"
@@ -352,7 +356,7 @@ def markers(text: str) -> list[Marker]:
         for match in pattern.finditer(text)
         if (marker := _marker(text, match)) is not None
     ]
-    found += [marker for match in _EAST.finditer(text) if (marker := _eastern(text, match)) is not None]
+    found += [marker for match in _IRREGULAR.finditer(text) if (marker := _irregular_marker(text, match)) is not None]
     found += [
         Marker(m.start(), m.end(), FINAL, corrects=True)
         for m in _CORRECTION.finditer(text)
@@ -391,7 +395,7 @@ def _marker(text: str, match: re.Match[str]) -> Marker | None:
     return Marker(match.start(), match.end(), strength, heading, corrects, negation)
 
 
-def _eastern(text: str, match: re.Match[str]) -> Marker | None:
+def _irregular_marker(text: str, match: re.Match[str]) -> Marker | None:
     heading = text[match.end() : match.end() + 2].strip(" ")[:1] in ("", "\n")
     at_line_start = _opens(text, match.start())
     colon = match[0].rstrip().endswith((":", "="))
@@ -407,7 +411,7 @@ def _eastern(text: str, match: re.Match[str]) -> Marker | None:
 def _hashes(text: str) -> list[Marker]:
     """`#### 72`, but not a heading of the fourth level."""
     found = []
-    for match in _GSM.finditer(text):
+    for match in _FOUR_HASHES.finditer(text):
         line = text[match.end() :].partition("\n")[0]
         if not _HEADLINE.match(line.strip()) and not (line.rstrip().endswith(":")):
             found.append(Marker(match.start(), match.end(), FINAL))

@@ -123,7 +123,7 @@ def split_list(text: str) -> list[str]:
 
 
 def choice(text: str) -> str | None:
-    """The letter of a multiple-choice answer such as `B`, `(B)`, `B.` or `(B) 45`; None if it is none."""
+    """The letter of a multiple-choice answer such as `B`, `(B)`, `B.` or `(B) 45`; None if it has another form."""
     text = tidy(text)
     match = _CHOICE.fullmatch(text) or _LABELLED_CHOICE.fullmatch(text)
     return next(group for group in match.groups() if group).upper() if match else None

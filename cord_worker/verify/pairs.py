@@ -28,14 +28,17 @@ _MOST_NAMED = 20
 _PAIRS_PER_PROCESS = 50
 """Fewest pairs per process: below this, starting a further process takes longer than it saves."""
 _TOGETHER = 512
-"""Most pairs in progress: bounds the memory used in addition to the file."""
+"""Maximum number of pairs in progress: bounds the memory used in addition to the file."""
 _MOST_PROCESSES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerPair:
-    """`expected` is None if no result is clearly right, or, with `expects` false, if the line has no such field;
-    `method` is None if the caller's method applies."""
+    """One line of the file, numbered from 1.
+
+    `expected` is None if no result is clearly right, or if the line has no such field (`has_expected`). `method` is
+    None if the caller's method applies.
+    """
 
     line: int
     reference: str
@@ -43,7 +46,7 @@ class AnswerPair:
     expected: bool | None
     method: Method | None = None
     question: str | None = None
-    expects: bool = True
+    has_expected: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +71,13 @@ class CheckedPair:
 
     @property
     def differs(self) -> bool:
-        """True if another result is expected; always False for a pair without a clear one."""
+        """True if another result is expected; always False if the pair expects no certain one."""
         return self.pair.expected is not None and self.result.correct is not self.pair.expected
 
     @property
     def severity(self) -> int:
-        """Sort key that puts the worst first: a wrong answer accepted, a right one refused, one undecided; last come
-        pairs without an expected result."""
+        """Sort key, the worst first: 0 for a wrong answer accepted, 1 for a right one refused, 2 for an undecided one,
+        3 if the result does not differ from what is expected."""
         if not self.differs:
             return 3
         return 0 if self.result.correct else 1 if self.result.correct is False else 2
@@ -94,8 +97,8 @@ class CheckedPair:
 
 @dataclass(slots=True)
 class PairFigures:
-    """Counts over checked pairs. A right answer that stays undecided counts as refused; a wrong one that stays
-    undecided does not count as accepted."""
+    """Counts over checked pairs. An undecided right answer counts as refused; an undecided wrong one is not counted as
+    accepted."""
 
     pairs: int = 0
     expected_right: int = 0
@@ -175,7 +178,7 @@ def _parse_line(number: int, line: bytes) -> AnswerPair | BadLine:
     except ValueError as error:
         return BadLine(number, None, f"is not JSON ({error}); write one object a line, backslashes doubled")
     if not isinstance(row, dict):
-        return BadLine(number, None, "is no object; write reference, answer and expected as one JSON object")
+        return BadLine(number, None, "is not an object; write reference, answer and expected as one JSON object")
     texts: dict[str, str | None] = {}
     for field, needed in (("reference", True), ("answer", True), ("question", False)):
         value = row.get(field)
@@ -187,7 +190,7 @@ def _parse_line(number: int, line: bytes) -> AnswerPair | BadLine:
     expected = row.get("expected")
     if expected is not None and not isinstance(expected, bool):
         found = f"is {_shown(expected)}"
-        return BadLine(number, "expected", f"{found}; write true, false, or null where no result is the clear one")
+        return BadLine(number, "expected", f"{found}; write true, false, or null if no result is clearly right")
     method = row.get("method")
     if method is not None and method not in tuple(Method):
         return BadLine(number, "method", f"is {_shown(method)}; write {', '.join(Method)}, or leave it out")

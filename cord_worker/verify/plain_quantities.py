@@ -64,8 +64,8 @@ class Quantity:
 
 
 def quantity(text: str) -> Quantity | None:
-    """The quantity in `text`: the first number after its last equals sign (in the whole text if no digit follows it).
-    None if there is none.
+    """The quantity in `text`: the first number after its last equals sign, or in the whole text if no digit follows
+    that sign. None if there is none.
 
     `(1,234)` is -1,234, as in balance sheets.
     """

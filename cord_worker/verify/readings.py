@@ -1,11 +1,11 @@
-"""The readings of the text after an announcement: without its reason, its contrast, its copula."""
+"""Finds the readings of the text after an announcement: without its reason, its contrast, its copula."""
 
 from __future__ import annotations
 
 import re
 
 from cord_worker.verify import sentences
-from cord_worker.verify.corrections import cue
+from cord_worker.verify.corrections import correction_start
 from cord_worker.verify.sentences import is_bare, stated_readings, without_lead, without_stop
 
 _REASON = re.compile(
@@ -82,8 +82,11 @@ _OPERATOR = re.compile(r"\\(?:i{0,3}nt|oint|lim|sum|prod|det|gcd)(?![a-z])(?![^=
 _WORDS_ONLY = re.compile(r"(?:[^\W\d_]|[\s'’.()-]){3,60}")
 
 
-def following(region: str, *, heading: bool) -> tuple[list[str], int]:
-    """The readings of the text after an announcement, and how many characters of `region` they take."""
+def readings_after(region: str, *, heading: bool) -> tuple[list[str], int]:
+    """The readings of `region`, the text after an announcement, and how many of its characters they take.
+
+    `heading`: the announcement fills its line, so the answer may be a list below it.
+    """
     skipped = len(region) - len(region.lstrip(" \t\r\n:*"))
     rest = region[skipped:]
     display = DISPLAY.match(rest)
@@ -101,8 +104,8 @@ def following(region: str, *, heading: bool) -> tuple[list[str], int]:
 
 
 def _below(rest: str, skipped: int) -> tuple[list[str], int]:
-    """Below a heading, the items of a list are one answer; otherwise the first line, or the last sentence of its
-    paragraph, is the answer."""
+    """The readings below a heading: of all items of a list together, otherwise of the first line, or of the last
+    sentence of its paragraph that states an answer."""
     paragraph = rest.partition("\n\n")[0]
     lines = [line.strip() for line in paragraph.splitlines() if line.strip()]
     if not lines:
@@ -145,7 +148,7 @@ def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
     if _PROSE.match(clean) and not _LABELS.match(clean):
         parts = _RESTATED.split(clean)
         if len(parts) > 1 and (is_bare(parts[-1]) or stated_readings(parts[-1])):
-            return variants(parts[-1]), skipped + len(sentence)
+            return answer_readings(parts[-1]), skipped + len(sentence)
         readings = (
             stated_readings(clean)
             if re.match(r"(?:obtained|found|given|computed|calculated|derived|determined|the same)", clean)
@@ -154,23 +157,25 @@ def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
         return readings, skipped + len(sentence)
     if slip := list(_SLIP.finditer(line)):
         meant = line[slip[-1].end() :]
-        readings = stated_readings(meant) or variants(meant)
+        readings = stated_readings(meant) or answer_readings(meant)
         return readings, skipped + len(line)
     if remark := _REMARK.match(sentence):
         sentence = sentence[remark.end() :]
     if right := _IS_RIGHT.fullmatch(clean):
-        return variants(right[1]), skipped + len(sentence)
-    readings = variants(sentence)
+        return answer_readings(right[1]), skipped + len(sentence)
+    readings = answer_readings(sentence)
     clause = _REASON.split(clean, maxsplit=1)[0]
     if without_lead(clause) != clause or not is_bare(clause):
         readings = list(dict.fromkeys([*stated_readings(clause), *readings]))
     if len(spans) > 1 and (whole := without_stop(line)):
-        readings += [whole] if not _CONTRAST.search(whole) and cue(line, spans[1].start - 1, len(line)) is None else []
+        corrected = correction_start(line, spans[1].start - 1, len(line)) is not None
+        if not corrected and not _CONTRAST.search(whole):
+            readings.append(whole)
     return list(dict.fromkeys(readings)), skipped + len(sentence)
 
 
-def variants(sentence: str) -> list[str]:
-    """The readings of a sentence's answer: without its reason, contrast, copula or "in total"."""
+def answer_readings(sentence: str) -> list[str]:
+    """The readings of a text that is an answer: without its reason, contrast, copula or "in total"."""
     whole = without_stop(_OPEN_END.sub("", sentence.strip()))
     clause = _CONTRAST.split(whole, maxsplit=1)[0] if _CONTRAST.search(whole, 1) else whole
     clause = _REASON.split(clause, maxsplit=1)[0]
@@ -178,7 +183,7 @@ def variants(sentence: str) -> list[str]:
     if clause == whole or _CONTRAST.search(whole) is None:
         parts.append(whole)
     if (given := _GIVES.split(whole)) and len(given) == 2 and is_bare(given[1]):
-        return variants(given[1])
+        return answer_readings(given[1])
     restated = _RESTATED.split(whole)
     if len(restated) == 2 and is_bare(restated[1]):
         parts.append(without_stop(restated[1]))

@@ -31,9 +31,11 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A method; `relative` and `absolute` are the tolerance of `numeric`; the larger one applies.
+    """A method, with its options.
 
-    `ordered` says whether the order of a list counts; None leaves that to the reference's type and to the question.
+    Attributes:
+        relative, absolute: the tolerance of `numeric`, as a share of the reference and as a number; the larger applies.
+        ordered: whether the order of a list counts; None leaves that to the reference's type and to the question.
     """
 
     method: Method = Method.MATH

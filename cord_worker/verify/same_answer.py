@@ -9,7 +9,7 @@ from cord_worker.verify.answer import equations, labels, numbers
 from cord_worker.verify.answer.clean import clean, without_lead
 from cord_worker.verify.answer.context import Context, Outcome, order_counts
 from cord_worker.verify.answer.families import compare_by_type
-from cord_worker.verify.choices import decision_of, label_text
+from cord_worker.verify.choices import choice_of, label_text
 from cord_worker.verify.normalise import exact_key
 from cord_worker.verify.plain_quantities import quantity, within
 from cord_worker.verify.rule import Method, Rule
@@ -21,7 +21,7 @@ __all__ = ["Comparison", "order_counts", "prepare", "same_answer", "type_of"]
 _BY_MATH = Rule()
 _LONG = 4000
 """Longest answer, in characters, that is compared as more than text."""
-_PLACED = re.compile(r"^(?:on|in|at) (?=[A-Z][a-z])")
+_PREPOSITION = re.compile(r"^(?:on|in|at) (?=[A-Z][a-z])")
 """`on Monday`, `in Paris`."""
 _ROWS = re.compile(r"\\begin ?\{(aligned|split|gathered)\}(?P<body>.*)\\end ?\{\1\}", re.DOTALL)
 _TAIL = re.compile(r",? (?:because|since|which|whereas)\s.*", re.DOTALL)
@@ -49,7 +49,7 @@ def same_answer(reference: str, given: str, rule: Rule = _BY_MATH, *, question: 
 
     If `rule.ordered` is None, `question` decides whether the order of a list counts.
     """
-    if rule.method == Method.CHOICE and (wanted := decision_of(reference)) is not None:
+    if rule.method == Method.CHOICE and (wanted := choice_of(reference)) is not None:
         return _same_choice(reference, given, wanted)
     if rule.method == Method.NUMERIC and (amount := quantity(reference)) is not None:
         found = quantity(given)
@@ -70,15 +70,14 @@ def same_answer(reference: str, given: str, rule: Rule = _BY_MATH, *, question: 
 
 
 def type_of(reference: str, rule: Rule = _BY_MATH, question: str | None = None) -> str:
-    """The type of a reference, such as "number" or "interval", found by comparing it with itself; it may be a
-    solution."""
+    """The type of a reference, such as "number" or "interval"; the reference may be a worked solution."""
     text = one_form(reference)
     expected = answer_of_solution(text) or text.strip()
     return same_answer(expected, expected, rule, question=question).type
 
 
 def prepare() -> None:
-    """Loads in advance what the first comparison needs; takes a second or two."""
+    """Loads in advance what the first comparisons need (units, numerals, country names); takes a second or two."""
     for reference, given in (
         (r"\sin 2x", r"2\sin x\cos x"),
         ("1 m", "100 cm"),
@@ -89,7 +88,7 @@ def prepare() -> None:
 
 
 def _same_choice(reference: str, given: str, wanted: str) -> Comparison:
-    made = decision_of(given)
+    made = choice_of(given)
     if made is not None:
         same = made == wanted
         return Comparison(
@@ -108,7 +107,7 @@ def _by_type(reference: str, given: str, context: Context) -> tuple[str, Outcome
     if not wanted:
         return "nothing", Outcome(None, "the reference is empty"), False
     if wanted.casefold() in labels.SENTINELS:
-        return "nothing", Outcome(None, "the reference is no answer"), False
+        return "nothing", Outcome(None, "the reference is not an answer"), False
     if not found:
         return "text", Outcome(False, "no answer"), False
     if max(len(wanted), len(found)) > _LONG:
@@ -118,7 +117,7 @@ def _by_type(reference: str, given: str, context: Context) -> tuple[str, Outcome
         return compare_by_type(wanted, wanted, context)[0], Outcome(True, "the same text"), True
     type_name, outcome = compare_by_type(wanted, found, context)
     if not outcome.equal:
-        for other in _barer(found):
+        for other in _without_wrapping(found):
             if other == wanted:
                 return type_name, Outcome(True, "the same text"), True
             type_name, outcome = compare_by_type(wanted, other, context)
@@ -128,15 +127,16 @@ def _by_type(reference: str, given: str, context: Context) -> tuple[str, Outcome
     return type_name, outcome, exact
 
 
-def _barer(found: str) -> list[str]:
-    """The given answer without the usual wrapping around an answer."""
-    bare = _PLACED.sub("", numbers.without_about(without_lead(found)))
+def _without_wrapping(found: str) -> list[str]:
+    """The given answer without words around it ("about", "it is", "because …"), in up to three ways."""
+    bare = _PREPOSITION.sub("", numbers.without_about(without_lead(found)))
     cut = _TAIL.sub("", bare)
-    return [text for text in dict.fromkeys((bare, cut, *_of_rows(found))) if text and text != found]
+    return [text for text in dict.fromkeys((bare, cut, *_result_of_rows(found))) if text and text != found]
 
 
-def _of_rows(found: str) -> list[str]:
-    """The result of a calculation in rows: its last row; or the rows as a list if each gives another name a value."""
+def _result_of_rows(found: str) -> list[str]:
+    """The result of LaTeX rows (`aligned`): the last row of a calculation, or all rows as a list if each gives another
+    name a value."""
     match = _ROWS.fullmatch(found)
     if match is None:
         return []

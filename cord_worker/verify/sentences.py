@@ -1,4 +1,4 @@
-"""Splits text into sentences, and finds the answer that one states without announcing it: "Therefore, $x = 12$."."""
+"""Splits text into sentences, and finds the answer of a sentence that announces none: "Therefore, $x = 12$."."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SYMBOLS = re.compile(
 )
 """Signs such as ✅ around an answer."""
 LONGEST = 160
-"""Most characters of a line that is a bare answer."""
+"""Maximum number of characters of a line that is a bare answer."""
 
 _LEAD = re.compile(
     r"(?:(?:so|thus|therefore|hence|then|finally|consequently|accordingly|ultimately|overall|altogether|in (?:total|"
@@ -171,7 +171,7 @@ _CHANGES = re.compile(
     r"(?:\s(?:the|of|a))?|(?:[<>≤≥≠]|\\(?:leq?|geq?|lt|gt|neq?)(?![a-z])))\s?$",
     re.IGNORECASE,
 )
-"""Text before a value that is not itself meant: a bound, a part, a multiple, an exception."""
+"""Words after which a value is not itself the answer: a bound, a part, a multiple, an exception."""
 _GROWS = re.compile(r"\b(?:increases|increased|rises|rose|grows|grew) by\s$", re.IGNORECASE)
 _COORDINATED = re.compile(r"[\d$}]\s(?:and|or|to|by|und|oder|et|ou|y|o|e|и|или)\s$")
 _UNIT_ENDS_TEXT = (
@@ -230,7 +230,7 @@ _OPERATION = re.compile(
     rf"\\div)\s?[($€£]{{0,2}}\s?\.?\d[\d,.]{{0,20}}%?\s?\)?{_UNITS}\s?$"
 )
 """Two numbers and an operator, before an equals sign."""
-_GOES_ON = re.compile(r"\s?(?:[-+*/×÷^=<>]\s?[\d$(]|(?:or|to|und|bis)\s\d)")
+_CONTINUES = re.compile(r"\s?(?:[-+*/×÷^=<>]\s?[\d$(]|(?:or|to|und|bis)\s\d)")
 _ANOTHER = re.compile(r"(?:[,;]|\b(?:and|but|then|so|while|whereas|leaving)\b)[^.]*\d")
 _TRIED = re.compile(
     r"\b(?:suppose|check|checking|verify|verification|let|let's|assume|try|not|n't|never)\b", re.IGNORECASE
@@ -326,7 +326,7 @@ def is_filler(sentence: str) -> bool:
 
 
 def leading_affirmation(text: str) -> str | None:
-    """The yes, no, true or false at the start of `text`, whether or not more follows."""
+    """The "yes", "no", "true" or the like at the start of `text`; None if there is none."""
     match = _AFFIRMATION.match(text)
     return match[1] if match else None
 
@@ -339,7 +339,7 @@ def is_bare(text: str) -> bool:
     text = _COMMAND.sub(" ", text)
     if _VERB.search(re.sub(r"[$\\{}()\[\]]", " ", text)):
         return False
-    before, number, after = _parted_at_number(text)
+    before, number, after = _split_at_number(text)
     if not number:
         return len(_SHORT_WORD.findall(text)) <= 4
     first = _SHORT_WORD.findall(before)
@@ -353,12 +353,12 @@ def is_bare(text: str) -> bool:
     return len(first) <= 4 and len(last) <= 3
 
 
-def _parted_at_number(text: str) -> tuple[str, str, str]:
+def _split_at_number(text: str) -> tuple[str, str, str]:
     match = re.search(r"\d", text)
     return (text[: match.start()], match[0], text[match.start() :]) if match else (text, "", "")
 
 
-_COPULA_BEHIND = re.compile(
+_FINAL_COPULA = re.compile(
     r"(?<=\S)\s?(?:입니다|이에요|예요|이다|다|です|である|となります|になります|となる|になる|でした|だ|है|हैं|"
     r"होगा|होगी|است|می‌باشد|میباشد|"
     r"olur|vardır|olarak bulunur|şıkkıdır|seçeneğidir|হবে|হয়)$"
@@ -388,11 +388,11 @@ _THERE_ARE = re.compile(r"^(?:一共有|总共有|總共有|一共|共有|有|�
 def without_copula(text: str) -> str:
     """`text` without a copula at its end, as in Japanese, Korean, Hindi, Persian and Turkish."""
     text = _TURKISH.sub("", text)
-    return _COPULA_BEHIND.sub("", text)
+    return _FINAL_COPULA.sub("", text)
 
 
 def without_label(text: str) -> str | None:
-    """The letter of `option B` and `la B`, in several languages; None if it is none."""
+    """The letter of `option B` and `la B`, in several languages; None if the text has another form."""
     match = _LABEL.fullmatch(text) or _ARTICLE.fullmatch(text) or _EXPLAINED.fullmatch(text)
     return match["letter"] if match else None
 
@@ -412,7 +412,7 @@ def stated_readings(sentence: str) -> list[str]:
     if (other := _NO_BUT.match(whole)) and is_bare(other["meant"]):
         return [other["meant"], other["no"], whole]
     if affirmation := _AFFIRMATION.match(whole):
-        if _TURNED.search(whole, affirmation.end()):
+        if _REVERSED_DECISION.search(whole, affirmation.end()):
             return []
         return [affirmation[1], whole]
     if nothing := _NOTHING.match(whole):
@@ -451,8 +451,8 @@ def calculation_results(sentence: str) -> list[str]:
         return []
     ends = [_unit_end(after, match.end()), _unit_end(after, match.end(), most=1)]
     if (
-        _GOES_ON.match(after[match.end() :])
-        or _GOES_ON.match(after[ends[0] :])
+        _CONTINUES.match(after[match.end() :])
+        or _CONTINUES.match(after[ends[0] :])
         or _ANOTHER.search(after[match.end() :])
     ):
         return []
@@ -462,7 +462,7 @@ def calculation_results(sentence: str) -> list[str]:
 _NUMBERED = re.compile(r"\(?\d{1,2}[.)]\s(?=[A-Z][a-z]+\s)")
 _CITED = re.compile(r"\[\d{1,3}\]\s(?=[a-z])")
 """`[4] gives the formula`."""
-_TURNED = re.compile(r"\b(?:but|however|although)\b[^.!?]{1,80}\b(?:yes|no|true|false)\W*$", re.IGNORECASE)
+_REVERSED_DECISION = re.compile(r"\b(?:but|however|although)\b[^.!?]{1,80}\b(?:yes|no|true|false)\W*$", re.IGNORECASE)
 """`Yes, but on closer inspection no`."""
 _EACH_ITS_OWN = re.compile(
     r"\s(?:is|are|was|were)\s[^\s,;]*\d[^\s;]*,?\s(?:\w+\s)?(?:and|while|whereas|but)\s(?:the|its|his|her|their|our)\s",
@@ -609,7 +609,7 @@ def _unit_end(text: str, at: int, most: int = 3) -> int:
 
 
 def changes_what_follows(words: str) -> bool:
-    """True if a value after `words` is not itself meant, as after "at least", "twice" and "except"."""
+    """True if a value after `words` is not itself the answer, as after "at least", "twice" and "except"."""
     return _CHANGES.search(words) is not None
 
 
@@ -619,6 +619,6 @@ def names_a_number(words: str) -> bool:
 
 
 def without_tail(text: str) -> list[str]:
-    """`text` without an "in total" or "altogether" at its end, if it has one."""
+    """`text` without an "in total" or "altogether" at its end; empty if it has none."""
     shorter = _TAIL.sub("", text)
     return [shorter] if shorter and shorter != text else []

@@ -18,8 +18,11 @@ _UNCLOSED = re.compile(r"\\boxed ?\{(?P<answer>[^\n]{1,400})$")
 
 
 def answer_of_solution(text: str) -> str | None:
-    r"""The content of the last `\boxed{…}`; otherwise the text after the last `####` (GSM8K); otherwise the answer in
-    the last `The final answer is …. I hope it is correct.` (Minerva); None if there is none of them."""
+    r"""The content of the last `\boxed{…}`; otherwise the text after the last `####` (GSM8K); otherwise that of a box
+    that is cut off; otherwise the answer in the last `The final answer is …. I hope it is correct.` (Minerva).
+
+    None if there is none of them.
+    """
     boxed = last_boxed(text)
     if boxed is not None:
         return boxed

@@ -1,4 +1,4 @@
-"""The type of a place in a text that states its final answer, and how plainly it does so."""
+"""`Statement`: a place in a text that states, denies or leaves open a final answer, and how plainly."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ OPENING = 2
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One place that states a final answer.
+    """One place that names a final answer.
 
     Attributes:
         readings: what it says; several are readings of one place, the likeliest first.
         strength: how plainly it is announced (`markers`).
-        start, end: its place in the cleaned text.
+        start, end: its place in the cleaned text, in characters.
         standing: how the text presents it.
         corrects: it takes back every answer before it.
         loose: a difference from the reference does not make it wrong, because it may not be an answer.

@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 
 from cord_worker.verify import sentences
-from cord_worker.verify.corrections import Standing, called_wrong, cue, parts
+from cord_worker.verify.corrections import Standing, correction_start, sentence_parts, value_called_wrong
 from cord_worker.verify.markers import markers
-from cord_worker.verify.readings import ITEM, before_contrast, right_sides, variants
+from cord_worker.verify.readings import ITEM, answer_readings, before_contrast, right_sides
 from cord_worker.verify.sentences import is_bare, is_filler, stated_readings, without_lead, without_stop
 from cord_worker.verify.statements import GUESSED, OPENING, Statement
 
@@ -27,7 +27,7 @@ _BEFORE_FORMULA = re.compile(
 """A few words, and a formula that ends the whole text."""
 _EMPTY_TAG = re.compile(r"</?[a-z_]{1,20}>|\[/?ANSWER\]")
 _LABELLED = re.compile(r"[(\[]?[A-J][)\].:]\s(?=\S)")
-_HOLLOW = re.compile(
+_EMPTY_ANSWER = re.compile(
     r"\\(?:boxed|fbox)\s?\{[^{}]*$|^\W*\\(?:boxed|fbox)\s?\{\s?\}\W*$|[\"']answer[\"']\s?:\s?(?:null|None|\"\"|'')"
 )
 _SAYS = re.compile(r"\w|∅|∞|\\\{\s*\\\}")
@@ -40,7 +40,7 @@ _NUMBERED_PART = re.compile(
 _SHORT_TEXT = 200
 
 
-def opening(text: str, found: list[Statement]) -> Statement | None:
+def opening_statement(text: str, found: list[Statement]) -> Statement | None:
     """A bare answer in the first line or sentence, if the rest explains it."""
     first, _, rest = text.partition("\n")
     rest = rest.strip()
@@ -55,24 +55,27 @@ def opening(text: str, found: list[Statement]) -> Statement | None:
         and sentences.leading_affirmation(first.strip()) is None
     ):
         return None  # a heading
-    readings = tuple(variants(without_lead(first.strip())))
+    readings = tuple(answer_readings(without_lead(first.strip())))
     return Statement(readings, OPENING if explained else GUESSED, 0, len(first)) if readings else None
 
 
 def unannounced_statements(text: str, spans: list[sentences.Sentence], found: list[Statement]) -> list[Statement]:
-    """The answer of the last sentence that does not only close the text; of the first one if it is bare."""
+    """The answer of the last sentence that does not only close the text, as at most one statement.
+
+    `found` are the announced statements; if one is denied, only sentences after them are read.
+    """
     if found and any(statement.standing is Standing.DENIED for statement in found):
         last = found[-1]
         later = [span for span in spans if span.start >= last.end]
-        return [replace(s, corrects=True) for s in _last_sentence(text, later, _values_of_display(text, last.end))]
+        return [replace(s, corrects=True) for s in _last_sentence(text, later, _closing_formula(text, last.end))]
     whole = _EMPTY_TAG.sub("", text).strip()
     if not _SAYS.search(whole) or _NUMBERED_PART.fullmatch(whole) or _announces_only(whole):
         return []
-    if not found and "\n" not in whole and (value := called_wrong(whole)) is not None:
-        return [Statement(tuple(variants(value)), GUESSED, 0, len(text), Standing.DENIED)]
+    if not found and "\n" not in whole and (value := value_called_wrong(whole)) is not None:
+        return [Statement(tuple(answer_readings(value)), GUESSED, 0, len(text), Standing.DENIED)]
     if not found and "\n" not in whole and _LABELLED.match(whole) and len(whole) <= _SHORT_TEXT:
         return [Statement((whole,), GUESSED, 0, len(text))]
-    result = _last_sentence(text, spans, _values_of_display(text, 0))
+    result = _last_sentence(text, spans, _closing_formula(text, 0))
     unread = not result or result[0].readings[0] == without_stop(whole)
     if unread and not found and "\n" not in whole and (labelled := _BEFORE_FORMULA.fullmatch(whole)):
         formula = (labelled["one"] or labelled["two"]).strip()
@@ -80,12 +83,12 @@ def unannounced_statements(text: str, spans: list[sentences.Sentence], found: li
             return [Statement((formula, without_stop(whole)), GUESSED, 0, len(text), loose=True)]
     if not (result or found) and len(whole) <= _SHORT_TEXT and "\n" not in whole:
         return [Statement((without_stop(whole), whole), GUESSED, 0, len(text), loose=True)]
-    # A later sentence may state what was only asked or supposed, but not in the same words.
+    # A later sentence may state what was only asked or supposed, but the same words cannot do both.
     return [one for one in result if not any(other.start < one.end and one.start < other.end for other in found)]
 
 
-def _values_of_display(text: str, start: int) -> list[Statement]:
-    """A displayed formula that ends the text."""
+def _closing_formula(text: str, start: int) -> list[Statement]:
+    """The displayed formula that ends the text, as at most one statement."""
     formulas = list(_DISPLAYS.finditer(text, start))
     if not formulas or re.search(r"\w", text[formulas[-1].end() :]):
         return []
@@ -115,10 +118,10 @@ def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Sta
 
 
 def _readings_of(sentence: str) -> list[str]:
-    ways = parts(sentence)
+    ways = sentence_parts(sentence)
     if (
         ways[0] != sentence
-        and cue(sentence, 0, len(sentence)) == 0
+        and correction_start(sentence, 0, len(sentence)) == 0
         and sentences.leading_affirmation(sentence.strip()) is None
     ):
         return stated_readings(ways[0]) or stated_readings(sentence)
@@ -129,7 +132,7 @@ def _readings_of(sentence: str) -> list[str]:
 
 def _announces_only(sentence: str) -> bool:
     """True if a sentence announces an answer but gives none: `Answer:`, `\\boxed{}`, `{"answer": null}`."""
-    if _HOLLOW.search(sentence):
+    if _EMPTY_ANSWER.search(sentence):
         return True
     return any(sentence[marker.end :].strip(" \n:.*") == "" for marker in markers(sentence)[-1:])
 

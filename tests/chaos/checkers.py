@@ -1,4 +1,4 @@
-"""The processes that compare answers: children of coordinators and of models that judge, to be killed or stopped."""
+"""The processes that compare answers: children of coordinators and of models that judge, and how faults hit them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ CHECKER = "killable_process"
 
 
 def checkers_of(fleet: Fleet, *roles: str) -> list[int]:
-    """Pids of the processes whose parent is a living member with one of these roles; of all members
-    where none is given."""
+    """Pids of the processes whose parent is a living member with one of these roles (default: any role)."""
     found = []
     for name, member in list(fleet.members.items()):
         if roles and member.role not in roles:
@@ -29,10 +28,10 @@ def checkers_of(fleet: Fleet, *roles: str) -> list[int]:
     return found
 
 
-def strike_checkers(fleet: Fleet, number: int, *roles: str) -> int:
-    """Sends a signal to all that members of these roles have now; returns how many."""
+def strike_checkers(fleet: Fleet, signal_number: int, *roles: str) -> int:
+    """Sends a signal to all these processes (see `checkers_of`); returns how many there were."""
     pids = checkers_of(fleet, *roles)
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+            os.kill(pid, signal_number)
     return len(pids)

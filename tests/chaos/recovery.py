@@ -18,8 +18,8 @@ its leases are reclaimed in a later round, and lost messages are sent again, wit
 UNDISTURBED_RUNS = 15
 """Undisturbed runs that a recovery may take in addition: their time shows how fast the machine is under its load.
 
-Three of them hold 840 of 842 recoveries here. The other two, of two faults of Redis at the same time beside other
-load, took twelve; 261 more of these took less than one. The cause is not known."""
+Three would be enough for 840 of 842 recoveries measured here. The other two took twelve: two faults hit Redis at the
+same time, under other load. 261 further recoveries from such faults took less than one. The cause is not known."""
 
 _ACTIVE = "JOIN runs r ON r.id = p.run_id AND r.state = 'active'"
 
@@ -61,7 +61,7 @@ _UNITS = f"""
     FROM problems p {_ACTIVE}
     WHERE (p.state = 'searching' AND p.outstanding = 0) OR p.state = 'verifying'
 """
-"""Due work: its model's path or `coordinator`, its holder, and a mark that changes with it."""
+"""Due work: its model's path or `coordinator`, its holder, and a mark that changes whenever the work does."""
 
 _DONE = """
     SELECT (SELECT count(*) FROM candidates WHERE proposed_at IS NOT NULL) + (SELECT count(*) FROM beams)
@@ -73,7 +73,9 @@ _DONE = """
 
 @dataclass(slots=True)
 class Watch:
-    """A fault, and the work that was due at its time: each piece must be claimed, done, or held by another worker."""
+    """A fault, and the work that was due at its time: each piece must be claimed, done, or held by another worker.
+
+    `held`: whether the processes that it hits held leases. `seconds`: from `began` to the recovery."""
 
     kind: str
     began: float
@@ -82,11 +84,11 @@ class Watch:
     held: bool = False
     seconds: float | None = None
     over: float | None = None
-    """When the fault, and one that was injected with it, was over; by the monotonic clock like `began`."""
+    """When the fault was over, and any fault injected with it; a time of the monotonic clock, like `began`."""
 
     @property
     def after(self) -> float | None:
-        """Seconds from the end of the fault to the recovery, 0 if it recovered before; None if it has not."""
+        """Seconds from the end of the fault to the recovery; 0 if it came before the end, None if it has not come."""
         if self.seconds is None:
             return None
         return self.seconds if self.over is None else max(0.0, self.began + self.seconds - self.over)
@@ -103,7 +105,7 @@ def longest_recovery(worker_timeout: float, undisturbed: Sequence[float]) -> flo
 
 
 def late(watches: Sequence[Watch], limit: float) -> list[Watch]:
-    """Those that recovered too late after their faults; those that have not recovered are not among them."""
+    """The watches that recovered too late after their faults, without those that have not recovered at all."""
     return [one for one in watches if one.after is not None and one.after > limit]
 
 

@@ -24,7 +24,7 @@ from cord_worker.local import privilege
 from cord_worker.local.postgres import EmbeddedPostgres
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
-from cord_worker.store.schema.version import upgrade
+from cord_worker.store.schema.migration import upgrade
 from tests.chaos.model_server import ModelServer
 
 
@@ -278,10 +278,15 @@ class Servers:
             with contextlib.suppress(redis.ResponseError):
                 client.rpush(key, *messages)
 
-    def drop_connections(self) -> int:
-        """Closes every connection to Redis but this one; returns how many."""
+    def drop_connections(self, *, waiting: bool = True) -> int:
+        """Closes every connection to Redis but this one; returns how many. Without `waiting`, those stay that wait for
+        messages."""
         with self.client() as client:
-            return sum(int(client.client_kill_filter(_type=kind, skipme=True)) for kind in ("normal", "pubsub"))
+            if waiting:
+                return sum(int(client.client_kill_filter(_type=kind, skipme=True)) for kind in ("normal", "pubsub"))
+            own = client.client_id()
+            idle = [one for one in client.client_list() if not set("bP") & set(one["flags"]) and int(one["id"]) != own]
+            return sum(int(client.client_kill_filter(_id=one["id"])) for one in idle)
 
     def _take(self, client: Any, key: bytes) -> list[bytes]:
         with client.pipeline(transaction=True) as together:

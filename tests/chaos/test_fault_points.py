@@ -16,13 +16,16 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from cord_worker.config import RunConfig
+from cord_worker.config import ProverConfig, RunConfig
 from cord_worker.coordination.fault_points import VARIABLE, FaultPoint, Side, all_points, arm
-from cord_worker.engines.instant import BUSY, ENGINE_DIES, UNANSWERABLE
+from cord_worker.engines.instant import BUSY, ENGINE_DIES, UNANSWERABLE, takes
 from cord_worker.errors import ConfigError
 from cord_worker.local.redis import EmbeddedRedis
+from cord_worker.operations import run_control
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.runs.rescorings import begin_rescoring
+from cord_worker.store.runs.spending import NewLimits
 from tests.chaos.checkers import strike_checkers
 from tests.chaos.configurations import FAST, configuration, problems
 from tests.chaos.fleet import COORDINATOR, REPOSITORY, Fleet
@@ -69,10 +72,19 @@ class Place:
             lambda connection: enqueue(connection, run, config, problems(4, addition=work.addition, exact=work.exact))
         )
 
-    def finish(self, run: str) -> Content:
-        """Waits for the end of the run; returns its tables."""
+    def finish(self, run: str, work: Work) -> Content:
+        """Waits for the end of the run, and of its rescoring if it has one; returns its tables."""
         self.fleet.wait_until(lambda: unfinished(self.database, run) == 0, 120, f"the end of {run}")
+        if work.rescored:
+            self.rescore(run)
+            left = "state NOT IN ('scored', 'invalid')"
+            self.fleet.wait_until(lambda: count(self.database, left, "rescores") == 0, 60, f"the rescoring of {run}")
         return content(self.database, run)
+
+    def rescore(self, run: str) -> None:
+        """Asks alpha for a second set of scores."""
+        model, prover = self.fleet.config.models["alpha"], ProverConfig(model="alpha")
+        self.database.run(lambda connection: begin_rescoring(connection, run, "again", model, prover))
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,7 @@ class Work:
     max_attempts: int = 1000
     max_active: int = 2
     exact: bool = False
+    rescored: bool = False
 
     @property
     def config(self) -> str:
@@ -154,6 +167,27 @@ def more_comes(place: Place, is_dead: Callable[[], bool]) -> None:
     place.fleet.wait_until(more, 120, "the passing of the point")
 
 
+def rescored(place: Place, is_dead: Callable[[], bool]) -> None:
+    """The newest run is scored again as soon as it has ended."""
+    name = sa.text(f"SELECT name FROM runs WHERE id = {_NEWEST}")
+    run = str(place.database.run(lambda connection: connection.execute(name).scalar_one()))
+    place.fleet.wait_until(lambda: unfinished(place.database, run) == 0, 120, f"the end of {run}")
+    place.rescore(run)
+    nothing(place, is_dead)
+
+
+def limited(place: Place, is_dead: Callable[[], bool]) -> None:
+    """The newest run is paused by a spending limit, which is lifted after the passing of the point."""
+    limit = sa.text(f"UPDATE runs SET max_tokens = 1 WHERE id = {_NEWEST}")
+    place.database.run(lambda connection: connection.execute(limit))
+    nothing(place, is_dead)
+    paused = f"id = {_NEWEST} AND state = 'paused' AND pause_reason IS NOT NULL"
+    place.fleet.wait_until(lambda: count(place.database, paused, "runs") == 1, 60, "the pause of the run")
+    name = sa.text(f"SELECT name FROM runs WHERE id = {_NEWEST}")
+    run = str(place.database.run(lambda connection: connection.execute(name).scalar_one()))
+    run_control.resume(place.database, run, limits=NewLimits(max_tokens="none"), worker_timeout_seconds=60.0)
+
+
 def killed_checkers(place: Place, is_dead: Callable[[], bool]) -> None:
     """Kills every process that compares answers as soon as it appears."""
 
@@ -202,6 +236,8 @@ SCENARIOS: dict[str, Scenario] = {
     FaultPoint.RETURN_LEASES: Scenario("alpha", work=Work(BUSY)),
     "claim judge_answer": Scenario("prover"),
     "finish judge_answer": Scenario("prover"),
+    "claim rescore": Scenario("alpha", work=Work(rescored=True), meanwhile=rescored),
+    "finish rescore": Scenario("alpha", work=Work(rescored=True), meanwhile=rescored),
     FaultPoint.STEAL_WORK: Scenario("alpha", before=("alpha-2",), meanwhile=paused_replica),
     FaultPoint.ADVANCE: Scenario(COORDINATOR, passing=3),
     FaultPoint.FAIL_DECISION: Scenario(COORDINATOR, work=Work(UNDECIDABLE)),
@@ -217,6 +253,7 @@ SCENARIOS: dict[str, Scenario] = {
     FaultPoint.EXPIRE: Scenario(COORDINATOR, holder="alpha"),
     FaultPoint.RECLAIM: Scenario(COORDINATOR, holder="alpha"),
     FaultPoint.PARK: Scenario(COORDINATOR, work=Work(ENGINE_DIES, max_attempts=2)),
+    FaultPoint.SPENDING_LIMIT: Scenario(COORDINATOR, work=Work(takes(0.3)), meanwhile=limited),
     FaultPoint.SWEEP: Scenario(COORDINATOR),
     "send advance": Scenario("critic"),
     "send propose": Scenario(COORDINATOR, passing=2),
@@ -224,6 +261,7 @@ SCENARIOS: dict[str, Scenario] = {
     "send judge_candidate": Scenario("prover"),
     "send answer": Scenario(COORDINATOR),
     "send judge_answer": Scenario(COORDINATOR),
+    "send rescore": Scenario(COORDINATOR, work=Work(rescored=True), meanwhile=rescored),
     "send verify": Scenario("alpha"),
     FaultPoint.MARK_BROKER: Scenario(COORDINATOR, meanwhile=emptied_broker),
     FaultPoint.DISCARD_QUEUE: Scenario(COORDINATOR, before=("alpha-2",), meanwhile=vanished_replica, timeout="6"),
@@ -245,7 +283,7 @@ def test_a_process_killed_at_a_fault_point_changes_nothing_in_the_tables(place: 
     if scenario.work not in place.undisturbed:
         run = f"undisturbed-{len(place.undisturbed)}"
         place.give(run, scenario.work)
-        place.undisturbed[scenario.work] = place.finish(run)
+        place.undisturbed[scenario.work] = place.finish(run, scenario.work)
     undisturbed = place.undisturbed[scenario.work]
     assert len(undisturbed["problems"]) == 4
 
@@ -265,7 +303,7 @@ def test_a_process_killed_at_a_fault_point_changes_nothing_in_the_tables(place: 
     place.give(f"{point}-{side}", scenario.work)
     scenario.meanwhile(place, lambda: fleet.pid(scenario.victim) != pid or not fleet.is_alive(scenario.victim))
     assert fleet.exit_code(pid) == -signal.SIGKILL
-    disturbed = place.finish(f"{point}-{side}")
+    disturbed = place.finish(f"{point}-{side}", scenario.work)
     assert differences(undisturbed, disturbed) == []
 
 

@@ -1,4 +1,4 @@
-"""The fuzzed target `messages`: what lies in a queue of the broker."""
+"""The fuzzed target `messages`: reads whatever a queue of the broker may hold."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from kombu.transport.virtual.base import Message as VirtualMessage
 from cord_worker.coordination.broker.incoming_messages import (
     BadMessage,
     TaskMessage,
+    excerpt,
     read_envelope,
     read_message,
-    shown,
 )
 from tests.fuzz.inputs import ODD, tables_in, text_of
 
 
 def messages(data: bytes) -> None:
-    """What lies in a queue of the broker: work that is rewritten and read back the same, or one BadMessage.
+    """Reads a message from a queue of the broker. Either it is refused with a BadMessage, or it is the same after being
+    written and read once more. In both cases what is logged of it is short and printable.
 
-    The first byte says what the rest is: a whole message, its body, its headers, or a message of ours with changes."""
+    The first byte says what the rest is: a whole message, its body, its headers, or changes to a message of ours."""
     try:
         work = _received(data)
     except BadMessage as error:
-        reason = str(error)
+        logged = str(error)
     else:
         headers, body = work.headers(), work.body()
         assert read_message(headers, body, "application/json", "utf-8", _TASKS) == work
         json.dumps(headers, allow_nan=False).encode()
-        reason = shown(body)
-    assert reason.isprintable()
-    assert len(reason) < 300
+        logged = excerpt(body)
+    assert logged.isprintable()
+    assert len(logged) < 300
 
 
 def _received(data: bytes) -> TaskMessage:
@@ -73,7 +74,7 @@ _MESSAGE: dict[str, Any] = {
         "delivery_info": {"exchange": "", "routing_key": "coordinator"},
     },
 }
-_WORDS = (
+_KEYS = (
     "task", "id", "eta", "compression", "body", "headers", "properties", "delivery_info", "delivery_tag", "exchange",
     "routing_key", "priority", "body_encoding", "content-type", "content-encoding", "cord_sent_at", "__type__",
 )  # fmt: skip
@@ -87,18 +88,19 @@ def _json_or_text(data: bytes) -> Any:
 
 
 def _changed_message(data: bytes) -> dict[str, Any]:
-    """A message of ours with one change for every three bytes; what is left is its body's."""
+    """A message of ours with up to four changes, one for every three of the first twelve bytes. If there are more
+    bytes, they become its body."""
     message = copy.deepcopy(_MESSAGE)
     changes = data[:12]
-    for place in range(0, len(changes) - 2, 3):
-        where, what, value = changes[place : place + 3]
+    for start in range(0, len(changes) - 2, 3):
+        which_table, which_key, value = changes[start : start + 3]
         tables = [message, *tables_in(message)]
-        table = tables[where % len(tables)]
-        odd = copy.deepcopy(ODD[value % len(ODD)])
+        table = tables[which_table % len(tables)]
+        key = _KEYS[which_key % len(_KEYS)]
         if value >= 250:
-            table.pop(_WORDS[what % len(_WORDS)], None)
+            table.pop(key, None)
         else:
-            table[_WORDS[what % len(_WORDS)]] = odd
+            table[key] = copy.deepcopy(ODD[value % len(ODD)])
     if len(data) > 12:
         message["body"] = base64.b64encode(data[12:]).decode()
     return message

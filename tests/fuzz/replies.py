@@ -18,11 +18,11 @@ from cord_worker.engines.openai.replies import (
     all_words,
     document,
     error_in,
+    message_in,
     retry_after,
     status_in,
-    told,
 )
-from cord_worker.engines.openai.requests import PartsRead, ServerKind, Written, own_reasoning, written
+from cord_worker.engines.openai.requests import PartsReader, ServerKind, Written, has_own_reasoning, written
 from cord_worker.engines.openai.scoring import Rows, echoed_in, next_tokens_in, rows_in
 from cord_worker.engines.openai.server import cards_in
 from cord_worker.engines.openai_counts import plausible
@@ -66,7 +66,7 @@ def replies(data: bytes) -> None:
                 assert card.length is None or 0 < card.length <= 100_000_000
                 "".join((card.name, card.owner, card.root)).encode()
         with _one_fault():
-            assert own_reasoning(document(body)) in (True, False)
+            assert has_own_reasoning(document(body)) in (True, False)
         _check_error(error_in(body))
         seconds = retry_after({"retry-after": body.decode("latin-1")})
         assert seconds is None or seconds >= 0
@@ -104,7 +104,7 @@ def _echoed_in(answer: dict[str, Any], ids: Sequence[int], positions: Sequence[i
 
 def _check_error(body: object) -> None:
     for status in (status_in(body), 403, 500):
-        fault = ServerFault(f"HTTP {status}: {told(body)}", status=status, words=all_words(body))
+        fault = ServerFault(f"HTTP {status}: {message_in(body)}", status=status, words=all_words(body))
         assert isinstance(fault.means, Means)
         _check_shown(str(fault))
 
@@ -141,7 +141,7 @@ def _check_stream(rule: Segmentation, kind: TextKind, ends: Ends, body: bytes, *
     whole, pieces = (_outcome(body, step) for step in (len(body) or 1, 1 + len(body) % 7 + len(body) // 64))
     assert whole == pieces
     prefill = RepeatedPrefill.of("<think>\n### Step 1.", USUAL_TAGS) if repeats else None
-    _check_written(rule, kind, lambda: _streamed(body, PartsRead(ends, 64, prefill)))
+    _check_written(rule, kind, lambda: _streamed(body, PartsReader(ends, 64, prefill)))
 
 
 def _outcome(body: bytes, step: int) -> str:
@@ -155,7 +155,7 @@ def _outcome(body: bytes, step: int) -> str:
     return repr(found)
 
 
-def _streamed(body: bytes, read: PartsRead) -> Written:
+def _streamed(body: bytes, read: PartsReader) -> Written:
     parts = Parts()
     for part in [*parts.feed(body), *parts.end()]:
         if (result := read.add(part)) is not None:

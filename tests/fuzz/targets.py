@@ -25,7 +25,7 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord, ReadOptions, RejectedRecord, read_problems
 from cord_worker.dataset.jsontext import exact_json
 from cord_worker.dataset.roles import MAX_KEY
-from cord_worker.dataset.solutions import Undecided, final_answer
+from cord_worker.dataset.solutions import AmbiguousAnswer, final_answer
 from cord_worker.dataset.visible import stripped
 from cord_worker.errors import ConfigError, DatasetError
 from cord_worker.latex_repair import escaped_reply, lost_backslashes, with_backslashes, without_invalid_escapes
@@ -88,7 +88,7 @@ def latex(data: bytes) -> None:
     without_invalid_escapes(text)
     plain = stripped(text)
     assert plain == stripped(plain) == plain.strip()
-    with suppress(Undecided):
+    with suppress(AmbiguousAnswer):
         found = final_answer(text)
         assert found is None or found == found.strip() != ""
 
@@ -113,7 +113,7 @@ def segmentation(data: bytes) -> None:
                 if seen is not None:
                     assert seen == whole, (rule, kind, length)
                     window = text[:length].encode("utf-8", "replace")[-ends.longest :].decode("utf-8", "ignore")
-                    assert ends.glimpsed(window), (rule, kind, length)
+                    assert ends.may_be_in(window), (rule, kind, length)
                     break
             if kind == "step":
                 invalid_reason(result.text, loop_ngram=4, loop_repeats=3, has_markers=rule.has_markers)

@@ -53,6 +53,12 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "bin"
 
 
+def test_it_holds_the_built_web_view_and_not_its_sources(wheel: Path) -> None:
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("cord_worker/web/")]
+    assert {"cord_worker/web/static/app.js", "cord_worker/web/static/app.css"} <= set(names)
+    assert not [name for name in names if name.startswith("cord_worker/web/front/")]
+
+
 def call(program: Path, *arguments: str, folder: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CORD_", "PYTHON"))}
     done = subprocess.run(
@@ -72,6 +78,7 @@ def test_the_wheel_holds_the_files_that_are_not_code(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
         "cord_worker/py.typed",
+        "cord_worker/__init__.pyi",
         "cord_worker/migrations/env.py",
         "cord_worker/migrations/versions/0001_initial.py",
         "cord_worker/presets/tiny.toml",
@@ -82,6 +89,7 @@ def test_the_wheel_holds_the_files_that_are_not_code(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "deploy/"))]
 
 
+@pytest.mark.long
 def test_the_installed_command_runs_a_dataset_from_any_folder(installed: Path, tmp_path: Path) -> None:
     where = call(installed / "python", "-c", "import cord_worker; print(cord_worker.__file__)", folder=tmp_path)
     assert where.startswith(str(installed.parent))

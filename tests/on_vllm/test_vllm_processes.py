@@ -94,7 +94,8 @@ def _is_zombie(process: psutil.Process) -> bool:
 def cluster(
     tmp_path: Path, database_url: str, broker_url: str, key_prefix: str, model_folder: Path
 ) -> Iterator[Cluster]:
-    """A coordinator and a worker that hosts SmolLM2; its steps are long, so that the worker is always busy."""
+    """A coordinator and a worker that hosts SmolLM2, not started yet. Steps are long, so that the worker is always
+    busy."""
     config = CONFIG.format(path=model_folder, max_steps=2, step_tokens=1000)
     with Cluster(tmp_path, database_url, broker_url, config) as cluster:
         cluster.environment["CORD_KEY_PREFIX"] = key_prefix
@@ -102,7 +103,7 @@ def cluster(
 
 
 def engine_at_work(cluster: Cluster, database: Database) -> Footprint:
-    """Starts everything, waits until the engine has work; returns the engine's footprint."""
+    """Starts both processes, waits until the engine has work or its worker has ended, and returns its footprint."""
     cluster.enqueue(database, 6)
     cluster.start()
     worker = cluster.processes["smollm2"]
@@ -157,7 +158,7 @@ class TestNoProcessOrFileIsLeft:
 
         assert cluster.processes["smollm2"].wait(_ENDING_SECONDS) == 1
         cluster.wait_until(lambda: not footprint.remaining(), _ENDING_SECONDS)
-        assert count(database, LEASED, "candidates") == 0, "its leases came back"
+        assert count(database, LEASED, "candidates") == 0, "its leases were not returned"
         assert count(database, "state = 'failed'") == 0
         log = (tmp_path / "smollm2.log").read_text(errors="replace")
         assert "vLLM's engine of model" in log

@@ -155,7 +155,7 @@ def test_a_process_reward_model_judges_the_step_before_its_last_separator(run: A
     with loaded(run, settings_of(tmp_path, "vllm")) as engine:
         found = judged(run, engine, SEPARATOR, prefixes)
     for steps, one in zip(prefixes, found, strict=True):
-        ids = list(codec.judged(TURN, steps, SEPARATOR))
+        ids = list(codec.judged_candidate(TURN, steps, SEPARATOR))
         assert ids.count(ids[-1]) == len(steps)
         logits = last(ids)
         assert one.logits == pytest.approx(logits, abs=1e-3)

@@ -30,8 +30,8 @@ ROOT = Path(__file__).parents[2]
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
 COMPLETION = "### Step 1. Count: 2 and 2.\n### Step 2. So 2 + 2 = 4.\n</think>\n\nThe final answer is 4."
 RESULT = Result(
-    position=0, key="p1", question="How many?", answer="4", passage=None, attributes={}, score=0.9, finish="think_end",
-    answer_text="The final answer is 4.", correct=True, verification=None,
+    position=0, key="p1", question="How many?", answer="4", passage=None, attributes={}, base_score=0.1, score=0.9,
+    finish="think_end", answer_text="The final answer is 4.", correct=True, verification=None,
     steps=(
         ResultStep(1, "a", " Count: 2 and 2.", 0.5, "step", 5), ResultStep(2, "b", " So 2 + 2 = 4.", 0.9, "eos", 5),
     ),

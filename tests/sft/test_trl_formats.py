@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cord_worker.export.format import Choices, LeftOut, Scope, Think
 from cord_worker.export.formats import FORMATS
@@ -18,6 +21,7 @@ from cord_worker.export.rows import write_rows
 from cord_worker.export.student import Student
 from tests.support.exported import MODELS, REPLY, RESULT, TREE, scope
 
+ROOT = Path(__file__).parents[2]
 STUDENT = str(MODELS / "student")
 COMPLETION = REPLY.removeprefix("<think>\n")
 WRONG = replace(RESULT, correct=False, answer_text="The final answer is 5.")
@@ -84,6 +88,28 @@ def test_steps_are_compared_without_an_end_token_after_them(tmp_path: Path) -> N
     }
     assert read == {(row["chosen"], row["rejected"]) for row in rows}
     assert trainer.train().training_loss > 0
+
+
+def test_the_script_for_step_dpo_trains_and_keeps_the_end_tokens_and_the_tokenizer(tmp_path: Path) -> None:
+    run = scope(student=Student(STUDENT))
+    rows = [row for row in FORMATS["step-dpo"].rows(run, TREE) if not isinstance(row, LeftOut)]
+    (tmp_path / "steps").mkdir()
+    write_rows(str(tmp_path / "steps" / "train.jsonl"), rows, FORMATS["step-dpo"].fields(run))
+    command = [
+        sys.executable, "deploy/sft/step_dpo.py", "--config", "deploy/sft/tiny-step-dpo.yaml",
+        "--model_name_or_path", STUDENT, "--dataset_name", str(tmp_path / "steps"), "--max_steps", "1",
+        "--output_dir", str(tmp_path / "out"),
+    ]  # fmt: skip
+    environment = {**os.environ, "HF_HOME": str(tmp_path)}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    before, after = (AutoModelForCausalLM.from_pretrained(path) for path in (STUDENT, tmp_path / "out"))
+    assert after.generation_config.eos_token_id == before.generation_config.eos_token_id
+    assert after.config.eos_token_id == before.config.eos_token_id
+    tokenizers: list[Any] = [AutoTokenizer.from_pretrained(path) for path in (STUDENT, tmp_path / "out")]
+    assert tokenizers[0].eos_token == tokenizers[1].eos_token == "<|end|>"
+    assert tokenizers[0].chat_template == tokenizers[1].chat_template
+    assert any((one != other).any() for one, other in zip(before.parameters(), after.parameters(), strict=True))
 
 
 def test_labelled_results_train(tmp_path: Path) -> None:

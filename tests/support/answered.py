@@ -29,5 +29,5 @@ def enqueue_answered(
     enqueue(connection, "run", config, list(records))
     connection.execute(sa.text(_STEPS))
     connection.execute(sa.text(_ANSWERS), {"answer": answer})
-    connection.execute(sa.text("UPDATE problems SET state = 'verifying'"))
+    connection.execute(sa.text("UPDATE problems SET state = 'verifying', step = 1"))
     return list(connection.execute(sa.text("SELECT id FROM problems ORDER BY id")).scalars())

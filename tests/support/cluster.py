@@ -97,9 +97,12 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self.processes.values():
-            process.kill()
-            process.wait()
+        self.kill_all()
+
+    def kill_all(self) -> None:
+        """SIGKILL to every process."""
+        for name in self.processes:
+            self.kill(name)
 
     def start(self, *names: str) -> None:
         """Starts processes; one of every kind if no names are given."""

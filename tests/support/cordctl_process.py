@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,7 +104,7 @@ class Cordctl:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CORD_")}
         return {**inherited, **FAST, **self.environment}
 
-    def write_problems(self, *rows: dict[str, object], name: str = "problems.jsonl") -> None:
+    def write_problems(self, *rows: Mapping[str, object], name: str = "problems.jsonl") -> None:
         """Writes a dataset."""
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (self.folder / name).write_text(text, encoding="utf-8")

@@ -116,6 +116,35 @@ class EngineContract:
             again.answer_tokens,
         )
 
+    def test_the_mean_probability_is_not_below_the_score_and_equals_itself(self, subject: Subject) -> None:
+        first, again = (subject.run(subject.score(subject.to_marker)) for _ in range(2))
+        assert first.score * (1 - 1e-5) <= first.mean_probability <= 1
+        assert first.mean_probability == again.mean_probability
+        assert first.answer_tokens > 1 or first.mean_probability == pytest.approx(first.score, rel=1e-5)
+        assert (first.by("geometric_mean"), first.by("mean_probability")) == (first.score, first.mean_probability)
+
+    def test_an_answer_is_scored_before_any_step(self, subject: Subject) -> None:
+        request = subject.to_marker
+        base = subject.run(subject.engine.score(request.turn, (), "204", TEMPLATE))
+        after = subject.run(subject.engine.score(request.turn, (" It is 204.",), "204", TEMPLATE))
+        again = subject.run(subject.engine.score(request.turn, (), "204", TEMPLATE))
+        assert 0 < base.score <= 1
+        assert (base.thinking_tokens, base.answer_tokens) == (0, after.answer_tokens)
+        assert 0 < base.prompt_tokens < after.prompt_tokens
+        assert (base.score, base.log_prob_sum, base.mean_probability) == (
+            again.score,
+            again.log_prob_sum,
+            again.mean_probability,
+        )
+
+    def test_the_text_after_the_answer_is_scored_on_request(self, subject: Subject) -> None:
+        request = subject.to_marker
+        asked = (request.turn, (" It is 204.",), "204", TEMPLATE)
+        plain, stopped = (subject.run(subject.engine.score(*asked, full_stop=stop)) for stop in (False, True))
+        assert stopped.answer_tokens > plain.answer_tokens
+        assert stopped.log_prob_sum != plain.log_prob_sum
+        assert stopped.prompt_tokens == plain.prompt_tokens
+
     def test_a_request_that_is_too_long_fails_alone_and_says_so(self, subject: Subject) -> None:
         long = subject.too_long
         proposal, score, fine = subject.outcomes(

@@ -23,6 +23,7 @@ RESULT = Result(
     answer="4",
     passage=None,
     attributes={},
+    base_score=0.1,
     score=0.9,
     finish="think_end",
     answer_text=" The final answer is 4.\n",
@@ -64,7 +65,8 @@ def candidate(
         "lineage": lineage, "parent": parent, "step": len(lineage), "depth": len(lineage), "round": 0, "slot": 0,
         "teacher": "a", "sample": 0, "whole": False, "sources": (), "seed": 1, "max_tokens": 10, "state": "scored",
         "text": text, "finish_reason": "step", "invalid_reason": None, "duplicate_of": None, "score": score,
-        "log_prob_sum": None, "answer_tokens": 1, "thinking_tokens": 5, "completion_tokens": 5, "judgment": None,
+        "log_prob_sum": None, "mean_probability": score, "answer_tokens": 1, "thinking_tokens": 5,
+        "completion_tokens": 5, "judgment": None,
         "rank": None, "kept": False, "winning": False, "finish": None, "dropped_at_step": None, "final_answer": None,
         "correct": None,
     }  # fmt: skip
@@ -74,8 +76,8 @@ def candidate(
 def tree(*candidates: TreeCandidate, **more: Any) -> SearchTree:
     """The tree of a done problem."""
     values: dict[str, Any] = {
-        "key": "p1", "question": "How many?", "answer": "4", "passage": None, "state": "done", "score": 0.9,
-        "correct": True,
+        "key": "p1", "question": "How many?", "answer": "4", "passage": None, "state": "done",
+        "base_score": 0.1, "score": 0.9, "correct": True,
     }  # fmt: skip
     return SearchTree(**{**values, **more}, candidates=candidates)
 

@@ -127,11 +127,15 @@ class _Handler(BaseHTTPRequestHandler):
             state.most_at_once = max(state.most_at_once, state.at_once)
             scripted = state.script[self.path].popleft() if state.script[self.path] else None
         try:
-            with suppress(BrokenPipeError, ConnectionResetError):
-                self._reply(scripted or self._answer(body))
+            reply = scripted or self._answer(body)
+            if reply.hold is not None:
+                reply.hold.wait(30)
         finally:
+            # Before the reply is sent: whoever has received it no longer counts.
             with state.lock:
                 state.at_once -= 1
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._reply(reply)
 
     def _answer(self, body: Json) -> Reply:
         answer = self.server_state.answers.get(self.path)
@@ -144,8 +148,6 @@ class _Handler(BaseHTTPRequestHandler):
         return reply if isinstance(reply, Reply) else Reply(reply)
 
     def _reply(self, reply: Reply) -> None:
-        if reply.hold is not None:
-            reply.hold.wait(30)
         if isinstance(reply.body, list):
             lines = [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in reply.body]
             payload, kind = b"".join([*lines, b"data: [DONE]\n\n"]), "text/event-stream"

@@ -17,20 +17,33 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 import cord_worker
 from cord_worker import store
 from cord_worker.store.audit import invariants
-from cord_worker.store.reports import backlog
+from cord_worker.store.audit.rescore_invariants import RESCORE_INVARIANTS
+from cord_worker.store.audit.rollup_invariants import ROLLUP_INVARIANTS
+from cord_worker.store.reports import backlog, multiplied_runs, problem_list, run_metrics
+from cord_worker.store.reports.problem_list import CORRECTNESS, ProblemFilter
 from cord_worker.store.runs import retry
 from cord_worker.store.schema import kinds, roles
-from cord_worker.store.work import answer, check_answer, judge_answer, judge_candidate, propose, returning, sweep
+from cord_worker.store.work import (
+    answer,
+    check_answer,
+    judge_answer,
+    judge_candidate,
+    propose,
+    rescore,
+    returning,
+    sweep,
+)
 
 PACKAGE = Path(cord_worker.__file__).parent
 KINDS = tuple(kinds.KINDS)
 OF_MODELS = tuple(kind for kind in KINDS if kind.model is not None)
 GRANTS = (*roles._SERVICE, roles._SERVICE_TEMPORARY, *roles._ANALYST, roles._ANALYST_TEMPORARY)
 
+CHOSEN = (ProblemFilter(), *(ProblemFilter(("done",), correctness, "text") for correctness in CORRECTNESS))
 WRITTEN_BY_FUNCTIONS: dict[str, Callable[[], list[sa.TextClause]]] = {
     "store.audit.invariants:_statement": lambda: [
         invariants._statement(invariant, chosen)
-        for invariant in invariants.INVARIANTS
+        for invariant in (*invariants.INVARIANTS, *RESCORE_INVARIANTS, *ROLLUP_INVARIANTS)
         for chosen in ("true", "p.id = :problem_id", "r.id = :run_id")
     ],
     "store.audit.invariants:_first_statement": lambda: [
@@ -38,13 +51,27 @@ WRITTEN_BY_FUNCTIONS: dict[str, Callable[[], list[sa.TextClause]]] = {
     ],
     "store.database:_drop_dead_connections": lambda: [sa.text("SELECT 1")],
     "store.database:connect_for_migration": lambda: [sa.text("SELECT pg_advisory_xact_lock(:key)")],
-    "store.reports.backlog:_owed": lambda: [backlog._owed(KINDS)],
+    "store.reports.backlog:_backlog": lambda: [backlog._backlog(KINDS)],
+    "store.reports.multiplied_runs:_copy": lambda: list(multiplied_runs._ROWS),
+    "store.reports.multiplied_runs:read_view": lambda: [
+        sa.text("SELECT * FROM run_summary WHERE run = :run LIMIT CAST(:most AS bigint)")
+    ],
+    "store.reports.problem_list:count_statement": lambda: [
+        problem_list.count_statement(chosen.conditions()[0]) for chosen in CHOSEN
+    ],
+    "store.reports.problem_list:list_statement": lambda: [
+        problem_list.list_statement(chosen.conditions()[0], sort, descending=True, is_page=is_page)
+        for chosen in CHOSEN
+        for sort in problem_list.SORTS
+        for is_page in (True, False)
+    ],
+    "store.reports.run_metrics:_work": lambda: [run_metrics._work(KINDS)],
     "store.runs.retry:_reset": lambda: [retry._reset(kind) for kind in KINDS],
     "store.schema.roles:_grant": lambda: [
         sa.text(text.format(role="pg_monitor", schema="public", database="x")) for text in GRANTS
     ],
     "store.work.leases:claim_statement": lambda: [
-        module._CLAIM for module in (answer, check_answer, judge_answer, judge_candidate, propose)
+        module._CLAIM for module in (answer, check_answer, judge_answer, judge_candidate, propose, rescore)
     ],
     "store.work.returning:_gone_holders": lambda: [returning._gone_holders(KINDS)],
     "store.work.returning:_of_leases": lambda: [returning._of_leases(kind) for kind in KINDS],

@@ -22,14 +22,15 @@ _OF_RUN = """
 
 _CONTENT = {
     "problems": """
-        SELECT p.key, p.position, p.state, p.step, p.round, p.outstanding, p.unproposed, p.failure_reason
+        SELECT p.key, p.position, p.state, p.step, p.round, p.outstanding, p.unproposed, p.failure_reason,
+               p.base_score, p.base_log_prob_sum, p.base_mean_probability, p.base_answer_tokens
         FROM of_run p ORDER BY p.position
     """,
     "candidates": """
         SELECT p.key, c.lineage, parent.lineage AS parent, c.parent_rank, c.step, c.round, c.depth, c.whole, t.name,
                c.sample, c.seed, c.max_tokens, c.state, c.text, c.finish_reason, c.invalid_reason, c.prompt_tokens,
                c.completion_tokens, c.judgment, c.judgment_detail,
-               c.score, c.log_prob_sum, c.answer_tokens, c.thinking_tokens, c.scoring_mode,
+               c.score, c.log_prob_sum, c.mean_probability, c.answer_tokens, c.thinking_tokens, c.scoring_mode,
                c.rank, c.kept, c.winning, c.reply, c.answer_part,
                (SELECT o.lineage FROM candidates o WHERE o.id = c.duplicate_of) AS duplicate_of,
                (SELECT array_agg(s.lineage ORDER BY o.place) FROM unnest(c.sources) WITH ORDINALITY AS o(id, place)
@@ -51,6 +52,13 @@ _CONTENT = {
                j.verdict_prompt_tokens, j.verdict_completion_tokens
         FROM trajectories j JOIN of_run p ON p.id = j.problem_id JOIN candidates c ON c.id = j.candidate_id
         ORDER BY p.position, c.step, c.lineage
+    """,
+    "rescores": """
+        SELECT p.key, q.name, c.lineage, x.state, x.invalid_reason, x.score, x.log_prob_sum, x.answer_tokens,
+               x.thinking_tokens, x.scoring_mode
+        FROM rescores x JOIN of_run p ON p.id = x.problem_id JOIN candidates c ON c.id = x.candidate_id
+        JOIN rescorings q ON q.id = x.rescoring_id
+        ORDER BY p.position, q.name, c.step, c.lineage
     """,
 }
 """What two runs of one configuration must agree on, row for row: all but keys, timings, attempts and workers."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from cord_worker.config import RunConfig
+from cord_worker.config import ProverConfig, RunConfig
 from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import ALIKE
@@ -20,6 +20,7 @@ from cord_worker.operations.replaying import contradictions, replay_problem, ver
 from cord_worker.store.audit.stored_decisions import started_problems
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import content_hash, enqueue
+from cord_worker.store.runs.rescorings import begin_rescoring
 from cord_worker.store.runs.runs import RunRow, resolve_run
 from tests.support.cluster import Cluster
 from tests.support.configurations import INSTANT, INTEGRATOR, REWARD
@@ -35,6 +36,7 @@ CONFIGS = {
     + f'{REWARD}{REFEREE}[verify]\nmethod = "judge"\n[verify.judge]\nmodel = "referee"\n',
     "merged": INSTANT.replace("[search]\n", '[search]\npipeline = "integration"\ntrajectories = 2\n') + INTEGRATOR,
     "tree": INSTANT.replace("[search]\n", '[search]\npipeline = "mcts"\ntrajectories = 3\n'),
+    "arithmetic": INSTANT.replace("[prover]\n", '[prover]\nscore = "mean_probability"\nscore_full_stop = true\n'),
     "unchecked": INSTANT + '[verify]\nmethod = "none"\n',
 }
 
@@ -42,7 +44,8 @@ CONFIGS = {
 @contextmanager
 def finished_runs(folder: Path, url: str, broker_url: str) -> Iterator[Database]:
     """Finished runs: of the paper's search, of equal texts, of a reward model and an LLM judge, of an integrator, of
-    a tree search, and one whose answers are not checked. They are enqueued before any worker begins."""
+    a tree search, of scores that are mean probabilities, and one whose answers are not checked. They are enqueued
+    before any worker begins. The first one is scored again by two provers."""
     with Cluster(folder, url, broker_url, CONFIGS["judged"]) as cluster:
         database = Database(url)
         (folder / "others").mkdir()
@@ -64,6 +67,12 @@ def finished_runs(folder: Path, url: str, broker_url: str) -> Iterator[Database]
         with Cluster(folder / "others", url, broker_url, CONFIGS["merged"]) as others:
             others.start("merger")
             cluster.wait_until(lambda: count(database, "finished_at IS NULL") == 0, 100)
+        for prover in ("alpha", "beta"):
+            model, settings = cluster.config.models[prover], ProverConfig(model=prover)
+            database.run(partial(begin_rescoring, run_name="cord", name=prover, model=model, prover=settings))
+        cluster.wait_until(lambda: count(database, "state <> 'scored'", "rescores") == 0, 60)
+        assert count(database, "true", "rescores") > 0
+        cluster.kill_all()
         yield database
         database.close()
 
@@ -82,8 +91,10 @@ def differences_of(connection: sa.Connection, context: RunContext, problem: int)
     return [str(difference)] if difference is not None else [str(one) for one in contradictions(connection, [problem])]
 
 
+@cache
 def look(database: Database, edit: Edit, *, examples: int = 5) -> Found:
-    """Findings while the edit is there; it is undone afterwards."""
+    """Findings while the edit is there; it is undone afterwards. What was found is kept, as several tests ask for the
+    same edit."""
     with database.transaction() as connection:
         run = resolve_run(connection, edit.run)
         problem = started_problems(connection, run.id)[1]

@@ -23,6 +23,7 @@ REPEATED = "(SELECT min(id) FROM candidates WHERE problem_id = :problem AND dupl
 STANDING = f"(SELECT duplicate_of FROM candidates WHERE id = {REPEATED})"
 WINNER = "(SELECT id FROM trajectories WHERE problem_id = :problem AND winner)"
 MERGED = "(SELECT min(id) FROM candidates WHERE problem_id = :problem AND sources IS NOT NULL)"
+RESCORE = "(SELECT min(id) FROM rescores WHERE problem_id = :problem)"
 RUN = "(SELECT run_id FROM problems WHERE id = :problem)"
 FIRST_MODEL = f"(SELECT model_id FROM teachers WHERE run_id = {RUN} AND ordinal = 0)"
 
@@ -43,8 +44,16 @@ def trajectory(columns: str) -> str:
     return f"UPDATE trajectories SET {columns} WHERE id = {WINNER}"
 
 
+def rescore(columns: str) -> str:
+    return f"UPDATE rescores SET {columns} WHERE id = {RESCORE}"
+
+
 def problem(columns: str) -> str:
     return f"UPDATE problems SET {columns} WHERE id = :problem"
+
+
+def rollup(table: str, columns: str) -> str:
+    return f"UPDATE {table} SET {columns} WHERE ctid = (SELECT min(ctid) FROM {table} WHERE problem_id = :problem)"
 
 
 STEP, WHOLE = ", teacher ", "trajectory "
@@ -77,6 +86,48 @@ EDITS = {
     "answer tokens": Edit(candidate("answer_tokens = answer_tokens + 1"), STEP, "answer_tokens"),
     "a scoring mode": Edit(candidate("scoring_mode = 'other'"), STEP, "scoring_mode"),
     "a score's prompt tokens": Edit(candidate("score_prompt_tokens = 0"), STEP, "score_prompt_tokens"),
+    "a mean probability": Edit(candidate("mean_probability = mean_probability * 0.999"), STEP, "mean_probability"),
+    "a mean probability with a digest without it": Edit(
+        candidate("mean_probability = mean_probability * 0.999, score_digest = substr(score_digest, 1, 32)"), STEP,
+        "mean_probability",
+    ),
+    "a score that is a mean probability": Edit(
+        candidate("score = score * 0.999"), STEP, "score", "arithmetic"
+    ),
+    "a mean probability that is a score, with it": Edit(
+        candidate("score = score * 0.999, mean_probability = score * 0.999"), STEP, "score", "arithmetic"
+    ),
+    "a base score alone": Edit(problem("base_score = base_score * 0.999"), "its row", "base_score"),
+    "a consistent shift of a base score": Edit(
+        problem(
+            "base_log_prob_sum = base_log_prob_sum - 0.1, "
+            "base_score = exp((base_log_prob_sum - 0.1) / base_answer_tokens), "
+            "base_mean_probability = exp((base_log_prob_sum - 0.1) / base_answer_tokens)"
+        ),
+        "its row", "base_score",
+    ),
+    "a base score's tokens": Edit(problem("base_prompt_tokens = base_prompt_tokens + 1"), "its row",
+                                  "base_prompt_tokens"),
+    "a base score is gone in part": Edit(problem("base_score = NULL, base_score_digest = NULL"), "its row",
+                                         "base_score"),
+    "a base score's digest is gone": Edit(problem("base_score_digest = NULL"), "its row", "base_score_digest"),
+    "a base score by nobody": Edit(problem("base_scored_by = NULL"), "its row", "base_scored_by"),
+    "a base score by a teacher's worker": Edit(
+        problem(f"base_scored_by = (SELECT propose_worker_id FROM candidates WHERE id = {LOSER})"), "its row",
+        "base_scored_by",
+    ),
+    "a base score of the future": Edit(problem("base_scored_at = now() + interval '1 year'"), "its row",
+                                       "base_scored_at"),
+    "a base score of another problem with its digest": Edit(
+        "UPDATE problems p SET base_score = o.base_score, base_log_prob_sum = o.base_log_prob_sum, "
+        "base_answer_tokens = o.base_answer_tokens, base_mean_probability = o.base_mean_probability, "
+        "base_score_digest = o.base_score_digest FROM problems o WHERE p.id = :problem AND o.run_id = p.run_id "
+        "AND o.position = 0",
+        "its row", "key (unless base_score",
+    ),
+    "the kind of a run's scores": Edit(
+        f"UPDATE runs SET prover_score = 'mean_probability' WHERE id = {RUN}", "its row", "prover_score"
+    ),
     "a judgment": Edit(candidate("judgment = judgment / 2"), STEP, "judgment", "judged"),
     "a judgment's detail": Edit(
         candidate("judgment_detail = jsonb_set(judgment_detail, '{mode}', '\"other\"')"), STEP, "judgment_detail",
@@ -437,6 +488,61 @@ EDITS = {
     "a teacher's order": Edit(
         f"UPDATE teachers SET ordinal = ordinal + 5 WHERE run_id = {RUN} AND ordinal = 2", "teacher beta-hot", "ordinal"
     ),
+    # Rescorings.
+    "a rescore alone": Edit(rescore("score = score * 0.999"), STEP, "score"),
+    "a consistent shift of a rescore": Edit(
+        rescore("log_prob_sum = log_prob_sum - 0.1, score = exp((log_prob_sum - 0.1) / answer_tokens)"), STEP, "score"
+    ),
+    "a rescore's tokens": Edit(rescore("thinking_tokens = thinking_tokens + 1"), STEP, "thinking_tokens"),
+    "a rescore is invalid": Edit(rescore("state = 'invalid', invalid_reason = 'too_long'"), STEP, "score"),
+    "a rescore waits again": Edit(rescore("state = 'queued'"), STEP, "scored_at"),
+    "a rescore is given up": Edit(
+        rescore(
+            "state = 'invalid', invalid_reason = 'given_up', score = NULL, log_prob_sum = NULL, answer_tokens = NULL, "
+            "thinking_tokens = NULL, prompt_tokens = NULL, cached_tokens = NULL, seconds = NULL, scoring_mode = NULL"
+        ),
+        STEP,
+        "invalid_reason",
+    ),
+    "a rescore of another worker": Edit(rescore("rescore_worker_id = gen_random_uuid()"), STEP, "rescore_worker_id"),
+    "a rescore of another candidate": Edit(
+        rescore(
+            "candidate_id = (SELECT min(c.id) FROM candidates c JOIN problems p ON p.id = c.problem_id "
+            f"WHERE p.run_id <> {RUN})"
+        ),
+        STEP,
+        "candidate_id",
+    ),
+    "two rescores change places": Edit(
+        "UPDATE rescores x SET score = o.score, log_prob_sum = o.log_prob_sum, thinking_tokens = o.thinking_tokens, "
+        "prompt_tokens = o.prompt_tokens, cached_tokens = o.cached_tokens, seconds = o.seconds, digest = o.digest "
+        f"FROM rescores o WHERE x.id = {RESCORE} AND o.problem_id = x.problem_id AND o.id <> x.id "
+        "AND o.rescoring_id = x.rescoring_id AND o.candidate_id = (SELECT max(k.candidate_id) FROM rescores k "
+        "WHERE k.rescoring_id = x.rescoring_id AND k.problem_id = :problem)",
+        STEP,
+        "candidate_id",
+    ),
+    "a scoring mode of a rescoring": Edit(
+        f"UPDATE rescorings SET scoring_mode = 'other' WHERE run_id = {RUN}", STEP, "scoring_mode"
+    ),
+    "a rescoring's template": Edit(
+        f"UPDATE rescorings SET prover = jsonb_set(prover, '{{scoring_template}}', '\"x\"') WHERE run_id = {RUN}",
+        "rescoring alpha",
+        "prover",
+    ),
+    "a rescoring's name": Edit(
+        f"UPDATE rescorings SET name = 'gamma' WHERE run_id = {RUN} AND name = 'alpha'", "rescoring gamma", "name"
+    ),
+    # Rollups.
+    "a rollup's tokens": Edit(rollup("problem_rollups", "step_tokens = step_tokens + 1"), "its rollup", "step_tokens"),
+    "a teacher's winning steps": Edit(rollup("teacher_rollups", "winning = winning + 1"), "rollup of teacher ",
+                                      "winning"),
+    "a part of a rollup is gone": Edit(
+        "DELETE FROM request_rollups WHERE ctid = (SELECT min(ctid) FROM request_rollups WHERE problem_id = :problem)",
+        "rollup of model ", "its row: missing",
+    ),
+    "a rollup is gone, its parts are there": Edit("DELETE FROM problem_rollups WHERE problem_id = :problem",
+                                                  "its rollup", "its row: missing"),
     "a scoring mode of the run": Edit(f"UPDATE runs SET scoring_mode = 'other' WHERE id = {RUN}", STEP, "scoring_mode"),
 }  # fmt: skip
 
@@ -445,6 +551,8 @@ IN_BOTH = (
     "a text is emptied",
     "a text is emptied with its key",
     "a consistent shift of a score",
+    "a consistent shift of a base score",
+    "a mean probability",
     "a judgment's detail",
     "an answer is another",
     "correct is flipped",

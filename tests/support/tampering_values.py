@@ -10,10 +10,18 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 
-from cord_worker.store.schema.tables import AnswerState, Base, CandidateState, ProblemState, RunState, TeacherRole
+from cord_worker.store.schema.tables import (
+    AnswerState,
+    Base,
+    CandidateState,
+    ProblemState,
+    RescoreState,
+    RunState,
+    TeacherRole,
+)
 from tests.support.tampering_edits import RUN
 
-TABLES = ("problems", "candidates", "trajectories", "beams", "models", "teachers", "runs")
+TABLES = ("problems", "candidates", "trajectories", "beams", "models", "teachers", "runs", "rescorings", "rescores")
 COLUMNS = [
     column
     for table in TABLES
@@ -26,6 +34,7 @@ STATES = {
     ("trajectories", "answer_state"): AnswerState,
     ("runs", "state"): RunState,
     ("teachers", "role"): TeacherRole,
+    ("rescores", "state"): RescoreState,
 }
 MODEL_OF_RUN = f"{{row}}.id IN (SELECT model_id FROM teachers WHERE run_id = {RUN})"
 ROWS = {
@@ -36,6 +45,11 @@ ROWS = {
     "models": MODEL_OF_RUN,
     "teachers": f"{{row}}.run_id = {RUN}",
     "runs": f"{{row}}.id = {RUN}",
+    "rescorings": f"{{row}}.run_id = {RUN}",
+    "rescores": "{row}.problem_id = :problem",
+    "problem_rollups": "{row}.problem_id = :problem",
+    "teacher_rollups": "{row}.problem_id = :problem",
+    "request_rollups": "{row}.problem_id = :problem",
 }
 """SQL: rows of a table that are the problem's or its run's."""
 POSTGRESQL: sa.Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]

@@ -32,8 +32,8 @@ def answering(question: str, steps: Sequence[str], settings: Sampling) -> Reques
     return lambda engine: engine.answer(Turn(question), steps, settings)
 
 
-def scoring(question: str, steps: Sequence[str], answer: str) -> Request:
-    return lambda engine: engine.score(Turn(question), steps, answer, DEFAULT_SCORING_TEMPLATE)
+def scoring(question: str, steps: Sequence[str], answer: str, *, full_stop: bool = False) -> Request:
+    return lambda engine: engine.score(Turn(question), steps, answer, DEFAULT_SCORING_TEMPLATE, full_stop=full_stop)
 
 
 def mixed_requests() -> list[Request]:
@@ -64,6 +64,7 @@ def outcome(result: Generation | AnswerScore) -> tuple[Any, ...]:
     return (
         result.score,
         result.log_prob_sum,
+        result.mean_probability,
         result.answer_tokens,
         result.prompt_tokens,
         result.thinking_tokens,

@@ -138,6 +138,8 @@ def test_options_that_only_decide_the_speed_are_not_in_the_fingerprint(operation
         ("[prover]", "[search]\ndiversity_teacher = 0.1\n[prover]"),
         ("[prover]", "[search]\ndiversity_text = 0.1\n[prover]"),
         ("[prover]", "[search]\ntotal_tokens = 5000\n[prover]"),
+        ("[prover]", '[prover]\nscore = "mean_probability"'),
+        ("[prover]", "[prover]\nscore_full_stop = true"),
     ],
 )
 def test_options_that_decide_the_result_are_in_the_fingerprint(change: tuple[str, str]) -> None:
@@ -149,6 +151,15 @@ def test_later_options_change_no_fingerprint_unless_they_are_used() -> None:
     assert parse(GOOD).fingerprint() == "c72f9f943857fdfc"
     unused = GOOD.replace("[prover]", "[search]\nscore_resolution = 0.0\n[prover]")
     assert parse(unused).fingerprint() == "c72f9f943857fdfc"
+    unused = GOOD.replace("[prover]", '[prover]\nscore = "geometric_mean"\nscore_full_stop = false')
+    assert parse(unused).fingerprint() == "c72f9f943857fdfc"
+
+
+def test_the_full_stop_can_only_be_scored_where_there_is_one() -> None:
+    template = r'scoring_template = "</think>{answer}\n"'
+    with pytest.raises(ConfigError, match=r"score_full_stop scores the text after \{answer\}"):
+        parse(GOOD.replace("[prover]", f"[prover]\n{template}\nscore_full_stop = true"))
+    assert parse(GOOD.replace("[prover]", f"[prover]\n{template}")).required_prover.score_full_stop is False
 
 
 @pytest.mark.parametrize(

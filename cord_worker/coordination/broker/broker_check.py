@@ -117,8 +117,6 @@ _REFUSAL_STATES = (
     ),
 )
 _BRPOP_SECONDS = "0.01"
-
-
 _CONNECTION_CUT = ("Broken pipe", "reset by peer", "closed by server")
 
 
@@ -171,13 +169,13 @@ def probe_reading(connection: Connection) -> None:
     """Raises the error of a Redis that accepts connections but hands out no messages."""
     with connection.channel() as channel:
         if hasattr(channel, "conn_or_acquire"):
-            _ask(channel, ("BRPOP", _PROBE, _BRPOP_SECONDS))
+            _execute(channel, ("BRPOP", _PROBE, _BRPOP_SECONDS))
 
 
 def _probe_writing(channel: Any) -> None:
     """Raises the error of a Redis that refuses a command which sending or receiving needs."""
     key = f"{_PROBE}.{uuid.uuid4().hex}"
-    _ask(
+    _execute(
         channel,
         ("BRPOP", key, _BRPOP_SECONDS),
         ("LPUSH", key, "x"),
@@ -209,14 +207,14 @@ def _probe_publishing(connection: Any) -> None:
         channel.basic_qos(0, 1, False)
 
 
-def _ask(channel: Any, *commands: tuple[str, ...]) -> None:
+def _execute(channel: Any, *commands: tuple[str, ...]) -> None:
     with channel.conn_or_acquire() as client:
         for command in commands:
             client.execute_command(*command)
 
 
 def check_broker(url: str, prefix: str = "") -> str:
-    """Connects once and does what a queue needs; returns the broker's product and version (`redis`, `RabbitMQ 4.0.5`).
+    """Connects once and tries all that a queue needs; returns product and version (`redis`, `RabbitMQ 4.0.5`).
 
     Raises BrokerRefused if another attempt cannot help, else BrokerError.
     """
@@ -268,7 +266,7 @@ class BrokerWarning:
 
 
 def broker_warnings(url: str, prefix: str) -> list[BrokerWarning]:
-    """Settings and figures of a Redis that do not suit a broker of hints; none for RabbitMQ, and none if Redis does not
+    """Settings and figures of a Redis that do not suit this service; none for RabbitMQ, and none if Redis does not
     report them. Raises kombu's errors if it cannot be reached."""
     if is_amqp(url):
         return []

@@ -1,8 +1,8 @@
 """Reads and rebuilds what comes from the broker: Celery sees nothing that was not checked here.
 
-Everything that reaches the broker can put anything into it. A message names a task, a problem and a step. These are
-read, and the message is rebuilt around them. So no header, compression or option of Celery's protocol that this
-application does not send has an effect. A message that cannot be read is a BadMessage: it is dropped, counted and
+Any program that reaches the broker can put anything into it. A message names a task, a problem and a step. Only these
+are read, and the message is rebuilt from them. Headers, compression and options of Celery's protocol that this
+application does not send thus have no effect. A message that cannot be read is a BadMessage: it is dropped, counted and
 logged. The tables know what is owed, so nothing of value is lost with a message.
 
 Everything here is a function of its arguments and raises nothing but BadMessage.
@@ -37,7 +37,7 @@ class BadMessage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TaskMessage:
-    """What a message asks for; `id` is the id of the message itself."""
+    """What a message asks for; `id` is the message's own, `sent_at` is in seconds since the epoch."""
 
     task: str
     id: str
@@ -84,12 +84,12 @@ def read_message(
     if named.get("compression"):
         raise BadMessage("it is compressed")
     if content_type != _JSON:
-        raise BadMessage(f"its content type is {shown(content_type)}")
+        raise BadMessage(f"its content type is {excerpt(content_type)}")
     if not isinstance(content_encoding, str) or content_encoding.lower() != _UTF8:
-        raise BadMessage(f"its content encoding is {shown(content_encoding)}")
+        raise BadMessage(f"its content encoding is {excerpt(content_encoding)}")
     task = _text(named.get("task"), "its task")
     if task not in known:
-        raise BadMessage(f"this process has no task {shown(task)}")
+        raise BadMessage(f"this process has no task {excerpt(task)}")
     arguments = _arguments(body)
     sent_at = named.get(SENT_AT)
     is_time = isinstance(sent_at, int | float) and not isinstance(sent_at, bool) and abs(sent_at) < _MAX_ID
@@ -111,7 +111,7 @@ def read_envelope(item: bytes | str) -> dict[str, Any]:
     properties = _mapping(envelope.get("properties"), "its properties")
     delivery = _mapping(properties.get("delivery_info"), "its delivery_info")
     if properties.get("body_encoding") != "base64":
-        raise BadMessage(f"its body_encoding is {shown(properties.get('body_encoding'))}")
+        raise BadMessage(f"its body_encoding is {excerpt(properties.get('body_encoding'))}")
     body = envelope.get("body")
     if not isinstance(body, str):
         raise BadMessage("its body is not text")
@@ -141,7 +141,7 @@ def read_envelope(item: bytes | str) -> dict[str, Any]:
     }
 
 
-def shown(value: object) -> str:
+def excerpt(value: object) -> str:
     """The beginning of something received, for the log: printable, on one line."""
     if isinstance(value, bytes):
         value = value[:_MAX_CHARACTERS].decode("utf-8", "replace")
@@ -179,7 +179,7 @@ def _mapping(value: object, what: str) -> Mapping[str, Any]:
 
 def _text(value: object, what: str, *, empty: bool = False) -> str:
     if not isinstance(value, str) or len(value) > _MAX_CHARACTERS or not (value or empty) or not value.isprintable():
-        raise BadMessage(f"{what} is {shown(value)}")
+        raise BadMessage(f"{what} is {excerpt(value)}")
     return value
 
 

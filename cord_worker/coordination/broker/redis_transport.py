@@ -14,6 +14,10 @@ All of this is needed with kombu 5.6.2 and 5.7.0, the versions that are tested; 
   `connection_errors` hold these errors.
 - A channel that was closed, while another thread still uses it, counts as a lost connection. Needed until kombu raises
   one of its `connection_errors` for it, and no AttributeError.
+- The event loop asks for messages as long as it runs. Kombu stops that for good when one of its two connections is
+  lost and the other is not, for example if Redis restarts while the second is opened and its second attempt succeeds.
+  The worker then lives on and receives nothing, while its queues fill. Needed until kombu's `_on_disconnect` no longer
+  removes `on_poll_start`. `ensure_polling` notices such a *deaf* channel, whatever the cause.
 - Messages under way are not kept: recovery comes from the tables, never from the broker's redelivery. Needed always:
   without it, kombu 5.7.0 restores messages over a client that is gone, which ends the worker.
 """
@@ -32,7 +36,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 
 from cord_worker import metrics
-from cord_worker.coordination.broker.incoming_messages import BadMessage, read_envelope, shown
+from cord_worker.coordination.broker.incoming_messages import BadMessage, excerpt, read_envelope
 from cord_worker.coordination.log_once import LogOnce
 
 logger = logging.getLogger(__name__)
@@ -45,6 +49,7 @@ _BINDINGS = ("_kombu.binding.", "_kombu.binding_permanent.")
 """Prefixes of kombu's sets of bindings; the second comes with kombu 5.7."""
 _DEADLINES = "_kombu.binding_deadlines"
 """Kombu 5.7's sorted set of the times until which the bindings of an exchange are kept."""
+_POLLING_CHECK_SECONDS = 5.0
 _log_once = LogOnce(logger)
 
 
@@ -86,14 +91,16 @@ def rename_wrong_types(client: Any, prefix: str, keys: Iterable[str], wanted: by
 def drop_message(what: str, error: BadMessage, message: object) -> None:
     """Counts and logs a dropped message; `what` says where it came from."""
     metrics.BAD_MESSAGES.inc()
-    _log_once.log("message", f"a message of {what} was dropped, because {error}: {shown(message)}")
+    _log_once.log("message", f"a message of {what} was dropped, because {error}: {excerpt(message)}")
 
 
 class RedisChannel(kombu_redis.Channel):  # type: ignore[misc]
-    """A channel whose operations share one client as long as the connection pool stays the same."""
+    """Kombu's channel with the changes that this module lists."""
 
     do_restore = False
     _shared: tuple[Any, Any] = (None, None)
+    polls = 0
+    """How often it has asked for messages."""
 
     @property
     def state(self) -> Any:
@@ -102,6 +109,11 @@ class RedisChannel(kombu_redis.Channel):  # type: ignore[misc]
 
     def _connparams(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         return self._while_open(lambda: super(RedisChannel, self)._connparams(*arguments, **options))
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether it has queues and may consume, but waits for no message."""
+        return bool(self.active_queues) and self.qos.can_consume() and not self._in_poll
 
     def _while_open(self, work: Callable[[], T]) -> T:
         """Does `work`. Raises redis.ConnectionError if it fails because the channel was closed."""
@@ -122,6 +134,11 @@ class RedisChannel(kombu_redis.Channel):  # type: ignore[misc]
         if pool is not self.pool:
             pool, shared = self._shared = (self.pool, self._create_client())
         yield shared
+
+    def _brpop_start(self, *arguments: Any, **options: Any) -> None:
+        """Asks for messages, and counts it in `polls`."""
+        self.polls += 1
+        super()._brpop_start(*arguments, **options)
 
     def _brpop_read(self, **options: Any) -> bool:
         """Delivers the message that BRPOP has popped. Raises Empty if there was none."""
@@ -166,7 +183,7 @@ class RedisChannel(kombu_redis.Channel):  # type: ignore[misc]
         except Exception as error:  # a broadcast may hold anything
             logger.debug("a broadcast could not be read", exc_info=True)
             metrics.BAD_MESSAGES.inc()
-            _log_once.log("broadcast", f"a broadcast that Celery cannot read was dropped: {shown(repr(error))}")
+            _log_once.log("broadcast", f"a broadcast that Celery cannot read was dropped: {excerpt(repr(error))}")
             raise Empty from None
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
@@ -190,7 +207,7 @@ class RedisChannel(kombu_redis.Channel):  # type: ignore[misc]
         return list(self._with_right_types("", lambda: super(RedisChannel, self).get_table(exchange), exchange))
 
     def _with_right_types(self, queue: str, work: Callable[[], T], exchange: str | None = None) -> T:
-        """Does `work`, and does it again after a key of wrong type of this queue or exchange was renamed."""
+        """Does `work`. If a key of this queue or exchange has a wrong type, renames the key and does `work` again."""
         try:
             return work()
         except redis.ResponseError as error:
@@ -238,10 +255,30 @@ class RedisChannel(kombu_redis.Channel):  # type: ignore[misc]
 
 
 class RedisTransport(kombu_redis.Transport):  # type: ignore[misc]
-    """Kombu's Redis transport with `RedisChannel`."""
+    """Kombu's Redis transport with `RedisChannel`, which asks for messages until its event loop is reset."""
 
     Channel = RedisChannel
     connection_errors = kombu_redis.Transport.connection_errors + kombu_redis.Transport.channel_errors
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Asks for messages at every tick of `loop`, whichever connections are lost: a connection that waited for
+        messages is opened again at the next tick, or raises the error that ends the loop."""
+        super().register_with_event_loop(connection, loop)
+        self.cycle._on_connection_disconnect = lambda lost: loop.remove(lost._sock) if lost._sock else None
+        deaf: dict[RedisChannel, int] = {}
+        loop.call_repeatedly(_POLLING_CHECK_SECONDS, lambda: self.ensure_polling(deaf))
+
+    def ensure_polling(self, deaf: dict[RedisChannel, int]) -> None:
+        """Raises redis.ConnectionError if a channel was deaf at the last check, is so now, and has not polled since.
+
+        `deaf` holds the deaf channels of the last check, each with its `polls`. (A busy channel may be between a
+        message and the next poll at every check.)
+        """
+        before, now = dict(deaf), {channel: channel.polls for channel in self.cycle._channels if channel.is_deaf}
+        deaf.clear()
+        deaf.update(now)
+        if before.items() & now.items():
+            raise redis.ConnectionError("no messages were asked for")
 
 
 def register() -> None:

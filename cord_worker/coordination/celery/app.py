@@ -11,8 +11,7 @@ from typing import Any
 from celery import Celery
 
 from cord_worker.config import Settings
-from cord_worker.coordination.broker import rabbitmq_transport as rabbitmq
-from cord_worker.coordination.broker import redis_transport as transport
+from cord_worker.coordination.broker import rabbitmq_transport, redis_transport
 from cord_worker.coordination.celery import consumer, tasks
 from cord_worker.coordination.celery.event_dispatcher import send_events_from_threads
 from cord_worker.coordination.celery.wakeup import wake_on_acknowledge
@@ -22,8 +21,8 @@ from cord_worker.store.schema import kinds
 
 def create_app(broker_url: str, settings: Settings) -> Celery:
     """A configured application with all tasks registered."""
-    transport.register()
-    rabbitmq.register()
+    redis_transport.register()
+    rabbitmq_transport.register()
     app = Celery("cord", broker=broker_url)
     app.conf.update(
         task_serializer="json",

@@ -53,7 +53,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
     """A Celery consumer that neither a message nor a state of the broker can end."""
 
     class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]
-        """Its steps, without the sixty exchanges and queues for delayed messages: this application sends none."""
+        """Celery's steps, without the sixty exchanges and queues for delayed messages: this application sends none."""
 
         default_steps = tuple(
             step for step in consumer.Consumer.Blueprint.default_steps if "delayed_delivery" not in str(step)

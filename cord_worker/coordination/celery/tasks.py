@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,12 @@ from cord_worker.coordination.broker.incoming_messages import SENT_AT
 from cord_worker.coordination.celery.wakeup import RECEIVED_AT
 from cord_worker.coordination.coordinator.check_answers import AnswerChecks
 from cord_worker.coordination.coordinator.coordinator import Coordinator
+from cord_worker.coordination.log_fields import about
 from cord_worker.coordination.model_worker.accounting import Transit
 from cord_worker.coordination.model_worker.worker import ModelWorker
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import EngineError, RequestError
-from cord_worker.local.limits import explained, is_passing
+from cord_worker.local.limits import explained, is_temporary
 from cord_worker.store.schema import kinds
 from cord_worker.store.schema.kinds import ADVANCE, VERIFY
 
@@ -54,23 +55,23 @@ PROCESS = ProcessParts()
 
 def register(app: Celery) -> None:
     """Registers the tasks with `app`: two of the coordinator, and one for each kind of work that models do."""
-    for name, task in {**_of_coordinators(), **_of_model_workers()}.items():
+    for name, task in {**_coordinator_tasks(), **_model_worker_tasks()}.items():
         app.task(task, name=name)
 
 
 def served_tasks(known: Iterable[str]) -> frozenset[str]:
     """The `known` tasks that this process does. A task for another kind of process, put into a wrong queue, would be
     rejected and come back for ever."""
-    others = set(_of_model_workers() if PROCESS.model_worker is None else ())
-    others |= set(_of_coordinators() if PROCESS.coordinator is None else ())
+    others = set(_model_worker_tasks() if PROCESS.model_worker is None else ())
+    others |= set(_coordinator_tasks() if PROCESS.coordinator is None else ())
     return frozenset(name for name in known if name not in others)
 
 
-def _of_coordinators() -> dict[str, Callable[..., None]]:
+def _coordinator_tasks() -> dict[str, Callable[..., None]]:
     return {f"cord.{ADVANCE}": advance, f"cord.{VERIFY}": verify}
 
 
-def _of_model_workers() -> dict[str, Callable[..., None]]:
+def _model_worker_tasks() -> dict[str, Callable[..., None]]:
     return {f"cord.{kind.name}": _model_task(kind.name) for kind in kinds.served_by_models()}
 
 
@@ -80,48 +81,55 @@ def _logging_machine_limits(task: str, problem_id: int) -> Iterator[None]:
     try:
         yield
     except (OSError, MemoryError, RuntimeError) as error:
-        if not is_passing(error):
+        if not is_temporary(error):
             raise
         logger.warning("%s of problem %s: %s", task, problem_id, explained(error))
 
 
 def advance(*, problem_id: int, step: int) -> None:
     """Decides what follows the problem's step (`step` is for the reader; the tables know it)."""
-    del step
     if PROCESS.coordinator is None:
         raise Reject("this process is no coordinator", requeue=True)
-    with _logging_machine_limits(ADVANCE, problem_id), working("a decision"):
+    with (
+        _about(problem_id, step),
+        _logging_machine_limits(ADVANCE, problem_id),
+        working("a decision"),
+    ):
         PROCESS.coordinator.advance(problem_id)
 
 
 def verify(*, problem_id: int, step: int) -> None:
-    """Checks the problem's final answers."""
-    del step
+    """Asks the thread of the checks to verify the problem's final answers."""
     if PROCESS.checks is None:
         raise Reject("this process is no coordinator", requeue=True)
-    with _logging_machine_limits(VERIFY, problem_id):
+    with _about(problem_id, step), _logging_machine_limits(VERIFY, problem_id):
         PROCESS.checks.verify(problem_id)
+
+
+def _about(problem_id: int, step: int) -> AbstractContextManager[None]:
+    """Lines of the log are about this problem and step; a message sent before the first step has step 0."""
+    return about(problem=problem_id, step=step) if step else about(problem=problem_id)
 
 
 def _model_task(kind: str) -> Callable[..., None]:
     def model_work(*, problem_id: int, step: int) -> None:
-        """Does those pieces of this kind of work of the problem that belong to this process's model."""
-        del step
+        """Does the problem's pieces of this kind of work that belong to this process's model."""
         transit = _observe_transit(kind)
         worker = PROCESS.model_worker
         if worker is None or PROCESS.draining:
             raise Reject("this process takes no more model work", requeue=True)
-        try:
-            with _logging_machine_limits(kind, problem_id), metrics.TASKS_RUNNING.track_inprogress():
-                worker.handle(kind, problem_id, transit)
-        except CancelledError:
-            logger.info("a task is left to others, as this worker is shutting down")
-        except RequestError:
-            raise
-        except EngineError as error:
-            if PROCESS.engine_died is not None:
-                PROCESS.engine_died(error)
-            raise
+        with _about(problem_id, step):
+            try:
+                with _logging_machine_limits(kind, problem_id), metrics.TASKS_RUNNING.track_inprogress():
+                    worker.handle(kind, problem_id, transit)
+            except CancelledError:
+                logger.info("a task is left to others, because this worker is shutting down")
+            except RequestError:
+                raise
+            except EngineError as error:
+                if PROCESS.engine_died is not None:
+                    PROCESS.engine_died(error)
+                raise
 
     return model_work
 

@@ -1,11 +1,11 @@
 """Wakes Celery's event loop when a pool thread acknowledges a message.
 
 With the threads pool an acknowledgement happens in a pool thread. It makes room for another message, but the event
-loop sleeps in its poll and asks Redis for the next message only when it wakes for something else, up to two seconds
-later: a full worker would serve one pool of messages every two seconds.
+loop sleeps in its poll and does not notice. It asks Redis for the next message only when something else wakes it, such
+as Celery's heartbeat every two seconds. So a busy worker would do only as many tasks in two seconds as it has threads.
 
-Needed on Redis with Celery 5.6.3 and kombu 5.6.2: sixteen tasks of 50 ms in two threads take 0.5 s with it, and more
-than 50 s without it and without Celery's heartbeats, which wake the loop too. With 5.7.0 they take 0.4 s either way
+Needed on Redis with Celery 5.6.3 and kombu 5.6.2: sixteen tasks of 50 ms in two threads take 0.5 s with the waking, and
+more than 50 s without it if no heartbeats wake the loop either. With Celery 5.7.0 they take 0.4 s in any case
 (`tests/integration/coordination/test_celery.py`): remove the waking together with the support of 5.6. The pipe stays:
 with RabbitMQ the loop acknowledges, and `call_in_consumer_loop` uses it.
 """
@@ -32,7 +32,10 @@ logger = logging.getLogger(__name__)
 
 
 class _WakePipe:
-    """A pipe whose reading end the event loop watches; the loop does the work left to it when it wakes."""
+    """A pipe whose reading end the event loop watches. A byte wakes the loop, which then does what was left to it.
+
+    `schedule` leaves work that only the loop may do. `call` leaves callbacks, which are called without a loop as well.
+    """
 
     def __init__(self) -> None:
         self._scheduled: deque[Callable[[], None]] = deque()
@@ -69,7 +72,7 @@ class _WakePipe:
             self._run_callbacks()
 
     def set_watched(self, is_watched: bool) -> None:
-        """Sets whether a loop watches the pipe from now on."""
+        """Sets whether a loop watches the pipe from now on; if not, calls the waiting callbacks."""
         self._is_watched = is_watched
         if not is_watched:
             self._run_callbacks()
@@ -79,7 +82,8 @@ class _WakePipe:
             while True:
                 self._callbacks.popleft()()
 
-    def drain(self) -> None:
+    def on_wake(self) -> None:
+        """Does what was left to the loop; the loop calls this when the pipe has bytes."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.reading, 65_536)
         self._run_callbacks()
@@ -130,7 +134,7 @@ class LoopRequest(WakingRequest):
         _PIPE.schedule(partial(self._if_open, super().reject, requeue))
 
     def _if_open(self, work: Callable[..., None], *arguments: bool) -> None:
-        """Does `work` if the channel is open; RabbitMQ itself takes back the messages of a closed channel."""
+        """Does `work` if the channel is open; RabbitMQ itself requeues the messages of a closed channel."""
         if self.message.channel is not None and self.message.channel.is_open:
             work(*arguments)
 
@@ -143,11 +147,11 @@ class WakeStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, parent: Any) -> None:
         """Watches the pipe in the loop of `parent`, the consumer; transports without an event loop need no waking."""
         if parent.hub is not None:
-            parent.hub.add_reader(_PIPE.reading, _PIPE.drain)
+            parent.hub.add_reader(_PIPE.reading, _PIPE.on_wake)
             _PIPE.set_watched(True)
 
-    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's form
-        """Watches no more: the loop ends with the connection."""
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery passes it
+        """Stops the watching: the loop ends with the connection."""
         _PIPE.set_watched(False)
 
 

@@ -6,7 +6,7 @@ The cause of a check without a result decides what follows (`local.killable`):
 | what happened | what follows |
 |---|---|
 | the comparison took too long, or raised | undecided: the fault of the answer itself |
-| its process ended during it, others work | retried, here and by others; after `run.max_attempts` undecided |
+| its process ended, other processes work | retried, here and by others; after `run.max_attempts` undecided |
 | no process starts, or all are killed | returned, forgiven; this coordinator pauses its checks and says so |
 | its coordinator is lost | taken back by the sweeper; the attempt counts |
 
@@ -26,6 +26,7 @@ import sqlalchemy as sa
 
 from cord_worker import metrics
 from cord_worker.coordination.fault_points import FaultPoint, claim_point, finish_point
+from cord_worker.coordination.log_fields import about, note
 from cord_worker.coordination.messaging.messenger import Messenger
 from cord_worker.coordination.run_context import RunContexts
 from cord_worker.coordination.stuck_threads import working
@@ -45,15 +46,15 @@ from cord_worker.store.work.check_answer import (
 from cord_worker.store.work.returning import return_all, return_leases
 from cord_worker.store.work.values import Claimed, Due
 from cord_worker.verify import AnswerChecker, CheckResult, rule_of
-from cord_worker.verify.checker import crashed
+from cord_worker.verify.checker import result_of_given_up_check
 
 logger = logging.getLogger(__name__)
 
-_MAX_FAILURES_IN_A_ROW = 2
-"""After this many failures in a row of a problem's checks, they are left to another coordinator."""
+_MAX_FAILED_CLAIMS = 2
+"""After this many claims with a check to retry, a problem's checks are left to another coordinator."""
 _MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 1.0, 5.0
 _UNKNOWN_LEASE_SECONDS = 2.0
-"""A lease that this process does not know is returned at this age; a younger one may be of a claim under way."""
+"""A lease that this process does not know is returned at this age; a younger one may belong to a claim under way."""
 _CLOSE_SECONDS = 10.0
 
 
@@ -102,7 +103,7 @@ class AnswerChecks:
             self._changed.notify()
 
     def refuse(self) -> None:
-        """Starts no further check."""
+        """Makes this process start no further check."""
         with self._changed:
             self._is_refusing = True
             self._requested.clear()
@@ -114,7 +115,7 @@ class AnswerChecks:
         self._checker.close()
 
     def close(self) -> None:
-        """Finishes the check that is running; the tables owe the others."""
+        """Waits for the check that is running, at most 10 s; the tables owe the others."""
         self.refuse()
         self._thread.join(_CLOSE_SECONDS)
 
@@ -124,7 +125,7 @@ class AnswerChecks:
             connection,
             [self._worker_id],
             forgiven=False,
-            known_trajectories=self._held,
+            known={"trajectories": self._held},
             grace_seconds=_UNKNOWN_LEASE_SECONDS,
         )
 
@@ -134,10 +135,11 @@ class AnswerChecks:
             if problem_id is None:
                 self._test_recovery()
                 continue
-            try:
-                self._verify(problem_id)
-            except Exception:  # no caller waits for it; the sweeper asks again
-                logger.exception("problem %s could not be verified", problem_id)
+            with about(problem=problem_id):
+                try:
+                    self._verify(problem_id)
+                except Exception:  # no caller waits for it; the sweeper asks again
+                    logger.exception("problem %s could not be verified", problem_id)
 
     def _wait_for_work(self) -> bool:
         """Waits for something to do; False if this process starts no more checks."""
@@ -185,8 +187,8 @@ class AnswerChecks:
 
         Raises ProcessPoolError if nothing can be checked here.
         """
-        exclusive, failures = False, 0
-        while failures < _MAX_FAILURES_IN_A_ROW:
+        exclusive, failed_claims = False, 0
+        while failed_claims < _MAX_FAILED_CLAIMS:
             claimed = self._claim(problem_id, exclusive=exclusive)
             if not claimed.leases:
                 if exclusive or not claimed.held_back:
@@ -195,7 +197,7 @@ class AnswerChecks:
                 continue
             self._held = frozenset(lease.trajectory_id for lease in claimed.leases)
             try:
-                failures += self._check_all(claimed.leases)
+                failed_claims += self._check_all(claimed.leases)
             finally:
                 self._held = frozenset()
 
@@ -227,7 +229,9 @@ class AnswerChecks:
 
     def _run_check(self, lease: LeasedCheck) -> CheckResult | None:
         """The result; None if it is to be tried again. Raises ProcessPoolError if nothing can be checked."""
-        config = self._contexts.of_run(lease.run_id).config
+        context = self._contexts.of_run(lease.run_id)
+        note(run=context.name)
+        config = context.config
         rule = rule_of(config.verify, lease.method)
         try:
             with working("a check of an answer"):
@@ -236,10 +240,10 @@ class AnswerChecks:
             logger.warning("answer %d, attempt %d: %s", lease.trajectory_id, lease.attempt, error)
             if lease.attempt < max(2, config.run.max_attempts):
                 return None
-            return crashed(lease.attempt, str(error))
+            return result_of_given_up_check(lease.attempt, str(error))
 
     def _finish(self, lease: LeasedCheck, result: CheckResult) -> list[int]:
-        """Writes the result; returns the problem if nothing of it is left to check."""
+        """Writes the result; returns the problem's key if nothing of it is left to check, else nothing."""
         verify = self._contexts.of_run(lease.run_id).config.verify
         finished = FinishedCheck(
             lease.trajectory_id,
@@ -285,7 +289,7 @@ class AnswerChecks:
     def _test_recovery(self) -> None:
         """Tests whether answers can be checked again."""
         try:
-            self._checker.prove()
+            self._checker.probe()
         except ProcessPoolError as error:
             self._pause_checks(error)
             return

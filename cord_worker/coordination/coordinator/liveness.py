@@ -38,17 +38,17 @@ class LivenessMonitor:
         now = self._clock()
         passed = min(now - self._looked_at, self._timeout / _MIN_LOOKS)
         self._looked_at = now
-        heard = {}
+        observed = {}
         for worker, heartbeat in heartbeats.items():
             before = self._observed.get(worker)
             silent = before.silent_seconds + passed if before is not None and before.heartbeat == heartbeat else 0.0
-            heard[worker] = _Observation(heartbeat, silent)
-        self._observed = heard
+            observed[worker] = _Observation(heartbeat, silent)
+        self._observed = observed
 
-    def lost(self) -> dict[uuid.UUID, datetime]:
+    def lost_workers(self) -> dict[uuid.UUID, datetime]:
         """Workers that have been silent for too long, with their last heartbeats."""
         return {
-            worker: heard.heartbeat for worker, heard in self._observed.items() if heard.silent_seconds >= self._timeout
+            worker: last.heartbeat for worker, last in self._observed.items() if last.silent_seconds >= self._timeout
         }
 
     def forget(self) -> None:

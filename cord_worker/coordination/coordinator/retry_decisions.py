@@ -15,10 +15,12 @@ logger = logging.getLogger(__name__)
 
 
 def retry_thread(coordinator: Coordinator, seconds: float) -> PeriodicThread:
-    """A thread in which the coordinator looks for them every `seconds`."""
+    """A thread in which `coordinator` retries failed decisions every `seconds`."""
 
     def look() -> None:
         with working("the retry of decisions"):
             coordinator.retry_decisions()
 
-    return PeriodicThread("retry-decisions", look, seconds, failure="no decision is tried again now", logger=logger)
+    return PeriodicThread(
+        "retry-decisions", look, seconds, failure="failed decisions could not be retried", logger=logger
+    )

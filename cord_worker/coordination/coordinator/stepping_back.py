@@ -14,15 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _MIN_PROBLEMS = 3
-_MAX_KNOWN = 10_000
+_MAX_FAILED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionFailure:
     """What follows from a failed decision.
 
-    `counts`: it counts against its problem. `pause`: the coordinator steps back for this many seconds. `begins`: it had
-    not stepped back before. `innocent`: problems whose decisions failed here through no fault of the problems.
+    `counts`: it counts against its problem. `pause`: if given, the coordinator steps back for this many seconds.
+    `begins`: it had not stepped back before. `innocent`: problems whose decisions failed here through
+    no fault of the problems.
     """
 
     counts: bool
@@ -41,7 +42,7 @@ class StepBack:
         self._first, self._max = first_pause, max_pause
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: OrderedDict[int, None] = OrderedDict()
+        self._failed: OrderedDict[int, None] = OrderedDict()
         self._streak: list[int] = []
         self._pause = 0.0
         self._paused_at = 0.0
@@ -53,7 +54,7 @@ class StepBack:
         return self._pause > 0
 
     def may_decide(self) -> bool:
-        """Whether a decision may be tried now; if True, one of `succeeded`, `failed` or `no_decision` must follow."""
+        """Whether a decision may be tried now; if True, one of the `note_…` methods must be called next."""
         with self._lock:
             if not self._pause:
                 return True
@@ -71,27 +72,27 @@ class StepBack:
         # A clock that was set back must not keep the coordinator from trying.
         return 0 <= self._clock() - self._paused_at < self._pause
 
-    def no_decision(self) -> None:
+    def note_no_decision(self) -> None:
         """Notes that there was nothing to decide, or that the database was away."""
         with self._lock:
             self._is_trying = False
 
-    def succeeded(self, problem_id: int) -> bool:
+    def note_success(self, problem_id: int) -> bool:
         """Notes a decision that was taken; True if the coordinator had stepped back until now."""
         with self._lock:
             was_back = self._pause > 0
             self._pause, self._is_trying = 0.0, False
             self._streak.clear()
-            self._known.pop(problem_id, None)
+            self._failed.pop(problem_id, None)
             return was_back
 
-    def failed(self, problem_id: int) -> DecisionFailure:
+    def note_failure(self, problem_id: int) -> DecisionFailure:
         """Notes a decision that failed."""
         with self._lock:
-            is_new = problem_id not in self._known
-            self._known[problem_id] = None
-            if len(self._known) > _MAX_KNOWN:
-                self._known.popitem(last=False)
+            is_new = problem_id not in self._failed
+            self._failed[problem_id] = None
+            if len(self._failed) > _MAX_FAILED:
+                self._failed.popitem(last=False)
             if is_new:
                 self._streak.append(problem_id)
             if not self._pause and len(self._streak) < _MIN_PROBLEMS:
@@ -102,4 +103,4 @@ class StepBack:
             self._streak.clear()
             self._pause = min(2 * self._pause, self._max) or self._first
             self._paused_at, self._is_trying = self._clock(), False
-            return DecisionFailure(False, self._pause, begins, innocent)
+            return DecisionFailure(counts=False, pause=self._pause, begins=begins, innocent=innocent)

@@ -1,4 +1,4 @@
-"""Sends messages: which task goes to which queue, and what happens while the broker is away."""
+"""Sends messages: which message goes to which queue, and what happens while the broker is away."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.coordination.transactions import sending
 from cord_worker.errors import BrokerError
-from cord_worker.local.limits import tell
+from cord_worker.local.limits import log_error
 from cord_worker.service_url_checks import is_amqp
 from cord_worker.store.schema import kinds
 from cord_worker.store.work.values import Claimed, Due, Outcome
@@ -38,14 +38,18 @@ _OWNER = "cord.owner"
 """Key that names the database whose messages the broker carries. It is lost with the messages."""
 _MAX_BATCH = 256
 _PROBE_SECONDS = 2.0
-"""While the broker takes no messages, and there are none to send, it is tried again after this time."""
+"""While the broker takes no messages, and there are none to send, it is checked at this interval."""
 _SEND_OPTIONS = {"confirm_timeout": 3.0, "retry_policy": {"max_retries": 1}}
 """RabbitMQ confirms a message within this time, unless it is out of memory or disk; then the sweeper sends it later."""
 
 
 def urgency_of(message: str) -> int:
-    """Urgency within one queue, 0 first. A score or a judgment may complete a step; an answer, and the verdict on one,
-    makes room for another problem. Coordinators serve their queue in order of arrival."""
+    """Urgency of `message` (its name) within one queue, 0 first.
+
+    Scores and selection judgments come first, because they may complete a step. Then come final answers and answer
+    judgments, which make room for another problem, then proposals, then rescores. Messages to coordinators all have 0:
+    their queue is served in order of arrival.
+    """
     return next((kind.urgency for kind in kinds.KINDS if kind.name == message), 0)
 
 
@@ -78,7 +82,7 @@ class Messenger:
         self._thread.start()
 
     def post(self, messages: Iterable[Due]) -> None:
-        """Sends `messages` soon, from its own thread: a slow or absent broker never delays a commit."""
+        """Sends `messages` soon, from the messenger's own thread: a slow or absent broker never delays a commit."""
         for due in messages:
             self._posted.put(due)
 
@@ -96,10 +100,11 @@ class Messenger:
                     elif self._is_refused:
                         self._probe()
             except Exception as error:  # noqa: BLE001 - the thread continues; the sweeper sends what is owed
-                tell(logger, error, f"{len(owed)} messages are left to the sweeper")
+                left = f"{len(owed)} messages are left to the sweeper"
+                log_error(logger, error, left if owed else "the broker could not be checked")
 
     def _next_posted(self) -> list[Due]:
-        """The next messages; none if there are none for a while."""
+        """The next messages that were posted; waits for the first one, and returns none if it does not come soon."""
         try:
             owed = [self._posted.get(timeout=_PROBE_SECONDS)]
         except queue.Empty:
@@ -109,7 +114,7 @@ class Messenger:
         return owed
 
     def _probe(self) -> None:
-        """Looks whether the broker takes messages again: else an idle process would not notice."""
+        """Checks whether the broker takes messages again; otherwise an idle process would not notice."""
         with suppress(BrokerError):
             check_broker(self._url, str(self._app.conf.broker_transport_options.get("global_keyprefix", "")))
             self._note_success()
@@ -117,7 +122,7 @@ class Messenger:
     def send(self, messages: Iterable[Due], *, queue: str | None = None) -> bool:
         """Publishes `messages` over one connection, each to the replica that its problem prefers, or all to `queue`.
 
-        Returns whether the broker took them all. Never raises because it is away.
+        Returns whether the broker took them all. Does not raise if it is away.
         """
         owed = list(messages)
         if not owed:
@@ -174,14 +179,14 @@ class Messenger:
 
     def _priority(self, kind: str) -> int:
         urgency = urgency_of(kind)
+        # RabbitMQ serves high priorities first, kombu's queues in Redis low ones.
         return 9 - urgency if self._is_amqp else urgency
 
     def lengths(self, queues: Iterable[str]) -> Mapping[str, int]:
         """Messages waiting in each queue (those that a worker has fetched are not counted).
 
-        On Redis the queue is not asked for passively: kombu (5.6.2, 5.7.0) looks for it without the key prefix and
-        finds none.
-        Raises BrokerError if the broker is away.
+        On Redis the queue is declared, not only looked up (`passive`): kombu (5.6.2, 5.7.0) looks it up without the key
+        prefix and finds none. Raises BrokerError if the broker is away.
         """
         try:
             with self._app.connection_for_read() as connection:
@@ -190,7 +195,7 @@ class Messenger:
             raise BrokerError(f"the broker cannot be used: {self._note_refusal(error)}") from error
 
     def _length(self, connection: Any, queue: str) -> int:
-        # RabbitMQ closes a channel that asks for a queue which does not exist.
+        # Its own channel: RabbitMQ closes a channel that asks for a queue which does not exist.
         with connection.channel() as channel:
             try:
                 declared = channel.queue_declare(queue_name(self._app, queue), passive=self._is_amqp)
@@ -201,8 +206,8 @@ class Messenger:
     def exchange_owner(self, owner: str) -> str | None:
         """Writes `owner` (the identity of the database) into the broker, and returns what was written there before.
 
-        None says that the broker has lost everything since the last call. Brokers without keys (RabbitMQ) keep their
-        messages on disk, and cannot tell: they return `owner`. Raises BrokerError if the broker is away.
+        None says that the broker has lost everything since the last call. A broker without keys (RabbitMQ) keeps its
+        messages on disk and cannot tell; then the result is `owner`. Raises BrokerError if the broker is away.
         """
         try:
             with self._app.connection_for_write() as connection, connection.channel() as channel:

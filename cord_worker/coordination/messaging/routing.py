@@ -1,9 +1,9 @@
 """Chooses the replica of a model that gets a problem's work: the one that holds the problem's prefix.
 
-Every replica has its own queue, its *shard*. Rendezvous hashing assigns each problem to one of the living replicas, so
-that a replica that joins or leaves moves only the problems that it gains or had. Where no replica lives yet, work waits
-in shard 0, which the first replica takes. An idle replica helps the others (`work_stealing`), so a shard is a
-preference, never a partition.
+Every replica has its own queue, its *shard*. Rendezvous hashing assigns each problem to one of the living replicas. If
+a replica joins or leaves, only the problems that it gains or had move. Where no replica lives yet, work waits in shard
+0, which the first replica takes. An idle replica helps the others (`work_stealing`), so a shard is a preference, never
+a partition.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def model_queue(fingerprint: str, shard: int) -> str:
 
 
 def preferred_shard(problem_id: int, shards: tuple[int, ...]) -> int:
-    """The one of `shards` that serves this problem; 0 if there is none."""
+    """The one of `shards` that serves this problem; 0 if `shards` is empty."""
     return max(shards, key=lambda shard: hashlib.blake2b(b"%d/%d" % (problem_id, shard)).digest(), default=0)
 
 
@@ -53,8 +53,8 @@ class Shards:
         return self._by_model.get(fingerprint, (0,))
 
     def _is_due(self) -> bool:
-        """Whether this caller must read the replicas: True for one of several concurrent callers; the others use what
-        is known."""
+        """Whether this caller must read the replicas now. Of several concurrent callers only one gets True; the others
+        use what is known."""
         with self._lock:
             now = time.monotonic()
             if now - self._read_at <= _CACHE_SECONDS:

@@ -36,11 +36,12 @@ def count(kind: WorkKind, results: Sequence[Any], transit: Transit, waits: Waits
     """Counts a task's results and their tokens. The whole wait of the task counts for each of its candidates."""
     overhead = transit.start + waits.lease + waits.write
     for result in results:
-        if kind.table == "candidates":
+        if kind.table != "trajectories":
             metrics.CANDIDATE_OVERHEAD.labels(kind.name).observe(overhead)
             metrics.CANDIDATE_DELAY.labels(kind.name).observe(transit.broker + waits.room + overhead)
             metrics.CANDIDATES.labels(kind.name, "invalid" if result.invalid_reason else "valid").inc()
         elif isinstance(result, VerdictResult):
             metrics.count_checked_answer("undecided" if result.correct is None else "judge", result.correct)
         for direction in ("prompt", "cached", "completion"):
-            metrics.TOKENS.labels(kind.name, direction).inc(getattr(result, f"{direction}_tokens", None) or 0)
+            tokens = (getattr(result, f"{part}{direction}_tokens", None) or 0 for part in ("", "base_"))
+            metrics.TOKENS.labels(kind.name, direction).inc(sum(tokens))

@@ -33,10 +33,10 @@ class Answer(AnyEngineHandler):
         self.finish = functools.partial(answer.finish, worker_id=host.worker_id)
 
     async def handle(self, lease: LeasedAnswer, context: RunContext) -> AnswerResult:
-        """The final answer. If the model refuses the request, a searched trajectory fails its problem; for a sample the
-        refusal is the result."""
+        """The final answer. If the model refuses the request, a sample has the refusal as its result; a search fails:
+        raises WorkImpossible."""
         try:
-            seed, generation = await self._drawn(lease, context)
+            seed, generation = await self._draw(lease, context)
         except RequestError as error:
             if context.config.is_scored:
                 reason = f"the final answer cannot be written: {error}"
@@ -65,7 +65,7 @@ class Answer(AnyEngineHandler):
             seed=seed,
         )
 
-    async def _drawn(self, lease: LeasedAnswer, context: RunContext) -> tuple[int, Generation]:
+    async def _draw(self, lease: LeasedAnswer, context: RunContext) -> tuple[int, Generation]:
         """The final answer and its seed: the first of the seeds whose answer no content filter refuses.
 
         Raises RequestError; if all attempts were refused, the last refusal.

@@ -70,8 +70,8 @@ class GroupCommitter:
     def submit(self, operation: Operation, items: Sequence[Any]) -> Any:
         """Commits the items, together with items that other threads submit; returns the result of the whole group.
 
-        Raises what the transaction raised. If a group fails, each part of it is tried separately, so that one bad item
-        does not fail other tasks.
+        Raises what the transaction raised. If a group fails, but not by a StoreError, each caller's items are tried
+        separately, so that one bad item does not fail other tasks.
         """
         entry = _Entry(operation, items)
         with self._changed:
@@ -87,7 +87,7 @@ class GroupCommitter:
         return entry.result
 
     def close(self) -> None:
-        """Returns once all that was submitted is committed."""
+        """Waits until everything that was submitted is committed."""
         with self._changed:
             self._changed.wait_for(lambda: not self._is_led)
 

@@ -7,6 +7,7 @@ with the worker. The fewer pieces a worker holds, the sooner each is done.
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ class HeldLeases:
     def __init__(self, width: int) -> None:
         self._max_leases = _BATCHES * width
         self._changed = threading.Condition()
-        self._keys: dict[str, set[int]] = {"candidates": set(), "trajectories": set()}
+        self._keys: defaultdict[str, set[int]] = defaultdict(set)
         self._claiming = 0
         self._last_claim = 1
         self._closed = False
@@ -61,8 +62,8 @@ class HeldLeases:
             self._keys[kind.table].update(getattr(lease, kind.key) for lease in claimed.leases)
 
     @contextmanager
-    def releasing(self, kind: WorkKind, leases: Sequence[Any]) -> Iterator[None]:
-        """Releases the leases at the end of the block."""
+    def forgetting(self, kind: WorkKind, leases: Sequence[Any]) -> Iterator[None]:
+        """Forgets these leases at the end of the block."""
         try:
             yield
         finally:
@@ -83,15 +84,15 @@ class HeldLeases:
             self._closed = True
             self._changed.notify_all()
 
-    def candidates(self) -> list[int]:
-        """Keys of the candidates."""
+    def by_table(self) -> dict[str, list[int]]:
+        """Keys of the rows, by table."""
         with self._changed:
-            return list(self._keys["candidates"])
+            return {table: list(keys) for table, keys in self._keys.items() if keys}
 
-    def trajectories(self) -> list[int]:
-        """Keys of the trajectories."""
+    def candidate_count(self) -> int:
+        """Number of candidates that are written, scored or judged, in searches or in rescorings."""
         with self._changed:
-            return list(self._keys["trajectories"])
+            return len(self._keys["candidates"]) + len(self._keys["rescores"])
 
     def _has_room(self) -> bool:
         held = sum(len(keys) for keys in self._keys.values())

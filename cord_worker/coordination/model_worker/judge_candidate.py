@@ -52,7 +52,7 @@ class JudgeCandidate(AnyEngineHandler):
 async def compute_judgment(
     engine: Engine, checker: AnswerChecker, config: RunConfig, lease: LeasedJudgment
 ) -> JudgmentResult:
-    """The candidate's judgment by the run's criterion; invalid if the model cannot take the request."""
+    """The candidate's selection judgment; invalid if the model cannot take the request."""
     try:
         if config.reward is not None:
             return await _reward_judgment(engine, config, config.reward, lease)

@@ -1,8 +1,8 @@
 """Work stealing: an idle replica takes over work of its model that waits for another replica.
 
-It reads the tables, not the other replica's queue: work that was not claimed for `steal_seconds` is sent to its own
-shard. The original message then finds nothing to claim, which costs one look. So the work of a busy, dying or dead
-replica continues, and so does work whose message the broker lost, long before the sweeper sends it again.
+It reads the tables, not the other replica's queue: work that was not claimed for `steal_seconds` is sent to the
+idle replica's shard. The original message then finds nothing to claim, which costs one look. So the work of a busy,
+dying or dead replica continues, and so does work whose message the broker lost, long before the sweeper sends it again.
 """
 
 from __future__ import annotations

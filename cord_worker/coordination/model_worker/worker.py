@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from cord_worker import metrics
 from cord_worker.coordination.fault_points import FaultPoint, claim_point, finish_point
+from cord_worker.coordination.log_fields import note
 from cord_worker.coordination.messaging.messenger import Messenger
 from cord_worker.coordination.model_worker.accounting import NO_TRANSIT, Transit, Waits, count
 from cord_worker.coordination.model_worker.group_commit import GroupCommitter, Operation
@@ -29,7 +30,7 @@ from cord_worker.coordination.model_worker.held_leases import HeldLeases
 from cord_worker.coordination.model_worker.isolation_gate import IsolationGate
 from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.coordination.transactions import commit
-from cord_worker.engines.protocol import Describe, Engine, to_nobody
+from cord_worker.engines.protocol import Describe, Engine, describe_to_nobody
 from cord_worker.errors import ProcessPoolError, UnavailableError
 from cord_worker.local.killable import KillablePool
 from cord_worker.store.database import Database
@@ -45,7 +46,7 @@ T = TypeVar("T")
 _MIN_REST_SECONDS, _MAX_REST_SECONDS = 0.5, 5.0
 """Pause between returning work and claiming it again; it doubles while nothing gets done."""
 _UNKNOWN_LEASE_SECONDS = 2.0
-"""Age at which a lease that no task of this worker knows is returned: the answer to its claim was lost."""
+"""A lease that no task of this worker knows is returned at this age; a younger one may belong to a claim under way."""
 _UNDONE = object()
 """Stands for the result of a piece that the engine cannot do now."""
 
@@ -86,7 +87,7 @@ class ModelWorker:
         model_fingerprint: str,
         *,
         width: int,
-        describe: Describe = to_nobody,
+        describe: Describe = describe_to_nobody,
     ) -> None:
         self._database = database
         self._engine = engine
@@ -104,7 +105,7 @@ class ModelWorker:
         self._checker = AnswerChecker()  # its processes start with the first judgment
         self._repairers = KillablePool()  # its processes start with the first reply to be repaired
         self._host = Host(engine, worker_id, model_fingerprint, self._checker, self._repairers, describe)
-        self._works = {kind.name: self._work_of(kind, messenger) for kind in kinds.served_by_models()}
+        self._kinds_of_work = {kind.name: self._work_of(kind, messenger) for kind in kinds.served_by_models()}
 
     def _work_of(self, kind: WorkKind, messenger: Messenger) -> _KindOfWork:
         handler = load_handler(kind, self._host)
@@ -123,7 +124,7 @@ class ModelWorker:
         First it does the shared pieces. If there is none, it does the exclusive ones. `transit` is how long the message
         took; it counts into overhead and delay.
         """
-        work = self._works[kind]
+        work = self._kinds_of_work[kind]
         with self._gate.shared():
             done = self._do(work, work.claim, problem_id, transit)
         if done.count or not done.has_held_back:
@@ -149,8 +150,9 @@ class ModelWorker:
             leases = claimed.take(problem_id)
             if not leases:
                 return _Done(done, problem_id in claimed.held_back)
-            with self._held.releasing(kind, leases):
+            with self._held.forgetting(kind, leases):
                 context = self._contexts.of_run(leases[0].run_id)
+                note(run=context.name)
                 try:
                     with metrics.timed(kind.name, "engine"):
                         results, undone = self._in_engine(work, leases, context)
@@ -193,9 +195,9 @@ class ModelWorker:
             self._waiting.discard(future)
         self._is_unavailable = False
 
-    def leased(self) -> int:
+    def leased_candidates(self) -> int:
         """Number of candidates that this process works on."""
-        return len(self._held.candidates())
+        return self._held.candidate_count()
 
     @property
     def takes_more(self) -> bool:
@@ -216,8 +218,7 @@ class ModelWorker:
             connection,
             [self._worker_id],
             forgiven=False,
-            known_candidates=self._held.candidates(),
-            known_trajectories=self._held.trajectories(),
+            known=self._held.by_table(),
             grace_seconds=_UNKNOWN_LEASE_SECONDS,
         )
 

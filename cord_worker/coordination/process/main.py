@@ -20,6 +20,7 @@ from celery.worker import state as worker_state
 
 from cord_worker import metrics
 from cord_worker.config import ModelConfig, Settings
+from cord_worker.coordination import log_fields
 from cord_worker.coordination.broker.broker_check import check_broker
 from cord_worker.coordination.celery.app import create_app
 from cord_worker.coordination.celery.tasks import PROCESS
@@ -28,6 +29,7 @@ from cord_worker.coordination.coordinator.check_answers import AnswerChecks
 from cord_worker.coordination.coordinator.coordinator import Coordinator
 from cord_worker.coordination.coordinator.retry_decisions import retry_thread
 from cord_worker.coordination.coordinator.sweeper import Sweeper
+from cord_worker.coordination.coordinator.table_metrics import TableMetrics
 from cord_worker.coordination.fault_points import FaultPoint, arm
 from cord_worker.coordination.messaging.messenger import COORDINATOR_QUEUE, Messenger, queue_name
 from cord_worker.coordination.messaging.routing import Shards, model_queue
@@ -60,7 +62,7 @@ _ENGINE_DIED_EXIT_CODE = 1
 _STUCK_EXIT_CODE = 70
 """Exit code of a coordinator with a thread that hangs (EX_SOFTWARE)."""
 _RETRIES_PER_RESEND = 20
-"""A failed decision is tried again after `resend_seconds` divided by this: after 1 s if that is 20 s."""
+"""A failed decision is tried again after `resend_seconds` divided by this: after 1 s if `resend_seconds` is 20."""
 _MAX_RETRY_SECONDS = 1.0
 _ENGINE_LOOP, _CONSUMER = "the engine's event loop", "the consumer"
 _IDLE_TRANSACTION_SECONDS = 10.0
@@ -77,7 +79,6 @@ _NOISY_LOGGERS = (
 )
 _EXPIRE_FACTOR = 1.5
 """A model worker waits this many times the timeout before it declares others lost, so that coordinators do it first."""
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concurrency: int | None = None) -> int:
@@ -86,7 +87,8 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
     The engine is loaded before the process consumes. Raises EngineLoadError if the model cannot be loaded or its files
     differ from those of other workers, SchemaMismatch if the database's schema is not this code's.
     """
-    _prepare(settings)
+    _prepare(settings, worker=name, model=model.path)
+    metrics.PROCESS_INFO.labels(WorkerRole.MODEL, model.path).set(1)
     app = create_app(_broker_url(settings), settings)
     with ExitStack() as stack:
         database = _open_database(settings, f"cord worker {name}", pool_size=3)
@@ -119,21 +121,23 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             FaultPoint.CHECK_WEIGHTS,
             lambda connection: workers.check_weights(connection, model_id, engine.weights_digest),
         )
-        other = read(
+        conflicting = read(
             database,
-            lambda connection: workers.runs_with_other_scoring_mode(connection, model_id, engine.scoring_mode),
+            lambda connection: workers.find_other_scores(connection, model_id, engine.scoring_mode),
         )
-        if other and engine.scoring_mode is None:
+        other = conflicting[0] if conflicting else None
+        if other is not None and engine.scoring_mode is None:
             raise EngineLoadError(
-                f"model {name} is the prover of run {other[0][0]!r}, but its server gives no log-probabilities of a "
-                'prompt. Serve it with vLLM (`vllm serve`), or host it here with engine = "vllm" or "transformers"; '
-                f"or end that run: cordctl cancel {other[0][0]}"
+                f"model {name} is the prover of {other.kind} {other.name!r}, but its server gives no "
+                "log-probabilities of a prompt. Serve it with vLLM (`vllm serve`), or host it here with engine = "
+                f'"vllm" or "transformers"; or end that {other.kind}: {other.ending}'
             )
-        if other:
+        if other is not None:
             raise EngineLoadError(
-                f"model {name}: this worker scores in mode {engine.scoring_mode!r}, but run {other[0][0]!r} has scores "
-                f"in mode {other[0][1]!r}, and scores of one run must be comparable. Start the worker with the same "
-                f"engine, dtype and version, or finish that run first, or end it: cordctl cancel {other[0][0]}"
+                f"model {name}: this worker scores in mode {engine.scoring_mode!r}, but {other.kind} "
+                f"{other.name!r} has scores in mode {other.scoring_mode!r}, and scores of one {other.kind} "
+                "must be comparable. Start the worker with the same engine, dtype and version, or finish that "
+                f"{other.kind} first, or end it: {other.ending}"
             )
         messenger = Messenger(app, Shards(database), partial(registration.describe, topic="sending"))
         worker = ModelWorker(
@@ -157,7 +161,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 model=fingerprint,
                 queue=queue,
                 steal_seconds=settings.steal_seconds,
-                room=lambda: model.batch_size - worker.leased() if worker.takes_more else 0,
+                room=lambda: model.batch_size - worker.leased_candidates() if worker.takes_more else 0,
             )
         )
         PROCESS.model_worker = worker
@@ -198,7 +202,8 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
 
     Raises SchemaMismatch if the database's schema is not this code's.
     """
-    _prepare(settings)
+    _prepare(settings, worker="coordinator")
+    metrics.PROCESS_INFO.labels(WorkerRole.COORDINATOR, "").set(1)
     app = create_app(_broker_url(settings), settings)
     with ExitStack() as stack:
         database = _open_database(settings, "cord coordinator", pool_size=concurrency + 2)
@@ -233,7 +238,11 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
         )
         stack.callback(checks.close)
         registration.on_heartbeat(checks.reconcile)
-        stack.enter_context(Sweeper(database, messenger, shards, settings))
+        sweeper = stack.enter_context(Sweeper(database, messenger, shards, settings))
+        if settings.metrics_port is not None:
+            stack.enter_context(
+                TableMetrics(database, lambda: sweeper.leads, worker_timeout_seconds=settings.worker_timeout_seconds)
+            )
         stack.enter_context(retry_thread(coordinator, min(settings.sweep_seconds, _MAX_RETRY_SECONDS)))
 
         def end_process(work: WatchedWork) -> None:
@@ -271,6 +280,10 @@ def _consume(
     leave: Callable[[], None],
     abort: Callable[[], None],
 ) -> int:
+    """Consumes messages from `queue` until the process is asked to end; returns the exit code.
+
+    Raises the error that ended the process, such as EngineError or SchemaMismatch.
+    """
     worker = app.Worker(
         hostname=f"{name}-{os.getpid()}@{socket.gethostname()}",
         pool="threads",
@@ -396,8 +409,8 @@ def _serve_metrics(settings: Settings) -> int | None:
         ) from error
 
 
-def _prepare(settings: Settings) -> None:
-    logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
+def _prepare(settings: Settings, **process: object) -> None:
+    log_fields.configure(settings.log_level, settings.log_format, **process, host=socket.gethostname(), pid=os.getpid())
     # Celery warns because it would unpickle messages; this application accepts JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     for name in _NOISY_LOGGERS:

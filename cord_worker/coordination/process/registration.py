@@ -47,7 +47,7 @@ class Registration:
         condition: str | None = None,
         expires_seconds: float | None = None,
     ) -> None:
-        """With `expires_seconds`, this process declares others lost that are silent for that long."""
+        """With `expires_seconds`, this process declares other processes lost after that long a silence."""
         self.worker_id = uuid.uuid4()
         self.shard: int | None = None
         self._database = database
@@ -137,7 +137,7 @@ class Registration:
     def _leave(self, reason: str, *, forgiven: bool) -> None:
         def leave(connection: sa.Connection) -> None:
             return_all(connection, [self.worker_id], forgiven=forgiven)
-            workers.stop(connection, self.worker_id, reason)
+            workers.mark_stopped(connection, self.worker_id, reason)
 
         try:
             commit(self._database, FaultPoint.SIGN_OFF, leave, retry_seconds=5.0)
@@ -145,7 +145,7 @@ class Registration:
             logger.warning("could not sign off; the sweeper will take the leases back: %s", failure)
 
     def set_handlers(self, *, drain: Callable[[], None], fail: Callable[[CordError], None]) -> None:
-        """Sets what heartbeats call: `drain` if the process is asked to leave, `fail` if the schema is not its own."""
+        """Sets what heartbeats call: `drain` if the process is asked to leave, `fail` if the schema does not fit."""
         self._drain, self._fail = drain, fail
 
     def on_heartbeat(self, call: Callable[[sa.Connection], None]) -> None:
@@ -156,7 +156,11 @@ class Registration:
         """Marks the process ready: work is sent to it from now on."""
         self.describe(None)
         self._is_ready = True
-        commit(self._database, FaultPoint.READY, lambda connection: workers.ready(connection, self.worker_id))
+        commit(
+            self._database,
+            FaultPoint.READY,
+            lambda connection: workers.mark_ready(connection, self.worker_id, self._condition()),
+        )
 
     def leave_shard(self) -> None:
         """Leaves the shard: nothing more is sent to this process."""
@@ -168,11 +172,11 @@ class Registration:
                 retry_seconds=1.0,
             )
         except StoreError as failure:
-            logger.warning("could not leave the shard; other replicas will help: %s", failure)
+            logger.warning("could not leave the shard; other replicas will take over its work: %s", failure)
 
     def _beat(self) -> None:
         def beat(connection: sa.Connection) -> workers.Orders | None:
-            orders = workers.heartbeat(connection, self.worker_id, self._condition())
+            orders = workers.write_heartbeat(connection, self.worker_id, self._condition())
             if orders is None:
                 self._register(connection)
             if self._on_heartbeat is not None:
@@ -197,11 +201,14 @@ class Registration:
                 self._check_schema()
                 raise
 
-    def _expire_silent_workers(self, others: LivenessMonitor) -> None:
-        """Declares silent processes lost, if coordinators do not live long enough to do it: each new coordinator starts
-        its observation from zero. So if coordinators fail again and again, dead workers would keep their work."""
-        others.observe(read(self._database, workers.heartbeats, retry_seconds=0.0))
-        lost = others.lost()
+    def _expire_silent_workers(self, liveness: LivenessMonitor) -> None:
+        """Declares silent processes lost, in case no coordinator lives long enough to do it.
+
+        Each new coordinator starts its observation from zero. If coordinators fail again and again, dead workers would
+        keep their work.
+        """
+        liveness.observe(read(self._database, workers.read_heartbeats, retry_seconds=0.0))
+        lost = liveness.lost_workers()
         if lost:
             commit(
                 self._database,

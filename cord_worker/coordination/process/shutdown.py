@@ -5,8 +5,8 @@
 | SIGTERM or SIGINT | has the grace period, then it is cancelled and its leases are returned; exit code 0 |
 | a second signal | is cancelled; leases are returned within `_SIGN_OFF_SECONDS` or expire; exit code 143 |
 | `cordctl drain` | finishes, however long it takes; exit code 0. A signal meanwhile starts the grace period |
-| a coordinator's thread that hangs | as at a second signal; exit code 70 |
-| an error (the engine died, the schema was migrated) | as at SIGTERM, and the error is raised |
+| a coordinator's thread that hangs | like a second signal; exit code 70 |
+| an error (the engine died, the schema was migrated) | like SIGTERM, and the error is raised |
 
 An engine's own processes end with this process, however it ends (`engines.vllm.guard`).
 """
@@ -98,7 +98,7 @@ class Shutdown:
 
 
 def exit_now(sign_off: Callable[[], None], exit_code: int) -> NoReturn:
-    """Ends this process whatever its threads do; returns its leases if that takes no longer than a moment."""
+    """Ends this process whatever its threads do; returns its leases if that takes at most `_SIGN_OFF_SECONDS`."""
     # In its own thread: this one may hold any lock.
     thread = threading.Thread(target=sign_off, name="sign-off", daemon=True)
     thread.start()

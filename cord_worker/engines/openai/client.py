@@ -35,13 +35,13 @@ from cord_worker.engines.openai.replies import (
     document,
     error_in,
     longest,
+    message_in,
     retry_after,
     status_in,
-    told,
     too_long,
 )
 from cord_worker.engines.openai.retrying import Retrying
-from cord_worker.engines.protocol import Describe, to_nobody
+from cord_worker.engines.protocol import Describe, describe_to_nobody
 from cord_worker.errors import EngineError, EngineLoadError, RequestError, UnavailableError
 
 try:
@@ -78,7 +78,7 @@ class OpenAiClient:
         *,
         slots: int,
         check: Callable[[], Awaitable[None]] | None = None,
-        describe: Describe = to_nobody,
+        describe: Describe = describe_to_nobody,
     ) -> None:
         self._options = options
         self._retrying = Retrying(
@@ -130,14 +130,14 @@ class OpenAiClient:
 
         return await self._once(streamed())
 
-    async def persistently(self, attempt: Callable[[], Awaitable[T]], key: Callable[[], str] = str) -> T:
+    async def with_retries(self, attempt: Callable[[], Awaitable[T]], key: Callable[[], str] = str) -> T:
         """The result of `attempt`, which runs in a slot and is retried (`openai/retrying.py`); `key` names the request.
 
         Raises RequestError if the request is at fault, UnavailableError if the server is.
         """
         return await self._retrying.do(attempt, key)
 
-    async def tried(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def try_probe(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """The result of a probe `attempt`; retried a few times if the server fails. Raises ServerFault."""
         for tried in range(self._options.max_retries):
             try:
@@ -227,18 +227,20 @@ class OpenAiClient:
             ) from None
         except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
             means = Means.AWAY if _is_unreachable(error) else Means.BROKEN
-            raise ServerFault(self._cleared(f"no connection ({type(error).__name__}: {error})"), means=means) from None
+            raise ServerFault(
+                self._without_key(f"no connection ({type(error).__name__}: {error})"), means=means
+            ) from None
         except Reported as error:
             raise self._reported(error.body) from None
         except Exception as error:  # a bad answer fails its request, never the worker
             logger.exception("an answer of %s could not be read", self._options.base_url)
             raise ServerFault(
-                self._cleared(f"its answer is not understood ({type(error).__name__}: {error})")
+                self._without_key(f"its answer is not understood ({type(error).__name__}: {error})")
             ) from None
 
     def _fault(self, status: int, headers: Mapping[str, str], body: object) -> ServerFault:
         return ServerFault(
-            self._cleared(f"HTTP {status}: {told(body)}"),
+            self._without_key(f"HTTP {status}: {message_in(body)}"),
             status=status,
             passing=status >= 500,
             retry_after=retry_after(headers),
@@ -250,13 +252,13 @@ class OpenAiClient:
     def _reported(self, body: object) -> ServerFault:
         """The fault that a server reports in place of an answer, in a reply with status 200."""
         return ServerFault(
-            self._cleared(f"it sent an error: {told(body)}"),
+            self._without_key(f"it sent an error: {message_in(body)}"),
             status=status_in(body),
             words=all_words(body),
             codes=codes_in(body),
         )
 
-    def _cleared(self, message: str) -> str:
+    def _without_key(self, message: str) -> str:
         return message.replace(self._key, "***") if self._has_key else message
 
 

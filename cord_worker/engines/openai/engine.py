@@ -37,9 +37,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from cord_worker.engines.heads import LanguageHead
+from cord_worker.engines.heads import LanguageHead, require_steps
 from cord_worker.engines.openai.client import Document, OpenAiClient
-from cord_worker.engines.openai.pauses import looks
+from cord_worker.engines.openai.pauses import checks
 from cord_worker.engines.openai.prompts import (
     RepeatedPrefill,
     chat_fields,
@@ -58,7 +58,7 @@ from cord_worker.engines.openai.requests import (
 from cord_worker.engines.openai.scoring import Rows, prompt_rows
 from cord_worker.engines.openai.server import Server, probe, tags_of_model
 from cord_worker.engines.openai_counts import estimated, plausible
-from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Sampling, Turn, to_nobody
+from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Sampling, Turn, describe_to_nobody
 from cord_worker.engines.room_in_context import tokens_allowed
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.tokenizer import ServerTokenizer, load_tokenizer
@@ -66,11 +66,10 @@ from cord_worker.errors import (
     EngineError,
     EngineFaultError,
     EngineLoadError,
-    RequestError,
     TooLongError,
     UnavailableError,
 )
-from cord_worker.prompting.scoring import predictive_perplexity
+from cord_worker.prompting.scoring import mean_probability, predictive_perplexity
 from cord_worker.prompting.segmentation import TextKind, cut, ends_of
 from cord_worker.prompting.think_tags import USUAL_TAGS
 from cord_worker.prompting.trajectory import ANSWER_OPENING, proposal_pieces, scoring_pieces
@@ -117,10 +116,10 @@ class OpenAiEngine(LanguageHead):
             self._server: Server = thread.submit(asyncio.run, probing).result()
         self._max_model_len = _max_model_len(settings, self._server)
         self._client = OpenAiClient(
-            settings.openai, slots=settings.batch_size, check=self._check, describe=describe or to_nobody
+            settings.openai, slots=settings.batch_size, check=self._check, describe=describe or describe_to_nobody
         )
         self._totals = TokenTotals()
-        self._has_told_wrong = False
+        self._has_warned_of_counts = False
         logger.info("%s: %s", settings.openai.base_url, self._server)
 
     @property
@@ -161,17 +160,18 @@ class OpenAiEngine(LanguageHead):
         self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
     ) -> Generation:
         """See `protocol.Engine.answer`; a second `</think>` ends the answer, and the finish reason says so."""
-        _require_steps(steps)
+        require_steps(steps)
         return await self._generate("answer", turn, steps, sampling, opening)
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
         """See `protocol.Engine.reply`; `max_tokens` is cut as in `propose`."""
         return await self._generate("reply", turn, (), sampling)
 
-    async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
+    async def score(
+        self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str, *, full_stop: bool = False
+    ) -> AnswerScore:
         """See `protocol.Engine.score`; raises EngineLoadError if the server gives no prompt log-probabilities."""
         started = time.monotonic()
-        _require_steps(steps)
         tokenizer, path = self._tokenizer, self._server.score_path
         if tokenizer is None or path is None:
             raise EngineLoadError(
@@ -180,7 +180,7 @@ class OpenAiEngine(LanguageHead):
                 '"transformers"'
             )
         pieces = tokenizer.codec.candidate(turn, steps)
-        closing = tokenizer.codec.closing(scoring_template, answer)
+        closing = tokenizer.codec.closing(scoring_template, answer, full_stop=full_stop)
         ids = [token for piece in (*pieces, closing.ids) for token in piece]
         if self._max_model_len is not None and len(ids) + 1 > self._max_model_len:
             raise TooLongError(
@@ -193,7 +193,7 @@ class OpenAiEngine(LanguageHead):
         async def rows() -> Rows:
             return await prompt_rows(self._client, path, self._server.model, ids, positions, tokenizer.names)
 
-        result = await self._client.persistently(rows, lambda: _key("score", ids, positions))
+        result = await self._client.with_retries(rows, lambda: _key("score", ids, positions))
         if len(result.log_probabilities) != len(closing.answer):
             raise EngineFaultError(
                 f"{len(closing.answer)} answer tokens gave {len(result.log_probabilities)} log-probabilities; "
@@ -203,11 +203,12 @@ class OpenAiEngine(LanguageHead):
         total = round(_significant(min(total, 0.0)), _DIGITS) + 0.0  # no negative zero
         cached = result.cached
         if cached > len(ids):
-            self._tell_wrong([f"{cached} cached tokens of {len(ids)} in the prompt"])
+            self._warn_of_counts([f"{cached} cached tokens of {len(ids)} in the prompt"])
             cached = 0
         self._count(len(ids), 1, cached)
         return AnswerScore(
             score=_significant(predictive_perplexity(total, len(closing.answer))),
+            mean_probability=_significant(mean_probability(result.log_probabilities)),
             log_prob_sum=total,
             answer_tokens=len(closing.answer),
             prompt_tokens=len(ids),
@@ -247,7 +248,7 @@ class OpenAiEngine(LanguageHead):
                 return written(await self._client.post(path, body), server.kind, ends)
             return await self._client.stream(path, body, lambda parts: written_in_parts(parts, ends, room, prefill))
 
-        result = await self._client.persistently(attempt, lambda: _key(path, body))
+        result = await self._client.with_retries(attempt, lambda: _key(path, body))
         text = result.text
         if kind in ("step", "trajectory") and server.api == "chat" and turn.segmentation.has_markers:
             text = without_marker(text, server.chat_style)
@@ -255,7 +256,7 @@ class OpenAiEngine(LanguageHead):
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
         segment = cut(text, kind, turn.segmentation, ended=result.ended, tags=self._tags)
         usage, wrong = plausible(result, sent, cap=room, prompt_tokens=prompt_tokens, context=self._max_model_len)
-        self._tell_wrong(wrong)
+        self._warn_of_counts(wrong)
         generation = Generation(
             text=segment.text,
             finish_reason=segment.finish_reason,
@@ -274,7 +275,7 @@ class OpenAiEngine(LanguageHead):
     def _prompt(
         self, kind: TextKind, turn: Turn, steps: Sequence[str], answer_opening: str
     ) -> tuple[Document, int | None, str]:
-        """The request's prompt fields; its tokens if we know them; its text if the prompt is one."""
+        """The request's prompt fields, its number of tokens (None if unknown) and its text (empty for token ids)."""
         server, tokenizer = self._server, self._tokenizer
         if kind == "reply":
             return self._reply_prompt(turn)
@@ -334,10 +335,10 @@ class OpenAiEngine(LanguageHead):
     def _tokens(self, text: str) -> int | None:
         return None if self._tokenizer is None else self._tokenizer.count(text)
 
-    def _tell_wrong(self, wrong: Sequence[str]) -> None:
+    def _warn_of_counts(self, wrong: Sequence[str]) -> None:
         """Logs once that the server's counts cannot be true."""
-        if wrong and not self._has_told_wrong:
-            self._has_told_wrong = True
+        if wrong and not self._has_warned_of_counts:
+            self._has_warned_of_counts = True
             logger.warning(
                 "%s counts tokens wrong (%s): such counts are not stored, but counted here or estimated",
                 self._server_url,
@@ -364,7 +365,7 @@ async def _probe_patiently(
     failing_since: float | None = None
     level = logging.WARNING
 
-    async def look() -> Server | UnavailableError:
+    async def probe_once() -> Server | UnavailableError:
         try:
             return await _probe(settings, tokenizer)
         except UnavailableError as error:
@@ -373,7 +374,7 @@ async def _probe_patiently(
     def asked(found: Server | UnavailableError) -> float | None:
         return found.retry_after if isinstance(found, UnavailableError) else None
 
-    async with aclosing(looks(look, asked)) as all_found:
+    async with aclosing(checks(probe_once, asked)) as all_found:
         async for found in all_found:
             if not isinstance(found, UnavailableError):
                 return found
@@ -384,7 +385,7 @@ async def _probe_patiently(
                 raise EngineLoadError(
                     f"model {settings.path!r}: the server at {settings.openai.base_url} is reachable, but failed at "
                     f"the first test texts for {_LONGEST_FAILING_SECONDS:.0f} s, last: {found.brief}; look at its "
-                    "log, set openai.api where only one way of asking fails, and start the worker again"
+                    "log, set openai.api if only one way of asking fails, and start the worker again"
                 )
             logger.log(level, "the server is waited for: %s", found)
             level = logging.INFO
@@ -423,11 +424,6 @@ def _text_of(messages: Sequence[Document]) -> str:
 
 def _first(*counts: int | None) -> int:
     return next((count for count in counts if count is not None), 0)
-
-
-def _require_steps(steps: Sequence[str]) -> None:
-    if not steps:
-        raise RequestError("there is no step yet; propose one first")
 
 
 def _key(*request: object) -> str:

@@ -10,8 +10,8 @@ from cord_worker.engines.refusal_texts import (
     means_busy,
     means_filtered,
     means_loading,
-    refused_because,
-    refused_by_code,
+    refusal_by_code,
+    refusal_by_words,
 )
 from cord_worker.errors import ContentFilterError, RequestError, TooLongError
 
@@ -67,7 +67,7 @@ class ServerFault(Exception):
         self.is_slow = is_slow
         self.means, self.refusal = (means, None) if means is not None else _meaning(status, words, codes)
         is_suspect = self.means is Means.BROKEN and status not in _GATEWAY_STATUS
-        self.suspected = refused_because(words) if is_suspect else None
+        self.suspected = refusal_by_words(words) if is_suspect else None
 
     @property
     def blames_request(self) -> bool:
@@ -96,23 +96,23 @@ def _meaning(status: int | None, words: str, codes: Set[str]) -> tuple[Means, ty
 
 
 def _meaning_of_rejection(status: int, words: str, codes: Set[str]) -> tuple[Means, type[RequestError] | None]:
-    """For a status that blames the request. Some servers use it also when they are overloaded or load."""
+    """For a status that blames the request. Some servers use it also when they are overloaded or load a model."""
     if any(text in words.lower() for text in _NO_SUCH_MODEL):
         return Means.ACCESS, None
-    if (refusal := refused_by_code(codes)) is not None:
+    if (refusal := refusal_by_code(codes)) is not None:
         return Means.REFUSED, refusal
-    if status == 413:  # lasting, also where the words name a limit of the rate
-        return Means.REFUSED, refused_because(words) or TooLongError
+    if status == 413:  # lasting, even if the words name a rate limit
+        return Means.REFUSED, refusal_by_words(words) or TooLongError
     if means_loading(words):
         return Means.AWAY, None
     if means_busy(words):
         return Means.BUSY, None
-    return Means.REFUSED, refused_because(words)
+    return Means.REFUSED, refusal_by_words(words)
 
 
 def _meaning_of_failure(status: int | None, words: str, codes: Set[str]) -> tuple[Means, type[RequestError] | None]:
     """For a failing server, or an error in place of an answer: only the codes and the words can tell the class."""
-    refusal = refused_by_code(codes)
+    refusal = refusal_by_code(codes)
     if refusal is not None and status not in _BUSY_STATUS | _GATEWAY_STATUS:
         return Means.REFUSED, refusal
     if means_loading(words):

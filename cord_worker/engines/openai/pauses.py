@@ -1,7 +1,7 @@
-"""Pauses between the tries of a request, and between the looks at a server that is waited for.
+"""Pauses between the tries of a request, and between the checks of a server that is waited for.
 
-A server that is back is noticed within `_LONGEST_PAUSE_SECONDS`, or within `_LONGEST_ASKED_SECONDS` if it asks for a
-longer pause: its `Retry-After` may be wrong, or computed with a wrong clock.
+A server that is back is noticed within `_LONGEST_PAUSE_SECONDS`, or within `_LONGEST_ASKED_SECONDS` if it asked for a
+longer pause. No `Retry-After` is obeyed beyond that: it may be wrong, or computed with a wrong clock.
 """
 
 from __future__ import annotations
@@ -20,52 +20,53 @@ _LONGEST_ASKED_SECONDS = 60.0
 
 
 def pause_after(tried: int) -> float:
-    """Doubling pauses in seconds, up to a quarter shorter at random so that clients do not return all at once."""
+    """Seconds of pause after `tried` earlier pauses: doubling from 0.5 to 30, and up to a quarter shorter at random, so
+    that clients do not return all at once."""
     return float(
         min(_FIRST_PAUSE_SECONDS * 2.0 ** min(tried, 20), _LONGEST_PAUSE_SECONDS) * (1 - 0.25 * random.random())
     )
 
 
 def pause_of_busy(asked: float | None, tried: int) -> float:
-    """Seconds until a request is tried again that a server refused as overloaded; `asked` is its `Retry-After`."""
+    """Seconds until the next try of a request that an overloaded server refused; `asked` is its `Retry-After`."""
     return asked if asked is not None and asked > _FIRST_PAUSE_SECONDS else pause_after(tried)  # some ask for zero
 
 
 def is_long(pause: float) -> bool:
-    """True if a pause is too long to keep a lease meanwhile, and to be obeyed as a whole."""
+    """True if `pause` (seconds) is too long to hold a lease meanwhile, and longer than `obeyed_pause` allows."""
     return pause > _LONGEST_ASKED_SECONDS
 
 
-def obeyed(asked: float | None) -> float:
-    """The part of `asked`, a server's `Retry-After` in seconds, after which it is looked at again in any case."""
+def obeyed_pause(asked: float | None) -> float:
+    """Seconds to wait before a server that asked for a pause is checked again: `asked`, but at most 60."""
     return min(asked or 0.0, _LONGEST_ASKED_SECONDS)
 
 
-async def looks(look: Callable[[], Awaitable[T]], asked: Callable[[T], float | None]) -> AsyncGenerator[T]:
-    """The results of looking at a server again and again, as they arrive. An error of `look` ends the looking.
+async def checks(ask: Callable[[], Awaitable[T]], asked: Callable[[T], float | None]) -> AsyncGenerator[T]:
+    """The results of checking a server again and again, as they arrive. An error of `ask` is raised and ends it.
 
-    `asked` gives the pause in seconds that the server asks for in a result. The next look begins after that pause, or a
-    growing one. If a look hangs, because its connection was lost unnoticed for example, the next one begins anyway,
-    and the earlier one continues.
+    `asked` gives the pause in seconds that the server asks for in a result. The next check begins after that pause or
+    after a growing one, whichever is longer. If a check hangs, because its connection was lost unnoticed for example,
+    the next one begins after `_LONGEST_PAUSE_SECONDS` anyway, and the earlier one continues.
     """
     running: set[asyncio.Future[T]] = set()
     tried = 0
     try:
         while True:
-            next_at = longest = time.monotonic() + _LONGEST_PAUSE_SECONDS
-            running.add(asyncio.ensure_future(look()))
+            next_at = latest = time.monotonic() + _LONGEST_PAUSE_SECONDS
+            running.add(asyncio.ensure_future(ask()))
             while (left := next_at - time.monotonic()) > 0:
                 if not running:
                     await asyncio.sleep(left)
                     continue
                 done, running = await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                for one in done:
-                    found = await one
+                for finished in done:
+                    found = await finished
                     now = time.monotonic()
-                    next_at = max(min(now + pause_after(tried), longest), now + obeyed(asked(found)))
+                    next_at = max(min(now + pause_after(tried), latest), now + obeyed_pause(asked(found)))
                     yield found
             tried += 1
     finally:
-        for one in running:
-            one.cancel()
+        for unfinished in running:
+            unfinished.cancel()
         await asyncio.gather(*running, return_exceptions=True)

@@ -21,6 +21,7 @@ from cord_worker.dataset.chat_tags import TURN_TAG
 from cord_worker.engines.openai.replies import Document
 from cord_worker.engines.protocol import Turn
 from cord_worker.errors import RequestError
+from cord_worker.prompting.first_turn import user_text
 from cord_worker.prompting.think_tags import ThinkTags
 from cord_worker.prompting.trajectory import STEP_HEADING, THINK_CLOSE, SegmentationRule
 
@@ -40,10 +41,9 @@ def turn_messages(turn: Turn) -> list[Document]:
     Raises RequestError for a blank question, and for a question or passage with a tag that begins or ends a turn: a
     chat server puts it into its template as text, and may obey it.
     """
-    question = turn.question.strip()
-    if not question:
+    if not turn.question.strip():
         raise RequestError("the question is blank; give the problem a text")
-    user = f"{turn.passage.strip()}\n\n{question}" if turn.passage and turn.passage.strip() else question
+    user = user_text(turn.question, turn.passage)
     tag = TURN_TAG.search(user)
     if tag is not None:
         raise RequestError(
@@ -100,7 +100,7 @@ class RepeatedPrefill:
             text.startswith(form) or (len(text) > len(form) // 2 and form.startswith(text)) for form in self.forms
         )
 
-    def taken_off(self, text: str) -> str | None:
+    def text_after(self, text: str) -> str | None:
         """The text after the prefill; None if the prefill has not arrived completely.
 
         Raises RequestError if the text does not begin with the prefill.

@@ -53,7 +53,7 @@ class Reported(Exception):
 
 
 def longest(request: Document, request_bytes: int) -> int:
-    """Most bytes that the reply to the completion `request` may take."""
+    """Maximum number of bytes that the reply to the completion `request` may take."""
     prompt = request.get("prompt")
     prompts = len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], list) else 1
     tokens = int(request.get("max_tokens", 0)) * prompts
@@ -159,7 +159,7 @@ class Parts:
             raise ServerFault(f"a part of its answer is longer than {_PART_BYTES} bytes")
 
 
-def told(body: object) -> str:
+def message_in(body: object) -> str:
     """The server's own words, from any of the usual fields."""
     if isinstance(body, Mapping):
         inner = body.get("error", body)

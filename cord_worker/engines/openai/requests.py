@@ -36,10 +36,10 @@ _MOST_TOKENS = 100_000_000
 """A higher count is not believed: no context is so long, and the tables could not store more."""
 _BASE_CHARACTERS = 4096
 TOKEN_CHARACTERS = 256
-"""Most characters of a token; the longest known tokens, runs of blanks, have half as many."""
+"""Maximum number of characters of a token; the longest known tokens, runs of blanks, have half as many."""
 _BASE_PARTS = 4096
 _TOKEN_PARTS = 16
-"""Most parts per token: a server sends a part per token or, to look smooth, per character."""
+"""Maximum number of parts per token: a server sends a part per token or, to look smooth, per character."""
 _EOS = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence"})
 _LENGTH = frozenset({"length", "max_tokens"})
 _GIVEN_UP = frozenset({"abort", "error", "insufficient_system_resource"})
@@ -120,7 +120,7 @@ def written(answer: Document, kind: ServerKind, ends: Ends) -> Written:
     return Written(text, ended, usage_of(answer))
 
 
-class PartsRead:
+class PartsReader:
     """Collects the parts of a stream up to the first of `ends`, or to the stream's own end, without a repeated
     `prefill`; `max_tokens` is the cap of the request."""
 
@@ -139,7 +139,7 @@ class PartsRead:
         """The text, if this part ends it; otherwise None. Raises ServerFault, RequestError."""
         self._seen += 1
         if self._seen > self._most_parts:
-            raise ServerFault(f"it sent more than {self._most_parts} parts, more than the tokens asked for can be")
+            raise ServerFault(f"it sent more than {self._most_parts} parts, more than the requested tokens can take")
         if part.get("usage"):
             self._usage = usage_of(part)
         if not part.get("choices"):
@@ -150,10 +150,10 @@ class PartsRead:
         self._count += bool(new)
         if len(self._raw) > self._most_characters:
             raise ServerFault(
-                f"its text is longer than {self._most_characters} characters, more than the tokens asked for can be"
+                f"its text is longer than {self._most_characters} characters, more than the requested tokens can take"
             )
         self._reason = _reason(choice) or self._reason
-        self._text = self._raw if self._prefill is None else self._prefill.taken_off(self._raw) or ""
+        self._text = self._raw if self._prefill is None else self._prefill.text_after(self._raw) or ""
         if new and self._ends.find(self._text, max(0, len(self._text) - len(new) - self._ends.longest)):
             return Written(self._text, "stop", self._usage, self._count)
         return None
@@ -162,7 +162,7 @@ class PartsRead:
         """The text of a stream that has ended. Raises ServerFault, RequestError."""
         if not self._seen:
             raise ServerFault("its answer is malformed (no stream, though one was asked for)")
-        if self._prefill is not None and self._prefill.taken_off(self._raw) is None:
+        if self._prefill is not None and self._prefill.text_after(self._raw) is None:
             raise ServerFault("its answer ends before it has repeated the text that it is to continue")
         return Written(self._text, _ended(self._reason), self._usage, self._count)
 
@@ -170,8 +170,8 @@ class PartsRead:
 async def written_in_parts(
     parts: AsyncIterator[Document], ends: Ends, max_tokens: int, prefill: RepeatedPrefill | None = None
 ) -> Written:
-    """Reads a stream as `PartsRead` does. Raises ServerFault, RequestError."""
-    read = PartsRead(ends, max_tokens, prefill)
+    """Reads a stream as `PartsReader` does. Raises ServerFault, RequestError."""
+    read = PartsReader(ends, max_tokens, prefill)
     async for part in parts:
         if (result := read.add(part)) is not None:
             return result
@@ -188,7 +188,7 @@ def usage_of(answer: Document) -> Usage:
     return Usage(count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens")), count_of(cached))
 
 
-def own_reasoning(answer: Document) -> bool:
+def has_own_reasoning(answer: Document) -> bool:
     """True if a chat answer holds reasoning apart from its text: then we cannot continue its thinking."""
     return _reasons_apart(_message(_choice(answer)))
 

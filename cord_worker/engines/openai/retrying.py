@@ -5,13 +5,14 @@
 | the server refuses the request and gives a reason | the request fails, nothing else |
 | it refuses without a reason | the request fails, if the server still does what it did at start |
 | the server is overloaded (429, 503) | fewer at once; retried after the pause asked for, or a growing one |
-| it fails, hangs, drops the connection, sends nonsense | retried; the last time once the server works; then it fails |
+| it fails, hangs, drops the connection, sends nonsense | retried, the last time after a check that the server works |
 | it fails, and its words name a reason to refuse the request | as above; the last try follows the second such reply |
 | the server is unreachable, loads, or denies access | all requests wait until it does what it did at start |
 
-A request that waits gets an UnavailableError: its lease is returned, and the work is done elsewhere, or here once the
-server is back. A request at which the server failed twice is retried with no other request running, so that if it
-crashes the server, no other request is hit. At the fourth crash the request fails, and nothing else.
+If the last try fails too, the request fails. A request that waits gets an UnavailableError: its lease is returned, and
+the work is done elsewhere, or here once the server is back. A request at which the server failed twice is retried with
+no other request running, so that if it crashes the server, no other request is hit. At the fourth crash the request
+fails, and nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import TypeVar
 
 from cord_worker.engines.openai.concurrency import Concurrency
 from cord_worker.engines.openai.faults import Means, ServerFault
-from cord_worker.engines.openai.pauses import is_long, looks, obeyed, pause_after, pause_of_busy
+from cord_worker.engines.openai.pauses import checks, is_long, obeyed_pause, pause_after, pause_of_busy
 from cord_worker.engines.protocol import Describe
 from cord_worker.errors import CordError, EngineError, EngineFaultError, RequestError, UnavailableError
 
@@ -35,10 +36,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_TOGETHER = 2
-"""Failures of a request among concurrent ones, after which it is tried alone."""
+_FAILURES_TOGETHER = 2
+"""Failures of a request that runs together with others, after which it is tried alone."""
 _MOST_FALLS = 4
-"""Losses of the server at one request, after which the request is held to be the cause."""
+"""Losses of the server at one request after which the request counts as the cause."""
 _KNOWN_SECONDS = 1.0
 """A server that was found to work counts as working for this long."""
 _MOST_SUSPECTS = 4096
@@ -95,7 +96,7 @@ class Retrying:
         self._described: str | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._checking: asyncio.Task[UnavailableError | None] | None = None
-        self._well_at = float("-inf")
+        self._worked_at = float("-inf")
         self._doing = 0
         self._is_quiet = False
         self._quiet_at: asyncio.TimerHandle | None = None
@@ -108,14 +109,14 @@ class Retrying:
         """
         self._begin()
         try:
-            return await self._done(attempt, key)
+            return await self._retried(attempt, key)
         finally:
             self._end()
 
-    async def _done(self, attempt: Callable[[], Awaitable[T]], key: Callable[[], str]) -> T:
+    async def _retried(self, attempt: Callable[[], Awaitable[T]], key: Callable[[], str]) -> T:
         tries = _Tries(key)
         while True:
-            alone = max(tries.broken, self._suspects.get(key(), 0) if self._suspects else 0) >= _TOGETHER
+            alone = max(tries.broken, self._suspects.get(key(), 0) if self._suspects else 0) >= _FAILURES_TOGETHER
             async with self._concurrency.slot(alone=alone) as began:
                 self._refuse_while_away()
                 try:
@@ -152,26 +153,26 @@ class Retrying:
         """Seconds until the next try. Raises EngineError if there is no next try."""
         if fault.means is Means.REFUSED:
             if fault.refusal is None:
-                await self._require_well(tries, alone=alone)
+                await self._require_working(tries, alone=alone)
             raise self._error_of(fault, tries.count + 1)
         if fault.means in (Means.AWAY, Means.ACCESS):
             # a server that denies only this request refuses the request
             tries.broken += fault.means is Means.ACCESS or fault.blames_request
-            raise self._gone(fault, tries, alone=alone)
+            raise self._mark_away(fault, tries, alone=alone)
         if fault.means is Means.BUSY:
             return self._pause_of_busy(tries, fault, alone=alone)
         tries.broken += 1
         is_repeated = fault.suspected is not None and fault.suspected is tries.suspected
         tries.suspected = fault.suspected
         if fault.is_slow:  # spend another wait of this length only if the server works
-            await self._require_well(tries, alone=alone, otherwise=self._error_of(fault, tries.count))
+            await self._require_working(tries, alone=alone, otherwise=self._error_of(fault, tries.count))
         if fault.passing and tries.broken <= self._max_retries and not is_repeated:
             tries.is_last = False
             return pause_after(tries.broken - 1)
         failed = self._error_of(fault, tries.count)
         if self._check is None and not is_repeated:
             raise failed
-        await self._require_well(tries, alone=alone, otherwise=failed)
+        await self._require_working(tries, alone=alone, otherwise=failed)
         if (
             fault.passing and not fault.is_slow and not tries.is_last
         ):  # the server may have recovered between the try and the check
@@ -186,29 +187,29 @@ class Retrying:
         pause = pause_of_busy(fault.retry_after, tries.busy - 1)
         if tries.busy > self._max_retries or is_long(pause):
             tries.broken += fault.blames_request  # as a server that denies only this request
-            raise self._gone(fault, tries, alone=alone and fault.blames_request)
+            raise self._mark_away(fault, tries, alone=alone and fault.blames_request)
         if fault.retry_after:
             self._concurrency.hold(fault.retry_after)
         return pause
 
-    async def _require_well(self, tries: _Tries, *, alone: bool, otherwise: EngineError | None = None) -> None:
+    async def _require_working(self, tries: _Tries, *, alone: bool, otherwise: EngineError | None = None) -> None:
         """Raises UnavailableError if the server no longer does what it did at start."""
         if self._check is None:
             return
-        if time.monotonic() - self._well_at < _KNOWN_SECONDS:
+        if time.monotonic() - self._worked_at < _KNOWN_SECONDS:
             return
         if self._checking is None:
-            self._checking = asyncio.create_task(self._found())
-            self._checking.add_done_callback(self._checked)
-        ill = await asyncio.shield(self._checking)
-        if ill is not None:
-            found = ServerFault(ill.brief, means=Means.AWAY, retry_after=ill.retry_after)
-            raise self._gone(found, tries, alone=alone, because=otherwise)
+            self._checking = asyncio.create_task(self._server_error())
+            self._checking.add_done_callback(self._forget_check)
+        error = await asyncio.shield(self._checking)
+        if error is not None:
+            found = ServerFault(error.brief, means=Means.AWAY, retry_after=error.retry_after)
+            raise self._mark_away(found, tries, alone=alone, because=otherwise)
 
-    def _checked(self, _: object) -> None:
+    def _forget_check(self, _: object) -> None:
         self._checking = None
 
-    async def _found(self) -> UnavailableError | None:
+    async def _server_error(self) -> UnavailableError | None:
         """What is wrong with the server; None if it works."""
         try:
             if self._check is not None:
@@ -218,12 +219,12 @@ class Retrying:
         except CordError as error:
             return UnavailableError(str(error))
         except Exception as error:  # otherwise the requests would wait for ever: the check is repeated
-            logger.exception("%s could not be looked at", self._server)
+            logger.exception("%s could not be checked", self._server)
             return UnavailableError(f"its answer is not understood ({type(error).__name__}: {error})")
-        self._well_at = time.monotonic()
+        self._worked_at = time.monotonic()
         return None
 
-    def _gone(
+    def _mark_away(
         self, fault: ServerFault, tries: _Tries, *, alone: bool, because: EngineError | None = None
     ) -> EngineError:
         """Makes all requests wait for the server; returns the error of the request that found it unavailable."""
@@ -245,14 +246,14 @@ class Retrying:
 
     async def _watch(self, retry_after: float | None) -> None:
         """Checks the server again and again until it does what it did at start."""
-        await asyncio.sleep(max(pause_after(0), obeyed(retry_after)))
-        async with aclosing(looks(self._found, lambda ill: ill and ill.retry_after)) as all_found:
-            async for ill in all_found:
-                if ill is None:
+        await asyncio.sleep(max(pause_after(0), obeyed_pause(retry_after)))
+        async with aclosing(checks(self._server_error, lambda error: error and error.retry_after)) as all_found:
+            async for error in all_found:
+                if error is None:
                     break
-                self._away_because = str(ServerFault(ill.brief))
+                self._away_because = str(ServerFault(error.brief))
                 self._tell()
-        logger.info("%s is there again", self._server)
+        logger.info("%s is available again", self._server)
         away, self._away = self._away, None
         self._tell()
         assert away is not None
@@ -274,7 +275,7 @@ class Retrying:
             self._quiet_at = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._quiet)
 
     def _quiet(self) -> None:
-        """Called when no request waits: what was told of the pace no longer holds."""
+        """Withdraws the condition that the server slows requests down; called after a time without requests."""
         self._quiet_at, self._is_quiet = None, True
         self._tell()
 
@@ -283,8 +284,8 @@ class Retrying:
             raise UnavailableError(f"{self._server} is waited for: {self._away_because}")
 
     def _note(self, fault: ServerFault, began: float) -> None:
-        """Records a fault of a request that began at `began`, if it is the server's; fewer at once if it is overloaded
-        or slow."""
+        """Records a fault of the server at a request that began at `began`. An overloaded or slow server gets fewer
+        requests at once."""
         if fault.means is Means.BUSY or fault.is_slow:
             if not self._concurrency.is_lowered:
                 self._slowed_since = time.monotonic()

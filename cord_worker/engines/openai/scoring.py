@@ -43,7 +43,7 @@ _TOGETHER = 16
 Names = Callable[[int], frozenset[str]]
 """The forms in which a server may write a token."""
 _TOKEN_ID = re.compile(r"token_id:(\d{1,9})")
-_UNTOLD = re.compile(r"<0x[0-9A-F]{2}>|bytes:.*", re.DOTALL)
+_BYTE_NAME = re.compile(r"<0x[0-9A-F]{2}>|bytes:.*", re.DOTALL)
 """Names of single bytes; every server writes them differently."""
 
 
@@ -70,7 +70,7 @@ async def prompt_rows(
 ) -> Rows:
     """Rows of the tokens `ids[position]`, one try; positions rise and are at least 1.
 
-    Raises ServerFault, NotFiniteError where the server computed no number for one of them.
+    Raises ServerFault, NotFiniteError if the server computed no number for one of them.
     """
     if path == "next_token":
         return await _next_tokens(client, model, ids, positions)
@@ -199,7 +199,7 @@ def _may_be(token: Any, sent: int, names: Names) -> bool:
 
 def _plain(name: str) -> str:
     """A name without the parts that servers write differently; empty if nothing comparable is left."""
-    if "\ufffd" in name or _UNTOLD.fullmatch(name):
+    if "\ufffd" in name or _BYTE_NAME.fullmatch(name):
         return ""
     return name.replace("\u0120", " ").replace("\u2581", " ").replace("\u010a", "\n").strip()
 
@@ -227,8 +227,8 @@ def _number(value: Any, position: int) -> float:
     if _LOWEST < number <= _HIGHEST:
         return float(number)
     raise NotFiniteError(
-        f"the server computed {_told(value)} as log-probability of the prompt token at {position}: no number, or one "
-        "of no probability (number format too narrow?); try another dtype of its model"
+        f"the server computed {_told(value)} as log-probability of the prompt token at {position}: no number, or a "
+        "probability of 0 (number format too narrow?); try another dtype of its model"
     )
 
 

@@ -18,7 +18,7 @@ from cord_worker.engines.openai.requests import (
     ServerKind,
     count_of,
     ending_fields,
-    own_reasoning,
+    has_own_reasoning,
     tells_stops,
     usage_of,
     written,
@@ -114,7 +114,7 @@ async def probe(client: OpenAiClient, settings: EngineSettings, tokenizer: Serve
     """
     assert settings.openai is not None
     try:
-        return await _probed(client, settings, tokenizer)
+        return await _server_found(client, settings, tokenizer)
     except (EngineLoadError, UnavailableError):
         raise
     except ContentFilterError as error:
@@ -133,7 +133,7 @@ async def probe(client: OpenAiClient, settings: EngineSettings, tokenizer: Serve
         raise EngineLoadError(f"model {settings.path!r}: {error}") from None
 
 
-async def _unfiltered(ask: Callable[[_Text], Awaitable[T]]) -> T:
+async def _ask_unfiltered(ask: Callable[[_Text], Awaitable[T]]) -> T:
     """The result of the first text that no content filter refuses. Raises ContentFilterError if all are refused."""
     for text in _TEXTS[:-1]:
         try:
@@ -143,10 +143,10 @@ async def _unfiltered(ask: Callable[[_Text], Awaitable[T]]) -> T:
     return await ask(_TEXTS[-1])
 
 
-async def _probed(client: OpenAiClient, settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
+async def _server_found(client: OpenAiClient, settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
     assert settings.openai is not None
     model = settings.openai.model or settings.path
-    cards = cards_in(await _listed(client))
+    cards = cards_in(await _model_list(client))
     kind: ServerKind = next((_KINDS[card.owner] for card in cards if card.owner in _KINDS), "other")
     card = next((card for card in cards if card.name == model), None)
     if card is None and tells_stops(kind):
@@ -208,14 +208,14 @@ def _name(value: object) -> str:
     return value if isinstance(value, str) and len(value) <= _NAME_CHARACTERS and value.isprintable() else ""
 
 
-async def _listed(client: OpenAiClient) -> Document:
+async def _model_list(client: OpenAiClient) -> Document:
     """The server's list of models; empty if it has none."""
 
     async def models() -> Document:
         return await client.get("/models")
 
     try:
-        return await _answered(client, models)
+        return await _ask(client, models)
     except ServerFault as fault:
         if fault.status == 403:
             raise client.error_of(fault) from None
@@ -225,6 +225,9 @@ async def _listed(client: OpenAiClient) -> Document:
 async def _api(
     client: OpenAiClient, settings: EngineSettings, model: str, kind: ServerKind, tokenizer: ServerTokenizer | None
 ) -> tuple[Api, ChatStyle, bool]:
+    """How the server takes prompts: the API, the chat style, and whether it counts the tokens of streams.
+
+    Raises EngineLoadError if it takes them in none of the ways that `openai.api` allows."""
     assert settings.openai is not None
     wanted = settings.openai.api
     refusals: list[str] = []
@@ -244,20 +247,20 @@ async def _api(
 
         async def by_ids(text: _Text) -> tuple[int, int | None, bool]:
             ids = list(codec.candidate(Turn(text.task), ["2"])[0])
-            return len(ids), *await _tried(client, "/completions", {"model": model, "prompt": ids}, kind)
+            return len(ids), *await _ask_for_token(client, "/completions", {"model": model, "prompt": ids}, kind)
 
         async def by_text(text: _Text) -> tuple[int | None, bool]:
-            return await _tried(client, "/completions", {"model": model, "prompt": text.task}, kind)
+            return await _ask_for_token(client, "/completions", {"model": model, "prompt": text.task}, kind)
 
         try:
-            sent, counted, counts = await _unfiltered(by_ids)
+            sent, counted, counts = await _ask_unfiltered(by_ids)
             if counted in {None, sent}:
                 return "ids", "none", counts
             refusals.append(f"it counts {counted} tokens in a prompt of {sent} token ids")
         except ServerFault as fault:
             refused(fault)
         try:
-            return "text", "none", (await _unfiltered(by_text))[1]
+            return "text", "none", (await _ask_unfiltered(by_text))[1]
         except ServerFault as fault:
             refused(fault)
     if wanted != "completions":
@@ -267,10 +270,10 @@ async def _api(
             async def by_chat(text: _Text, opening: str = opening, style: ChatStyle = style) -> tuple[int | None, bool]:
                 messages = chat_messages(Turn(text.task), opening, style)
                 body = {"model": model, "messages": messages, **chat_fields(style)}
-                return await _tried(client, "/chat/completions", body, kind)
+                return await _ask_for_token(client, "/chat/completions", body, kind)
 
             try:
-                _, counts = await _unfiltered(by_chat)
+                _, counts = await _ask_unfiltered(by_chat)
                 if style == "prefix":
                     await _require_continuing(client, model, tags_of_model(settings, tokenizer))
             except ServerFault as fault:
@@ -312,9 +315,9 @@ async def _continuation(
                 "/chat/completions", body, lambda parts: written_in_parts(parts, _NO_ENDS, _PROBED_TOKENS)
             )
 
-        return opening, str((await _answered(client, asked)).text)
+        return opening, str((await _ask(client, asked)).text)
 
-    return await _unfiltered(of)
+    return await _ask_unfiltered(of)
 
 
 async def _repeats_prefill(
@@ -350,7 +353,7 @@ def _styles(kind: ServerKind) -> tuple[ChatStyle, ...]:
     return ("prefix", "instruction")
 
 
-async def _tried(client: OpenAiClient, path: str, body: Document, kind: ServerKind) -> tuple[int | None, bool]:
+async def _ask_for_token(client: OpenAiClient, path: str, body: Document, kind: ServerKind) -> tuple[int | None, bool]:
     """Asks for one token as the engine will ask later: (prompt tokens counted, are streams counted)."""
     body = {**body, "temperature": 1.0, "top_p": 1.0, **ending_fields(kind, _ENDS, 1)}
     if tells_stops(kind):
@@ -358,8 +361,8 @@ async def _tried(client: OpenAiClient, path: str, body: Document, kind: ServerKi
         async def whole() -> Document:
             return await client.post(path, body)
 
-        answer = await _answered(client, whole)
-        if own_reasoning(answer):
+        answer = await _ask(client, whole)
+        if has_own_reasoning(answer):
             raise ServerFault(
                 "it keeps the model's reasoning apart from its text, so that no step can be continued: switch its "
                 'reasoning parser off, or use api = "completions"',
@@ -373,21 +376,21 @@ async def _tried(client: OpenAiClient, path: str, body: Document, kind: ServerKi
             return await client.stream(path, asked, lambda parts: written_in_parts(parts, _ENDS, 1))
 
         try:
-            return (await _answered(client, streamed)).usage.prompt, counts
+            return (await _ask(client, streamed)).usage.prompt, counts
         except ServerFault as fault:
             if not counts or fault.status not in {400, 422}:
                 raise
     raise AssertionError("unreachable")
 
 
-async def _answered(client: OpenAiClient, attempt: Callable[[], Awaitable[T]]) -> T:
+async def _ask(client: OpenAiClient, attempt: Callable[[], Awaitable[T]]) -> T:
     """The result of `attempt`, retried through passing faults.
 
     Raises ServerFault if the server lacks the feature; UnavailableError if it failed, which says nothing about its
     features; RequestError if it refuses the text of the probe; otherwise EngineError.
     """
     try:
-        return await client.tried(attempt)
+        return await client.try_probe(attempt)
     except ServerFault as fault:
         if fault.refusal is None and _lacks(fault):
             raise
@@ -421,11 +424,11 @@ async def _score_path(
 
         async def of(text: _Text, path: ScorePath = path) -> Any:
             ids = [token for piece in codec.candidate(Turn(text.task), [" It is 2."]) for token in piece]
-            positions = range(len(ids) - 4, len(ids))  # more ids than a server names that ignores the field
-            return await _answered(client, lambda: prompt_rows(client, path, model, ids, positions, tokenizer.names))
+            positions = range(len(ids) - 4, len(ids))  # a server that ignores the field names fewer ids
+            return await _ask(client, lambda: prompt_rows(client, path, model, ids, positions, tokenizer.names))
 
         try:
-            await _unfiltered(of)
+            await _ask_unfiltered(of)
             return path
         except ServerFault as fault:
             level = logging.WARNING if isinstance(fault, MisalignedFault) else logging.DEBUG

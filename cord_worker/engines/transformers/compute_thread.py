@@ -33,7 +33,7 @@ from cord_worker.prompting.trajectory import Segmentation
 log = logging.getLogger(__name__)
 
 _JOIN_EVERY = 4
-"""Decoding steps between two looks at what is waiting."""
+"""Number of decoding steps after which the thread looks for waiting requests again."""
 _JOIN_SECONDS = 0.25
 """Longest time a request waits for companions before it joins a running batch, in seconds. If as many wait as the
 batch has rows, they join at once. A decoding step costs a small model nearly the same for any number of rows."""
@@ -90,8 +90,8 @@ class GenerationJob:
         return sum(map(len, self.pieces))
 
     @property
-    def text(self) -> tuple[object, ...]:
-        """What must be written: requests with equal `text` differ only in their sampling."""
+    def task(self) -> tuple[object, ...]:
+        """What must be written, and after what: jobs of equal tasks differ only in their sampling."""
         return self.kind, self.segmentation, tuple(self.pieces), self.max_tokens
 
 
@@ -175,14 +175,14 @@ class ComputeThread:
     def submit_generation(self, job: GenerationJob) -> None:
         """Queues `job`. Raises EngineError if the engine is dead or closed."""
         with self._wake:
-            self._refuse_if_over()
+            self._require_open()
             self._generations.append(job)
             self._wake.notify()
 
     def submit_score(self, job: ScoreJob) -> None:
         """Queues `job`. Raises EngineError if the engine is dead or closed."""
         with self._wake:
-            self._refuse_if_over()
+            self._require_open()
             self._scores.append(job)
             self._wake.notify()
 
@@ -193,7 +193,7 @@ class ComputeThread:
             self._wake.notify()
         self._thread.join()
 
-    def _refuse_if_over(self) -> None:
+    def _require_open(self) -> None:
         if self._failure is not None:
             raise EngineError(str(self._failure))
         if self._closing:
@@ -225,13 +225,13 @@ class ComputeThread:
     def _wait(self) -> bool:
         with self._wake:
             while not (self._closing or self._rows):
-                seconds = min(self._gathering(self._generations), self._gathering(self._scores))
+                seconds = min(self._seconds_to_wait(self._generations), self._seconds_to_wait(self._scores))
                 if seconds <= 0:
                     break
                 self._wake.wait(None if math.isinf(seconds) else seconds)
             return not self._closing
 
-    def _gathering(self, waiting: deque[GenerationJob] | deque[ScoreJob]) -> float:
+    def _seconds_to_wait(self, waiting: deque[GenerationJob] | deque[ScoreJob]) -> float:
         """Seconds until the waiting jobs may begin; infinite if none waits."""
         if not waiting:
             return math.inf
@@ -251,7 +251,7 @@ class ComputeThread:
 
     def _score_waiting(self) -> None:
         with self._wake:
-            if self._gathering(self._scores) > 0:
+            if self._seconds_to_wait(self._scores) > 0:
                 return
             jobs = [job for job in self._scores if not job.future.cancelled()]
             same: dict[ScoreTask, list[ScoreJob]] = {}
@@ -288,9 +288,9 @@ class ComputeThread:
             same: dict[tuple[object, ...], _Row] = {}
             for job, prefix in zip(jobs, prefixes, strict=True):
                 member = _Member(job, prefix.cached)
-                row = same.get(text := job.text)
+                row = same.get(task := job.task)
                 if row is None:
-                    same[text] = self._join(member, prefix)
+                    same[task] = self._join(member, prefix)
                 else:
                     row.members.append(member)
         except BaseException:
@@ -312,7 +312,7 @@ class ComputeThread:
     def _may_join(self) -> bool:
         waiting, running = self._generations, self._running()
         if not running:
-            return self._gathering(waiting) <= 0
+            return self._seconds_to_wait(waiting) <= 0
         if not waiting or len(waiting) >= running:
             return True
         return time.monotonic() - waiting[0].submitted >= max(_JOIN_SECONDS, self._gather_seconds)
@@ -345,7 +345,7 @@ class ComputeThread:
                 for member in row.members:
                     _fail(member.job.future, NotFiniteError(message))
             else:
-                for branch, token in _parted(row, tokens[start:end]):
+                for branch, token in _branches_of(row, tokens[start:end]):
                     if branch is not row:
                         self._slots.move(index, len(rows) + len(branches), row.position)
                         branches.append(branch)
@@ -434,7 +434,7 @@ class ComputeThread:
                 self._seen[index, torch.tensor(sorted(tokens), device=device)] = True
 
 
-def _parted(row: _Row, tokens: Sequence[int]) -> list[tuple[_Row, int]]:
+def _branches_of(row: _Row, tokens: Sequence[int]) -> list[tuple[_Row, int]]:
     """The row and its new branches, each with the token that all its members have chosen."""
     members: dict[int, list[_Member]] = defaultdict(list)
     for member, token in zip(row.members, tokens, strict=True):

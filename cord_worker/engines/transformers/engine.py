@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import torch
 
-from cord_worker.engines.heads import LanguageHead
-from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Ids, Sampling, Turn, to_nobody
+from cord_worker.engines.heads import LanguageHead, require_steps
+from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Ids, Sampling, Turn, describe_to_nobody
 from cord_worker.engines.room_in_context import tokens_allowed
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import EncodedClosing, TextCodec
@@ -23,23 +23,24 @@ from cord_worker.engines.transformers.hosting import Hosted, Mode, host
 from cord_worker.engines.transformers.load_model import LoadedModel, load_model
 from cord_worker.engines.transformers.model_runner import ScoreTask
 from cord_worker.engines.transformers.sampler import RowSampling
-from cord_worker.errors import EngineFaultError, NotFiniteError, RequestError, TooLongError
-from cord_worker.prompting.scoring import predictive_perplexity
+from cord_worker.errors import EngineFaultError, NotFiniteError, TooLongError
+from cord_worker.prompting.scoring import mean_probability, predictive_perplexity
 from cord_worker.prompting.segmentation import TextKind
 from cord_worker.prompting.trajectory import ANSWER_OPENING
 
 _DIGITS = 9
-"""Significant digits of a score, and decimals of a log-probability: rounded values of equal scores are equal bytes.
+"""Significant digits of scores, and also the decimals of their log-probability sums: scores that are equal except for
+numerical noise are stored as equal bytes.
 
-Batches differ by about 1e-15, absolutely: near probability 1, where the logarithm is tiny, significant digits alone
-would keep that noise.
+The other requests in a batch change a sum by about 1e-15. A sum near 0 (probability 1) is so small that rounding to
+significant digits alone would keep this noise.
 """
 
 
 class TransformersEngine(LanguageHead):
     """One model of `settings`, loaded when constructed (EngineLoadError). Implements `protocol.Engine`."""
 
-    def __init__(self, settings: EngineSettings, describe: Describe = to_nobody) -> None:
+    def __init__(self, settings: EngineSettings, describe: Describe = describe_to_nobody) -> None:
         self._settings = settings
         self._describe = describe
         self._loaded: LoadedModel
@@ -64,7 +65,7 @@ class TransformersEngine(LanguageHead):
 
     @property
     def reason(self) -> str:
-        """Why the model is not computed in a faster way; empty if no way is faster."""
+        """Why the model is not computed in a faster mode; empty if there is no faster one."""
         return self._hosted.reason
 
     @property
@@ -74,7 +75,7 @@ class TransformersEngine(LanguageHead):
 
     @property
     def weights_digest(self) -> str:
-        """64 hex digits over the model's files; weights are sampled."""
+        """64 hex digits over the model's files; of large weight files, over the first and last MiB."""
         return self._loaded.weights_digest
 
     @property
@@ -96,7 +97,7 @@ class TransformersEngine(LanguageHead):
         self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
     ) -> Generation:
         """See `protocol.Engine.answer`; a second `</think>` ends the answer, and the finish reason says so."""
-        _require_steps(steps)
+        require_steps(steps)
         pieces = self._codec.answer(turn, steps, opening)
         return await self._generate(self._generation_job("answer", turn, pieces, sampling))
 
@@ -104,11 +105,13 @@ class TransformersEngine(LanguageHead):
         """See `protocol.Engine.reply`; `max_tokens` is cut to the room that the context leaves."""
         return await self._generate(self._generation_job("reply", turn, self._codec.reply(turn), sampling))
 
-    async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
-        """See `protocol.Engine.score`; the sum has 9 significant digits, and the score is computed from the rounded
-        sum."""
+    async def score(
+        self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str, *, full_stop: bool = False
+    ) -> AnswerScore:
+        """See `protocol.Engine.score`; sum, score and mean probability have 9 significant digits, and the score is
+        computed from the rounded sum."""
         started = time.monotonic()
-        pieces, closing = self._scored_parts(turn, steps, answer, scoring_template)
+        pieces, closing = self._scored_parts(turn, steps, answer, scoring_template, full_stop=full_stop)
         result = await self._answer_result(pieces, closing)
         total = math.fsum(result.log_probabilities)
         if not math.isfinite(total):
@@ -118,6 +121,7 @@ class TransformersEngine(LanguageHead):
         total = round(_significant(min(total, 0.0)), _DIGITS) + 0.0  # no negative zero
         return AnswerScore(
             score=_significant(predictive_perplexity(total, len(closing.answer))),
+            mean_probability=_significant(mean_probability(result.log_probabilities)),
             log_prob_sum=total,
             answer_tokens=len(closing.answer),
             prompt_tokens=sum(map(len, pieces)) + len(closing.ids),
@@ -127,10 +131,10 @@ class TransformersEngine(LanguageHead):
         )
 
     async def log_probabilities(
-        self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str
+        self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str, *, full_stop: bool = False
     ) -> list[float]:
-        """Natural-log probability of each answer token, unrounded; `score` sums them."""
-        pieces, closing = self._scored_parts(turn, steps, answer, scoring_template)
+        """Natural-log probability of each scored token, unrounded; `score` sums them."""
+        pieces, closing = self._scored_parts(turn, steps, answer, scoring_template, full_stop=full_stop)
         return (await self._answer_result(pieces, closing)).log_probabilities
 
     async def close(self) -> None:
@@ -142,12 +146,12 @@ class TransformersEngine(LanguageHead):
         self._thread.stop()
 
     def _scored_parts(
-        self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str
+        self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str, *, full_stop: bool
     ) -> tuple[list[Ids], EncodedClosing]:
-        """The candidate's pieces and the closing part. Raises TooLongError if they do not fit into the context."""
-        _require_steps(steps)
+        """The candidate's pieces and the closing part (scoring template with the known answer). Raises TooLongError if
+        they do not fit into the context."""
         pieces = self._codec.candidate(turn, steps)
-        closing = self._codec.closing(scoring_template, answer)
+        closing = self._codec.closing(scoring_template, answer, full_stop=full_stop)
         prompt_tokens = sum(map(len, pieces)) + len(closing.ids)
         if prompt_tokens > self.max_model_len:
             raise TooLongError(
@@ -188,11 +192,6 @@ class TransformersEngine(LanguageHead):
             ),
             max_tokens=allowed,
         )
-
-
-def _require_steps(steps: Sequence[str]) -> None:
-    if not steps:
-        raise RequestError("there is no step yet; propose one first")
 
 
 def _significant(value: float) -> float:

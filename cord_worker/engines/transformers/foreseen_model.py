@@ -1,4 +1,4 @@
-"""Predicts how a model can be hosted before its weights are read, from its architecture, built without memory."""
+"""Predicts how a model will be hosted, from its architecture alone: before its weights are read, and without memory."""
 
 from __future__ import annotations
 

@@ -72,8 +72,8 @@ class Hosted:
         return "cached" if self.mode is Mode.CACHED else "plain"
 
 
-class _CannotBe(Exception):
-    """The model cannot be computed in this way; the message says why."""
+class _Unsuitable(Exception):
+    """This way of computing does not suit the model; the message says why."""
 
 
 def host(loaded: LoadedModel, prefix_cache_bytes: int, path: str) -> Hosted:
@@ -93,7 +93,9 @@ def _first_that_agrees(loaded: LoadedModel, trial: _Trial, prefix_cache_bytes: i
     def cached() -> Runner:
         limit = LengthDependence(model).limit
         if limit is not None and limit < loaded.max_length:
-            raise _CannotBe(f"its rotary angles change beyond {limit} tokens (max_model_len = {limit} allows batches)")
+            raise _Unsuitable(
+                f"its rotary angles change beyond {limit} tokens (max_model_len = {limit} allows batches)"
+            )
         masks, shape = Masks(model), kv_shape(model, loaded.device)
         return ModelRunner(model, head, shape, masks, loaded.max_length, prefix_cache_bytes)
 
@@ -108,8 +110,8 @@ def _first_that_agrees(loaded: LoadedModel, trial: _Trial, prefix_cache_bytes: i
             difference = trial.difference(runner)
             if isinstance(runner, ModelRunner) and runner.numbers_by_cache:
                 # Positions may matter only beyond a trial's length: Llama 4 scales by the position from 8,192 on.
-                raise _CannotBe("it takes positions from its cache, which rows of different lengths share")
-        except (UnknownLayers, _CannotBe) as error:
+                raise _Unsuitable("it takes positions from its cache, which rows of different lengths share")
+        except (UnknownLayers, _Unsuitable) as error:
             reasons.append(str(error))
         except torch.OutOfMemoryError:
             raise
@@ -227,8 +229,8 @@ def kv_shape(model: Any, device: torch.device) -> KvShape:
         (layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3], layer.keys.dtype) for layer in cache.layers
     }
     if len(cache.layers) != model.config.get_text_config().num_hidden_layers:
-        raise _CannotBe("not all of its layers keep keys and values")
+        raise _Unsuitable("not all of its layers keep keys and values")
     if len(shapes) != 1:
-        raise _CannotBe("its layers keep keys and values of different sizes")
+        raise _Unsuitable("its layers keep keys and values of different sizes")
     heads, key_dim, value_dim, dtype = shapes.pop()
     return KvShape(len(cache.layers), heads, key_dim, value_dim, dtype, device)

@@ -100,12 +100,12 @@ class KvSlots(Cache):
         self._row_index = torch.arange(positions.shape[0], device=positions.device)[:, None]
         self._view = (positions.shape[0], view_length)
 
-    def put(self, row: int, start: int, segment: Segment, length: int | None = None) -> int:
-        """Copies (the first `length` tokens of) `segment` into a slot; returns the position after it."""
-        length = segment.length if length is None else length
-        self._keys[:, row, :, start : start + length] = segment.keys[:, :, :length]
-        self._values[:, row, :, start : start + length] = segment.values[:, :, :length]
-        return start + length
+    def put(self, row: int, start: int, segment: Segment) -> int:
+        """Copies `segment` into a slot; returns the position after it."""
+        end = start + segment.length
+        self._keys[:, row, :, start:end] = segment.keys
+        self._values[:, row, :, start:end] = segment.values
+        return end
 
     def take(self, row: int, start: int, end: int) -> Segment:
         """A copy of the tokens `start` to `end` of a slot."""

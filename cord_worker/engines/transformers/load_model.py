@@ -21,10 +21,10 @@ from cord_worker.engines.loading import (
     weights_digest_of,
 )
 from cord_worker.engines.model_config import require_language_model
-from cord_worker.engines.protocol import Describe, to_nobody
+from cord_worker.engines.protocol import Describe, describe_to_nobody
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.transformers.float64 import keep_float64, tabulate_rotary
-from cord_worker.engines.transformers.load_progress import told_progress
+from cord_worker.engines.transformers.load_progress import report_progress
 from cord_worker.errors import EngineLoadError
 
 
@@ -41,7 +41,7 @@ class LoadedModel:
     numerics: str
 
 
-def load_model(settings: EngineSettings, describe: Describe = to_nobody) -> LoadedModel:
+def load_model(settings: EngineSettings, describe: Describe = describe_to_nobody) -> LoadedModel:
     """Loads what `settings` name; `describe` receives the progress. Raises EngineLoadError."""
     if settings.gguf_file is not None:
         require_gguf()
@@ -52,7 +52,7 @@ def load_model(settings: EngineSettings, describe: Describe = to_nobody) -> Load
         config = AutoConfig.from_pretrained(folder, **options(settings))
         require_language_model(config, settings.path)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options(settings))
-        with told_progress(describe, folder, (".safetensors", ".gguf")):
+        with report_progress(describe, folder, (".safetensors", ".gguf")):
             model: Any = read_weights(AutoModelForCausalLM, folder, settings)
     except EngineLoadError:
         raise
@@ -60,7 +60,7 @@ def load_model(settings: EngineSettings, describe: Describe = to_nobody) -> Load
         raise EngineLoadError(
             f"model {settings.path!r} could not be loaded: {type(error).__name__}: {error}"
         ) from error
-    model = placed(model, device, settings.path)
+    model = on_device(model, device, settings.path)
     config = model.config.get_text_config()
     max_length = max_length_of(settings, config)
     numerics = str(model.dtype).removeprefix("torch.")
@@ -94,12 +94,12 @@ def read_weights(kind: Any, folder: Path, settings: EngineSettings) -> Any:
     return model
 
 
-def placed(model: Any, device: torch.device, path: str) -> Any:
+def on_device(model: Any, device: torch.device, path: str) -> Any:
     """The model on `device`, ready to compute. Raises EngineLoadError if it does not fit there."""
     try:
         return model.to(device).eval().requires_grad_(False)
     except RuntimeError as error:  # torch.OutOfMemoryError is one
         raise EngineLoadError(
             f"model {path!r} does not fit on device {device} ({' '.join(str(error).split())[:300]}). Free its memory "
-            "(nvidia-smi shows who holds it), choose another `device`, or a smaller `dtype`."
+            "(nvidia-smi shows which processes hold it), choose another `device`, or a smaller `dtype`."
         ) from error

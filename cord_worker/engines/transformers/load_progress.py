@@ -18,7 +18,7 @@ _TENTHS = 10
 
 
 @contextmanager
-def told_progress(describe: Describe, folder: Path, suffixes: tuple[str, ...]) -> Iterator[None]:
+def report_progress(describe: Describe, folder: Path, suffixes: tuple[str, ...]) -> Iterator[None]:
     """Within the `with`, reports at every tenth how much of the weights in `folder` is read."""
     size = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in suffixes and path.is_file())
     amount, begun = _bytes(size), time.monotonic()

@@ -24,7 +24,7 @@ _FORWARD_TOKENS_CPU = 1_024
 _PADDING = 1 / 4
 """Largest share of padding among a forward's tokens, if it has more than one row."""
 _LOGIT_ROWS = 512
-"""Most positions per forward whose logits are computed: with a vocabulary of 150 k each takes 0.3 MB in bfloat16."""
+"""Maximum number of logit rows of a forward: with a vocabulary of 150 k each takes 0.3 MB in bfloat16."""
 _SCRATCH_BYTES = 128 * 2**20
 """Keys and values whose memory is kept for the next forward: fresh memory costs a page fault every 4 KiB."""
 
@@ -103,7 +103,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def decode(self, slots: KvSlots, tokens: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
-        """Logits [rows, vocabulary] after one more token per row; slots 0 to rows - 1, `longest` incl. the token."""
+        """Logits [rows, vocabulary] after one more token per row; slots 0 to rows - 1. `longest` includes it."""
         slots.open(positions[:, None], longest)
         return self._forward(tokens[:, None], positions[:, None], longest, slots)[:, 0]
 
@@ -176,7 +176,8 @@ class ModelRunner:
         results = []
         for task, row, length, parent, extended in zip(tasks, rows, own, parents, self.extend(rows), strict=True):
             if length and len(row.past) == len(task.pieces) - 1:
-                self._cache.add(row.past[-1], task.pieces[-1], extended.segment.part(0, length))
+                parent_node = row.past[-1] if row.past else None  # a turn without steps begins a tree
+                self._cache.add(parent_node, task.pieces[-1], extended.segment.part(0, length))
             results.append((extended.log_probabilities, parent.cached))
         return results
 

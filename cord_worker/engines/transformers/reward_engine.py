@@ -18,15 +18,15 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoMod
 
 from cord_worker.engines import loading
 from cord_worker.engines.context_length import max_length_of
-from cord_worker.engines.heads import PROCESS_REWARD_MODEL, RewardHead, probability, require_labels
+from cord_worker.engines.heads import PROCESS_REWARD_MODEL, RewardHead, probability, require_labels, require_steps
 from cord_worker.engines.model_config import require_packages
-from cord_worker.engines.protocol import Describe, StepReward, Turn, to_nobody
+from cord_worker.engines.protocol import Describe, StepReward, Turn, describe_to_nobody
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.engines.transformers.float64 import keep_float64
-from cord_worker.engines.transformers.load_model import placed, read_weights
-from cord_worker.engines.transformers.load_progress import told_progress
-from cord_worker.errors import EngineError, EngineLoadError, RequestError, TooLongError
+from cord_worker.engines.transformers.load_model import on_device, read_weights
+from cord_worker.engines.transformers.load_progress import report_progress
+from cord_worker.errors import EngineError, EngineLoadError, TooLongError
 
 _DIGITS = 9
 """Decimals of a logit and of a judgment."""
@@ -35,7 +35,7 @@ _DIGITS = 9
 class RewardEngine(RewardHead):
     """One reward model of `settings`, loaded when constructed (EngineLoadError). Implements `protocol.Engine`."""
 
-    def __init__(self, settings: EngineSettings, describe: Describe = to_nobody) -> None:
+    def __init__(self, settings: EngineSettings, describe: Describe = describe_to_nobody) -> None:
         self._settings = settings
         self._describe = describe
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cord-engine")
@@ -54,7 +54,7 @@ class RewardEngine(RewardHead):
             config = AutoConfig.from_pretrained(folder, **loading.options(settings))
             require_packages(config, settings.path)
             kind = _kind_of(config, settings.path)
-            with told_progress(self._describe, folder, (".safetensors",)):
+            with report_progress(self._describe, folder, (".safetensors",)):
                 model: Any = read_weights(kind, folder, settings)
         except EngineLoadError:
             raise
@@ -62,7 +62,7 @@ class RewardEngine(RewardHead):
             raise EngineLoadError(
                 f"reward model {settings.path!r} could not be loaded: {type(error).__name__}: {error}"
             ) from error
-        self._model = placed(model, loading.device_of(settings.device), settings.path)
+        self._model = on_device(model, loading.device_of(settings.device), settings.path)
         if self._model.dtype == torch.float64:
             keep_float64(self._model)
         self.max_model_len = max_length_of(settings, self._model.config.get_text_config())
@@ -75,11 +75,10 @@ class RewardEngine(RewardHead):
     async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:
         """See `protocol.Engine.reward`: sigmoid of a single logit, softmax's second class of two."""
         started = time.monotonic()
-        if not steps:
-            raise RequestError("there is no step yet; propose one first")
+        require_steps(steps)
         if self._closed:
             raise EngineError("the engine is closed; start another one")
-        ids = self._codec.judged(turn, steps, separator)
+        ids = self._codec.judged_candidate(turn, steps, separator)
         if len(ids) > self.max_model_len:
             raise TooLongError(
                 f"the candidate takes {len(ids)} tokens, but the reward model's context holds {self.max_model_len}; "

@@ -16,7 +16,7 @@ class LengthDependence:
     def __init__(self, model: Any) -> None:
         self._dynamic: list[tuple[Any, str]] = []
         self.limit: int | None = None
-        """Most tokens for which the angles stay the same; None if they always do."""
+        """Maximum number of tokens for which the angles stay the same; None if they always do."""
         for module, prefix, kind, limit in _embeddings(model):
             self.limit = limit if self.limit is None else min(self.limit, limit)
             if kind != "longrope":

@@ -5,7 +5,8 @@ is a hash of (seed, position), not a stream that rows share. Everything is float
 cumulative distribution in token order, so that a difference in the last bits cannot reorder near ties.
 
 Order: repetition penalty over prompt and generated tokens (as in vLLM and transformers), temperature, top_k, top_p
-over what top_k left, min_p relative to the most likely token. Tokens tied with the last kept one are also kept.
+among the tokens that top_k keeps, min_p relative to the most likely token. Tokens tied with the last kept one are also
+kept.
 """
 
 from __future__ import annotations

@@ -12,19 +12,19 @@ from typing import Any
 
 from cord_worker.engines import loading
 from cord_worker.engines.end_watch import EndWatch
-from cord_worker.engines.heads import LanguageHead
+from cord_worker.engines.heads import LanguageHead, require_steps
 from cord_worker.engines.protocol import AnswerScore, Generation, Ids, Sampling, Turn
-from cord_worker.engines.result_cache import Remembered
+from cord_worker.engines.result_cache import ResultCache
 from cord_worker.engines.room_in_context import tokens_allowed
 from cord_worker.engines.vllm import arguments as vllm_arguments
 from cord_worker.engines.vllm.host import VllmHost
-from cord_worker.errors import EngineFaultError, NotFiniteError, RequestError, TooLongError
-from cord_worker.prompting.scoring import predictive_perplexity
+from cord_worker.errors import EngineFaultError, NotFiniteError, TooLongError
+from cord_worker.prompting.scoring import mean_probability, predictive_perplexity
 from cord_worker.prompting.segmentation import Ended, Ends, TextKind, cut, ends_of
 from cord_worker.prompting.trajectory import ANSWER_OPENING
 
 _DIGITS = 6
-"""Decimals of a log-probability: vLLM's kernels differ by more from batch to batch."""
+"""Decimals of a log-probability, digits of a probability: vLLM's kernels differ by more from batch to batch."""
 _FIRST, _LATER = 0, 1
 """Priorities in the engine's queue: scores come first, because they are short and a whole step waits for them."""
 _SCORES_KEPT = 4096
@@ -36,7 +36,7 @@ class VllmEngine(VllmHost, LanguageHead):
     """A model that generates and scores. Implements `protocol.Engine`; see `VllmHost` for how it is constructed."""
 
     def _prepare(self, folder: Path, tokenizer: Any) -> None:
-        self._scores = Remembered[AnswerScore](_SCORES_KEPT)
+        self._scores = ResultCache[AnswerScore](_SCORES_KEPT)
         self._loop_detection = vllm_arguments.loop_detection(self._features)
         self._end_tokens = loading.end_tokens_of(folder, tokenizer, self._settings)
         self._closing_tokens = {mark: _single_token(tokenizer, mark) for mark in self._codec.tags.closings}
@@ -58,7 +58,7 @@ class VllmEngine(VllmHost, LanguageHead):
         self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
     ) -> Generation:
         """See `protocol.Engine.answer`; a second `</think>` ends the answer, and the finish reason says so."""
-        _require_steps(steps)
+        require_steps(steps)
         return await self._generate("answer", turn, self._codec.answer(turn, steps, opening), sampling)
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
@@ -71,9 +71,17 @@ class VllmEngine(VllmHost, LanguageHead):
         return int(self._engine.vllm_config.cache_config.block_size)
 
     async def score(
-        self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str, *, uses_cache: bool = True
+        self,
+        turn: Turn,
+        steps: Sequence[str],
+        answer: str,
+        scoring_template: str,
+        *,
+        full_stop: bool = False,
+        uses_cache: bool = True,
     ) -> AnswerScore:
-        """See `protocol.Engine.score`; the sum has 6 decimals, and the score is computed from the rounded sum.
+        """See `protocol.Engine.score`; the sum has 6 decimals, and the score is computed from the rounded sum. The
+        mean probability has 6 significant digits.
 
         The prefix comes from vLLM's cache. If the cache also holds the answer's own tokens, vLLM computes nothing for
         them, so the score is computed again without the cache. A recent score is not computed again: float32 kernels
@@ -81,9 +89,8 @@ class VllmEngine(VllmHost, LanguageHead):
         `uses_cache` everything is computed, as vLLM does by default; this measures the gain of the cache.
         """
         started = time.monotonic()
-        _require_steps(steps)
         pieces = self._codec.candidate(turn, steps)
-        closing = self._codec.closing(scoring_template, answer)
+        closing = self._codec.closing(scoring_template, answer, full_stop=full_stop)
         ids = [token for piece in pieces for token in piece]
         positions = [len(ids) + index for index in closing.answer]
         ids.extend(closing.ids)
@@ -100,7 +107,8 @@ class VllmEngine(VllmHost, LanguageHead):
         if cached > positions[0] - 1:
             output = await self._generated(ids, self._scoring_parameters(uses_cache=False), _FIRST)
             cached = 0
-        total = math.fsum(_log_probabilities(output, ids, positions))
+        log_probabilities = _log_probabilities(output, ids, positions)
+        total = math.fsum(log_probabilities)
         if not math.isfinite(total):
             raise NotFiniteError(
                 f"the answer's log-probability is {total} (number format too narrow?); try another dtype"
@@ -108,6 +116,7 @@ class VllmEngine(VllmHost, LanguageHead):
         total = round(min(total, 0.0), _DIGITS) + 0.0  # no negative zero
         score = AnswerScore(
             score=predictive_perplexity(total, len(positions)),
+            mean_probability=float(f"{mean_probability(log_probabilities):.{_DIGITS - 1}e}"),
             log_prob_sum=total,
             answer_tokens=len(positions),
             prompt_tokens=len(ids),
@@ -231,11 +240,6 @@ class _Written:
                 self.over = True
                 break
         return self.over
-
-
-def _require_steps(steps: Sequence[str]) -> None:
-    if not steps:
-        raise RequestError("there is no step yet; propose one first")
 
 
 def _single_token(tokenizer: Any, text: str) -> frozenset[int]:

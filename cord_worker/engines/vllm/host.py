@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cord_worker.engines import loading
-from cord_worker.engines.refusal_texts import refused_because
+from cord_worker.engines.refusal_texts import refusal_by_words
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.engines.vllm import arguments as vllm_arguments
@@ -162,7 +162,7 @@ class VllmHost:
                 raise self._dead() from error
             raise EngineFaultError(f"vLLM failed this request: {error.__cause__ or error!r}") from error
         except (ValueError, TypeError, OverflowError) as error:
-            refusal = refused_because(str(error)) or RequestError
+            refusal = refusal_by_words(str(error)) or RequestError
             raise refusal(f"vLLM refuses this request: {error}") from error
         except Exception as error:  # errors of vLLM's own tree; which ones it has depends on its version
             if self._engine.errored:

@@ -15,12 +15,12 @@ from typing import Any
 from transformers import AutoConfig
 
 from cord_worker.engines import loading
-from cord_worker.engines.heads import PROCESS_REWARD_MODEL, RewardHead, probability, require_labels
+from cord_worker.engines.heads import PROCESS_REWARD_MODEL, RewardHead, probability, require_labels, require_steps
 from cord_worker.engines.protocol import StepReward, Turn
-from cord_worker.engines.result_cache import Remembered
+from cord_worker.engines.result_cache import ResultCache
 from cord_worker.engines.vllm import arguments as vllm_arguments
 from cord_worker.engines.vllm.host import VllmHost
-from cord_worker.errors import EngineError, EngineLoadError, RequestError, TooLongError
+from cord_worker.errors import EngineError, EngineLoadError, TooLongError
 
 _DIGITS = 6
 """Decimals of a logit and of a judgment: vLLM's kernels differ by more from batch to batch."""
@@ -33,8 +33,8 @@ class VllmRewardEngine(VllmHost, RewardHead):
 
     def _prepare(self, folder: Path, tokenizer: Any) -> None:
         del folder, tokenizer
-        self._judgments = Remembered[StepReward](_JUDGMENTS_KEPT)
-        self._is_known = False
+        self._judgments = ResultCache[StepReward](_JUDGMENTS_KEPT)
+        self._offers_task = False
 
     def _check(self, folder: Path) -> None:
         config = AutoConfig.from_pretrained(folder, **loading.options(self._settings))
@@ -54,12 +54,11 @@ class VllmRewardEngine(VllmHost, RewardHead):
         """See `protocol.Engine.reward`; 6 decimals. A recent judgment is not computed again, so that a retry gives the
         same value."""
         started = time.monotonic()
-        if not steps:
-            raise RequestError("there is no step yet; propose one first")
+        require_steps(steps)
         if self._closed:
             raise self._dead()
         await self._require_task()
-        ids = self._codec.judged(turn, steps, separator)
+        ids = self._codec.judged_candidate(turn, steps, separator)
         if len(ids) > self._max_length:
             raise TooLongError(
                 f"the candidate takes {len(ids)} tokens, but the reward model's context holds {self._max_length}; "
@@ -97,8 +96,8 @@ class VllmRewardEngine(VllmHost, RewardHead):
         return PoolingParams(task=self._task, use_activation=False, **at)
 
     async def _require_task(self) -> None:
-        """Raises EngineLoadError if vLLM lacks the task; vLLM names its tasks only when it runs."""
-        if self._is_known:
+        """Raises EngineError if vLLM lacks the task; vLLM names its tasks only when it runs."""
+        if self._offers_task:
             return
         offered = await self._engine.get_supported_tasks()
         if self._task not in offered:
@@ -106,7 +105,7 @@ class VllmRewardEngine(VllmHost, RewardHead):
                 f"vLLM offers {', '.join(sorted(offered))} for the reward model {self._settings.path!r}, which needs "
                 f'{self._task}; host it with engine = "transformers"'
             )
-        self._is_known = True
+        self._offers_task = True
 
 
 def _task_of(config: Any, path: str) -> str:

@@ -65,7 +65,7 @@ class LiveSlot:
 
 @dataclass(frozen=True, slots=True)
 class SearchToRecompute:
-    """The candidates of one problem in the order of their keys, and the slots that they extend. `has_digests`: whether
+    """The candidates of one problem, ordered by id, and the slots that they extend. `has_digests`: whether
     its run has digests. Runs without digests may also lack text keys."""
 
     has_digests: bool
@@ -150,5 +150,5 @@ def configured_columns(connection: sa.Connection, run_id: int, names: Collection
 
 
 def trajectory_names(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:
-    """Names of these trajectories in findings, by key."""
+    """Names of these trajectories in findings, by id."""
     return {row.id: row.name for row in connection.execute(_NAMES, {"ids": list(ids)})}

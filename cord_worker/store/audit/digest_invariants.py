@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.store.audit.history_invariants import MODEL_OF_RUN, WRONG_RUN_TIMES
-from cord_worker.store.audit.invariants import JOIN_CANDIDATES, JOIN_TRAJECTORIES, Invariant
-from cord_worker.store.audit.row_names import candidate_name_sql, trajectory_name_sql
+from cord_worker.store.audit.invariants import JOIN_CANDIDATES, JOIN_RESCORES, JOIN_TRAJECTORIES, Invariant
+from cord_worker.store.audit.row_names import candidate_name_sql, rescore_name_sql, trajectory_name_sql
 from cord_worker.store.schema import digests
 from cord_worker.store.schema.digests import Digest
 from cord_worker.store.schema.verification_sql import OWED_TO_CHECK
 
-_C, _J = candidate_name_sql("c"), trajectory_name_sql("j")
+_C, _J, _X = candidate_name_sql("c"), trajectory_name_sql("j"), rescore_name_sql("q", "c")
 
 
 def _wrong_digest(digest: Digest, name: str, join: str, needs_digest: str) -> str:
@@ -59,12 +59,21 @@ DIGEST_INVARIANTS: tuple[Invariant, ...] = (
         """,
     ),
     Invariant(
+        "base scores",
+        "base scores are those that were written",
+        _wrong_digest(digests.BASE_SCORE, "'its row'", "", "p.base_score IS NOT NULL"),
+    ),
+    Invariant(
         "results",
         "texts, scores and judgments of candidates are those that were written",
         f"""
         {_wrong_digest(digests.PROPOSAL, _C, JOIN_CANDIDATES, "c.state NOT IN ('pending', 'proposing')")}
         UNION ALL
         {_wrong_digest(digests.SCORE, _C, JOIN_CANDIDATES, "c.scored_at IS NOT NULL")}
+        UNION ALL
+        SELECT p.id, {_C} || ': mean_probability: set, though score_digest is of an older version'
+        FROM scope p {JOIN_CANDIDATES}
+        WHERE c.mean_probability IS NOT NULL AND octet_length(c.score_digest) = {digests.SCORE.older_bytes}
         UNION ALL
         {_wrong_digest(digests.JUDGMENT, _C, JOIN_CANDIDATES, "c.judged_at IS NOT NULL")}
         """,
@@ -91,6 +100,11 @@ DIGEST_INVARIANTS: tuple[Invariant, ...] = (
             )
         }
         """,
+    ),
+    Invariant(
+        "rescores as written",
+        "the results of rescorings are those that were written",
+        _wrong_digest(digests.RESCORE, _X, JOIN_RESCORES, "x.scored_at IS NOT NULL"),
     ),
 )
 """Invariants about digests; `cordctl replay` checks them too."""
@@ -142,7 +156,8 @@ _WRONG_MODELS = sa.text(
         WHEN m.weights_digest IS NULL THEN 'weights_digest: none, though a worker loaded the weights'
         WHEN m.digest IS NULL THEN '{digests.MODEL.missing_finding}'
         ELSE {digests.MODEL.changed_sql("computed.digest")} END AS detail
-    FROM runs r JOIN models m ON {MODEL_OF_RUN}
+    FROM runs r JOIN models m
+    ON ({MODEL_OF_RUN} OR m.id IN (SELECT q.model_id FROM rescorings q WHERE q.run_id = r.id))
     CROSS JOIN LATERAL (SELECT {digests.MODEL.expected_sql} AS digest OFFSET 0) computed
     CROSS JOIN LATERAL (
         SELECT min(w.started_at) AS first FROM workers w WHERE w.model_id = m.id AND w.ready_at IS NOT NULL
@@ -158,20 +173,34 @@ _WRONG_MODELS = sa.text(
 """A model needs a digest if a run with digests already existed when its first worker started."""
 
 
+_WRONG_RESCORINGS = sa.text(
+    f"""
+    SELECT q.name || ': ' || ({digests.RESCORING.finding_sql("r.digest IS NOT NULL")}) AS detail
+    FROM rescorings q JOIN runs r ON r.id = q.run_id
+    WHERE r.id = :run_id AND ({digests.RESCORING.finding_sql("r.digest IS NOT NULL")}) IS NOT NULL ORDER BY q.id
+    """
+)
+
+
+def findings_of_rescorings(connection: sa.Connection, run_id: int) -> list[str]:
+    """Findings about the rows of the run's rescorings: changed values and missing digests."""
+    return [f"rescoring {detail}" for detail in connection.execute(_WRONG_RESCORINGS, {"run_id": run_id}).scalars()]
+
+
 def findings_of_run(connection: sa.Connection, run_id: int) -> list[str]:
-    """Findings about the run's row: what differs from its digest, and impossible times."""
+    """Findings about the run's row: changed values and impossible times."""
     return [f"its row: {detail}" for detail in connection.execute(_WRONG_RUN, {"run_id": run_id}).scalars()]
 
 
 def findings_of_models(connection: sa.Connection, run_id: int) -> list[str]:
-    """Findings about the rows of the run's models: missing digests, and what differs from a digest."""
+    """Findings about the rows of the run's models: changed values and missing digests."""
     return [f"model {detail}" for detail in connection.execute(_WRONG_MODELS, {"run_id": run_id}).scalars()]
 
 
 _ALL_DIGESTS = sa.text(
     """
-    SELECT position, place, step, lineage, digests FROM (
-        SELECT p.position, 0 AS place, 0 AS step, '' AS lineage, ARRAY[p.digest] AS digests
+    SELECT position, row_kind, step, lineage, digests FROM (
+        SELECT p.position, 0 AS row_kind, 0 AS step, '' AS lineage, ARRAY[p.digest] AS digests
         FROM problems p WHERE p.run_id = :run_id
         UNION ALL
         SELECT p.position, 1, c.step, c.lineage, ARRAY[c.proposal_digest, c.score_digest, c.judgment_digest]
@@ -180,32 +209,32 @@ _ALL_DIGESTS = sa.text(
         SELECT p.position, 2, c.step, c.lineage, ARRAY[j.answer_digest, j.correctness_digest]
         FROM trajectories j JOIN candidates c ON c.id = j.candidate_id JOIN problems p ON p.id = j.problem_id
         WHERE p.run_id = :run_id
-    ) all_of_them ORDER BY position, place, step, lineage COLLATE "C"
+    ) all_of_them ORDER BY position, row_kind, step, lineage COLLATE "C"
     """
 )
-_DIGESTS_AT = (
+_DIGESTS_OF_KIND = (
     (digests.PROBLEM,),
     (digests.PROPOSAL, digests.SCORE, digests.JUDGMENT),
     (digests.ANSWER, digests.CORRECTNESS),
 )
-"""The digests in a row of `_ALL_DIGESTS`, by its `place`."""
+"""The digests in a row of `_ALL_DIGESTS`, by its `row_kind`."""
 
 _RUN_DIGEST = sa.text("SELECT digest FROM runs WHERE id = :run_id")
 
 
 def run_digest(connection: sa.Connection, run_id: int) -> str | None:
     """One digest of everything that the run's digests cover, ordered by position, kind of row, step and lineage. It is
-    equal in equal runs: keys, seconds and token counts are left out. None for runs of older versions.
+    equal in equal runs: row ids, seconds and token counts are left out. None for runs of older versions.
 
     Needs a transaction, because rows are streamed.
     """
     first = connection.execute(_RUN_DIGEST, {"run_id": run_id}).scalar_one()
     if first is None:
         return None
-    total = hashlib.sha256(digests.RUN.of_content(first))
+    total = hashlib.sha256(digests.RUN.content_parts(first))
     options = {"stream_results": True, "yield_per": 2_000}
     for row in connection.execute(_ALL_DIGESTS, {"run_id": run_id}, execution_options=options):
-        total.update(f"\0{row.position} {row.place} {row.step} {row.lineage}".encode())
-        for kind, digest in zip(_DIGESTS_AT[row.place], row.digests, strict=True):
-            total.update(b"\0" if digest is None else kind.of_content(digest))
+        total.update(f"\0{row.position} {row.row_kind} {row.step} {row.lineage}".encode())
+        for kind, digest in zip(_DIGESTS_OF_KIND[row.row_kind], row.digests, strict=True):
+            total.update(b"\0" if digest is None else kind.content_parts(digest))
     return total.hexdigest()

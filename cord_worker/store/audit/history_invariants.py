@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cord_worker.store.audit.invariants import JOIN_CANDIDATES, JOIN_TRAJECTORIES, Invariant
-from cord_worker.store.audit.row_names import candidate_name_sql, trajectory_name_sql
+from cord_worker.store.audit.invariants import JOIN_CANDIDATES, JOIN_RESCORES, JOIN_TRAJECTORIES, Invariant
+from cord_worker.store.audit.row_names import candidate_name_sql, rescore_name_sql, trajectory_name_sql
 
 _TOLERANCE = "interval '15 minutes'"
 """SQL: how far two instants of one database may be out of order. An instant is the beginning of a transaction, which
@@ -19,8 +19,8 @@ MODEL_OF_RUN = """
     (m.id IN (SELECT t.model_id FROM teachers t WHERE t.run_id = r.id)
      OR m.id IN (r.prover_model_id, r.selection_model_id, r.judge_model_id))
 """
-"""SQL: whether the run `r` uses the model `m`."""
-_C, _J = candidate_name_sql("c"), trajectory_name_sql("j")
+"""SQL: whether the run `r` uses the model `m` in its search, its answers and their verdicts."""
+_C, _J, _X = candidate_name_sql("c"), trajectory_name_sql("j"), rescore_name_sql("q", "c")
 
 _WRONG_FOR_STATE = """
     concat_ws(', ',
@@ -75,8 +75,8 @@ def plus(instant: str, interval: str) -> str:
 
 
 def _wrong_order(*columns: tuple[str, str], until: str = "now()") -> Callable[[str], str]:
-    """SQL: the names of the instants (pairs of column and name) that are out of order, or later than `until`, by more
-    than a tolerance (SQL)."""
+    """Returns a function from a tolerance (SQL) to SQL: the names of the instants (pairs of column and name) that are
+    out of order, or later than `until`, by more than that."""
 
     def wrong(tolerance: str) -> str:
         cases = [
@@ -92,14 +92,15 @@ def _wrong_order(*columns: tuple[str, str], until: str = "now()") -> Callable[[s
 
 _END = "(CASE WHEN p.state = 'done' THEN p.finished_at ELSE now() END)"
 """SQL: the latest instant that any row of the problem may have: its end if the problem is done, otherwise now."""
-_WRONG_TIMES = _wrong_order(
-    ("p.admitted_at", "admitted_at of its problem"),
+_OF_CANDIDATE = (
     ("c.created_at", "created_at"),
     ("c.proposed_at", "proposed_at"),
     ("c.scored_at", "scored_at"),
     ("c.judged_at", "judged_at"),
-    until=_END,
 )
+_WRONG_TIMES = _wrong_order(("p.admitted_at", "admitted_at of its problem"), *_OF_CANDIDATE, until=_END)
+_WRONG_TIMES_OF_COPIES = _wrong_order(*_OF_CANDIDATE, until=_END)
+"""Copies of a trimmed run have the times of the originals, which are before all times of its problems."""
 _WRONG_ANSWER_TIMES = _wrong_order(
     ("last_step.proposed_at", "proposed_at of its last step"),
     ("j.created_at", "created_at"),
@@ -107,8 +108,20 @@ _WRONG_ANSWER_TIMES = _wrong_order(
     ("j.judged_at", "judged_at"),
     until=_END,
 )
+_WRONG_RESCORE_TIMES = (
+    _wrong_order(
+        ("p.finished_at", "finished_at of its problem"), ("x.created_at", "created_at"), ("x.scored_at", "scored_at")
+    ),
+    _wrong_order(
+        ("p.run_created_at", "created_at of its run"),
+        ("q.created_at", "created_at of its rescoring"),
+        ("x.created_at", "created_at"),
+    ),
+)
 _OF_PROBLEM = (("p.created_at", "created_at"), ("p.admitted_at", "admitted_at"), ("p.finished_at", "finished_at"))
 _WRONG_PROBLEM_TIMES = _wrong_order(("p.run_created_at", "created_at of its run"), *_OF_PROBLEM)
+_WRONG_BASE_TIMES = _wrong_order(("p.created_at", "created_at"), ("p.base_scored_at", "base_scored_at"), until=_END)
+"""SQL: a base score may be older than the admission: it stays if the problem begins again."""
 _WRONG_WORKER_TIMES = (
     _wrong_order(("w.started_at", "a"), ("w.ready_at", "b")),
     _wrong_order(("w.started_at", "a"), ("w.heartbeat_at", "b")),
@@ -117,7 +130,7 @@ _WRONG_WORKER_TIMES = (
 
 _JOIN_LAST_STEP = f"{JOIN_TRAJECTORIES} JOIN candidates last_step ON last_step.id = j.candidate_id"
 _ROWS_WITH_TIMES = (
-    (_wrong_order(*_OF_PROBLEM), ""),  # without its run's: an edit of a run must not look like many of problems
+    (_wrong_order(*_OF_PROBLEM), ""),  # without the run's own: an edit of it must not look like edits of many problems
     (_WRONG_TIMES, JOIN_CANDIDATES),
     (_WRONG_ANSWER_TIMES, _JOIN_LAST_STEP),
 )
@@ -129,7 +142,8 @@ _CLOCK_WAS_SET_BACK = (
             + " OR ".join(f"{wrong(_TOLERANCE)} <> ''" for wrong in _WRONG_WORKER_TIMES)
             + " LIMIT 1",
             *(
-                f"SELECT DISTINCT p.id FROM problems p {join} WHERE {wrong(_TOLERANCE)} <> '' LIMIT 2"
+                "SELECT DISTINCT p.id FROM problems p JOIN runs r ON r.id = p.run_id AND r.trim_above IS NULL "
+                f"{join} WHERE {wrong(_TOLERANCE)} <> '' LIMIT 2"
                 for wrong, join in _ROWS_WITH_TIMES
             ),
         )
@@ -140,10 +154,10 @@ _CLOCK_WAS_SET_BACK = (
 PostgreSQL computes it only if it is read."""
 
 
-def _out_of_order(name: str, join: str, wrong: Callable[[str], str]) -> str:
-    """SQL: rows (with this `name`, joined to the problem by `join`) whose instants are out of order. More is tolerated
-    in a problem if workers or other problems show that the clock was set back: an edit by hand changes few rows, and a
-    clock all that is under way."""
+def _out_of_order(name: str, join: str, wrong: Callable[[str], str], where: str = "true") -> str:
+    """SQL: rows (with this `name`, joined to the problem by `join`, for which `where` holds) whose instants are out of
+    order. More is tolerated in a problem if workers or other problems show that the clock was set back: an edit by hand
+    changes few rows, and a clock that is set back affects all rows under way."""
     return f"""
         SELECT p.id, format('%s: %s: out of order', {name}, wrong.columns)
         FROM scope p {join}
@@ -152,7 +166,7 @@ def _out_of_order(name: str, join: str, wrong: Callable[[str], str]) -> str:
                         WHEN EXISTS (SELECT 1 FROM clock_was_set_back k WHERE k.problem_id IS DISTINCT FROM p.id)
                         THEN {wrong(_TOLERANCE_AFTER_SET_BACK)} ELSE {wrong(_TOLERANCE)} END AS columns OFFSET 0
         ) wrong
-        WHERE wrong.columns <> ''
+        WHERE {where} AND wrong.columns <> ''
     """
 
 
@@ -173,7 +187,7 @@ WRONG_RUN_TIMES = f"""
     WHERE r.id = :run_id AND {plus("wrong.until", _TOLERANCE)} < wrong.from_
           AND {plus("wrong.until", "(SELECT long FROM tolerated)")} < wrong.from_
 """
-"""SQL: findings about the run's own instant; keys rise with time, so problems show if the clock was set back."""
+"""SQL: findings about the run's own `created_at`; keys rise with time, so problems show if the clock was set back."""
 
 
 def _wrong_worker(name: str, join: str, done: str, attempts: str, worker: str, model: str | None) -> str:
@@ -214,9 +228,12 @@ HISTORY_INVARIANTS: tuple[Invariant, ...] = (
         f"WITH {_CLOCK_WAS_SET_BACK}"
         + " UNION ALL ".join(
             (
-                _out_of_order(_C, JOIN_CANDIDATES, _WRONG_TIMES),
+                _out_of_order(_C, JOIN_CANDIDATES, _WRONG_TIMES, "NOT p.is_trimmed"),
+                _out_of_order(_C, JOIN_CANDIDATES, _WRONG_TIMES_OF_COPIES, "p.is_trimmed"),
                 _out_of_order(_J, _JOIN_LAST_STEP, _WRONG_ANSWER_TIMES),
                 _out_of_order("'its row'", "", _WRONG_PROBLEM_TIMES),
+                _out_of_order("'its row'", "", _WRONG_BASE_TIMES),
+                *(_out_of_order(_X, JOIN_RESCORES, wrong) for wrong in _WRONG_RESCORE_TIMES),
             )
         ),
     ),
@@ -240,6 +257,9 @@ HISTORY_INVARIANTS: tuple[Invariant, ...] = (
                     "c.score_attempts",
                     "c.score_worker_id",
                     "p.prover_model_id",
+                ),
+                _wrong_worker(
+                    "'its row'", "", "p.base_score IS NOT NULL", "0", "p.base_scored_by", "p.prover_model_id"
                 ),
                 _wrong_worker(
                     _C,
@@ -266,6 +286,14 @@ HISTORY_INVARIANTS: tuple[Invariant, ...] = (
                     "j.verdict_worker_id",
                     "p.judge_model_id",
                 ),
+                _wrong_worker(
+                    _X,
+                    JOIN_RESCORES,
+                    "x.score IS NOT NULL",
+                    "x.rescore_attempts",
+                    "x.rescore_worker_id",
+                    "q.model_id",
+                ),
                 # The argument `done` is 'false', because older versions recorded no worker for a check.
                 _wrong_worker(_J, JOIN_TRAJECTORIES, "false", "j.check_attempts", "j.check_worker_id", None),
             )
@@ -290,13 +318,13 @@ HISTORY_INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "positions",
-        "the problems of a run are numbered from 0 without a gap",
+        "the problems of a run are numbered from 0 without a gap (a trimmed run has the numbers of its source)",
         """
         SELECT p.id, format('its row: position: %s, that of the problem before it %s', p.position, p.before)
         FROM (
             SELECT s.id, s.position, lag(s.position, 1, CAST(-1 AS bigint)) OVER (PARTITION BY s.run_id
                                                                                  ORDER BY s.position) AS before
-            FROM scope s
+            FROM scope s WHERE NOT s.is_trimmed
         ) p WHERE p.position <> p.before + 1
         """,
         of_whole_runs=True,

@@ -19,8 +19,9 @@ class Invariant:
 
     `broken_by` selects the problem's key and the detail of every violation: the row's name (`row_names`), the column,
     and what is wrong. It reads `scope`: the problems to check, with `run_state`, `run_created_at`, `pipeline`,
-    `scoring_mode`, the keys of the run's models, and whether the run `is_scored` and `has_digests`. It is empty if SQL
-    cannot express the invariant (`operations.replaying`). `of_whole_runs`: it compares problems with each other.
+    `scoring_mode`, `prover_score`, the keys of the run's models, and whether the run `is_scored`, `is_trimmed` and
+    `has_digests`. `broken_by` is empty if SQL cannot express the invariant (`operations.replaying`). `of_whole_runs`:
+    the query compares problems with each other.
     """
 
     name: str
@@ -63,6 +64,11 @@ JOIN_CANDIDATES = "JOIN candidates c ON c.problem_id = p.id"
 """SQL: the candidates `c` of the problem `p`."""
 JOIN_TRAJECTORIES = "JOIN trajectories j ON j.problem_id = p.id"
 """SQL: the trajectories `j` of the problem `p`."""
+JOIN_RESCORES = (
+    "JOIN rescores x ON x.problem_id = p.id JOIN rescorings q ON q.id = x.rescoring_id "
+    "JOIN candidates c ON c.id = x.candidate_id"
+)
+"""SQL: the rescores `x` of the problem `p`, with their rescorings `q` and candidates `c`."""
 _C, _T = candidate_name_sql("c"), trajectory_name_sql("t")
 
 _PATHS_OF_WINNERS = """
@@ -75,14 +81,37 @@ _PATHS_OF_WINNERS = """
 """
 """SQL: UNION, because UNION ALL would not end if parents form a circle."""
 
-_RECOMPUTED_SCORE = """
-    CASE WHEN c.log_prob_sum > 0 THEN NULL
-         WHEN c.log_prob_sum > -1e-300 THEN 1
-         WHEN c.log_prob_sum < -700.0 * c.answer_tokens THEN 0
-         ELSE exp(c.log_prob_sum / c.answer_tokens) END
-"""
-"""SQL: the score of the candidate `c`; NULL if these numbers have none. PostgreSQL refuses to compute what float8
-cannot express, so numbers at its limits are not divided."""
+
+def geometric_mean(log_prob_sum: str, answer_tokens: str) -> str:
+    """SQL: the geometric mean of the probabilities; NULL if these numbers have none. PostgreSQL refuses to compute what
+    float8 cannot express, so numbers at its limits are not divided."""
+    return f"""
+        CASE WHEN {log_prob_sum} > 0 THEN NULL
+             WHEN {log_prob_sum} > -1e-300 THEN 1
+             WHEN {log_prob_sum} < -700.0 * {answer_tokens} THEN 0
+             ELSE exp({log_prob_sum} / {answer_tokens}) END
+    """
+
+
+def wrong_score(score: str, mean_probability: str, answer_tokens: str, rule: str = "p.prover_score") -> str:
+    """SQL: whether a score does not follow from the other numbers of its row; `rule` names its mean.
+
+    `recomputed.mean` is the geometric mean. The arithmetic mean may not be below it, and equals it for one token.
+    Workers round each to 6 digits or more.
+    """
+    return f"""
+        recomputed.mean IS NULL
+        OR CASE WHEN {rule} = 'mean_probability' THEN {score} IS DISTINCT FROM {mean_probability}
+                ELSE abs({score} - recomputed.mean) > 1e-6 * greatest({score}, 1e-6) END
+        OR CASE WHEN {answer_tokens} = 1 THEN abs({mean_probability} - recomputed.mean)
+                ELSE recomputed.mean - {mean_probability} END > 1e-5 * greatest(recomputed.mean, 1e-6)
+    """
+
+
+_OF_BASE_SCORE = (
+    "p.base_score, p.base_log_prob_sum, p.base_mean_probability, p.base_answer_tokens, p.base_prompt_tokens, "
+    "p.base_cached_tokens, p.base_score_seconds, p.base_scored_by, p.base_scored_at"
+)
 
 _FAILED_DECISION = """
     concat_ws(', ',
@@ -91,6 +120,19 @@ _FAILED_DECISION = """
         CASE WHEN p.decision_error IS NOT NULL THEN 'decision_error' END,
         CASE WHEN p.decision_due_at IS NOT NULL THEN 'decision_due_at' END)
 """
+
+
+def _those_set(row: str, *columns: str) -> str:
+    """SQL: the names of those columns of the row (an alias) that are set."""
+    cases = ", ".join(f"CASE WHEN {row}.{column} IS NOT NULL THEN '{column}' END" for column in columns)
+    return f"concat_ws(', ', {cases})"
+
+
+_COST_OF_CANDIDATE = _those_set(
+    "c", "prompt_tokens", "cached_tokens", "propose_seconds", "score_prompt_tokens", "score_seconds", "judgment_seconds"
+)
+_COST_OF_ANSWER = _those_set("t", "answer_prompt_tokens", "answer_seconds", "verdict_prompt_tokens", "verdict_seconds")
+"""SQL: columns with which reports would count a copy as computed by its run."""
 
 INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
@@ -116,8 +158,9 @@ INVARIANTS: tuple[Invariant, ...] = (
                    row_number() OVER (ORDER BY c.step) AS place, count(*) OVER () AS steps
             FROM candidates c WHERE c.problem_id = p.id GROUP BY c.step
         ) counted ON true
-        WHERE counted.step <> counted.place OR counted.rounds - 1 <> counted.last OR counted.steps <> p.step
-           OR (counted.step = p.step AND counted.last <> p.round)
+        WHERE NOT p.is_trimmed
+          AND (counted.step <> counted.place OR counted.rounds - 1 <> counted.last OR counted.steps <> p.step
+               OR (counted.step = p.step AND counted.last <> p.round))
         UNION ALL
         SELECT p.id, format('at step %s without a candidate', p.step) FROM scope p
         WHERE p.step > 0 AND NOT EXISTS (SELECT 1 FROM candidates c WHERE c.problem_id = p.id)
@@ -171,7 +214,8 @@ INVARIANTS: tuple[Invariant, ...] = (
             CAST(p.step AS bigint) - CASE WHEN p.state IN ('answering', 'verifying', 'done') THEN 0 ELSE 1 END,
             (SELECT count(*) + 1 FROM beams b WHERE b.problem_id = p.id)
         )) AS decided(step)  -- with n slots, one of the first n + 1 steps has none
-        WHERE NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.step = decided.step)
+        WHERE NOT p.is_trimmed
+          AND NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.step = decided.step)
         """,
     ),
     Invariant(
@@ -197,14 +241,31 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "scores",
-        "a score is exp(sum of log-probabilities / answer tokens), in the scoring mode of the run",
+        "a score is exp(sum of log-probabilities / answer tokens), or the mean probability where the run says so, in "
+        "the scoring mode of the run; so is a base score, which is there as a whole or not at all",
         f"""
-        SELECT p.id, format('%s: score: %s of a log_prob_sum of %s over %s answer_tokens, scoring_mode %s', {_C},
-                            c.score, c.log_prob_sum, c.answer_tokens, c.scoring_mode)
+        SELECT p.id, format('%s: score: %s of a log_prob_sum of %s over %s answer_tokens, mean_probability %s, '
+                            'scoring_mode %s', {_C}, c.score, c.log_prob_sum, c.answer_tokens,
+                            coalesce(CAST(c.mean_probability AS text), 'none'), c.scoring_mode)
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.score IS NOT NULL
-        CROSS JOIN LATERAL (SELECT {_RECOMPUTED_SCORE} AS score) recomputed
-        WHERE c.scoring_mode IS DISTINCT FROM p.scoring_mode OR recomputed.score IS NULL
-           OR abs(c.score - recomputed.score) > 1e-6 * greatest(c.score, 1e-6)
+        CROSS JOIN LATERAL (SELECT {geometric_mean("c.log_prob_sum", "c.answer_tokens")} AS mean) recomputed
+        WHERE c.scoring_mode IS DISTINCT FROM p.scoring_mode
+              OR {wrong_score("c.score", "c.mean_probability", "c.answer_tokens")}
+        UNION ALL
+        SELECT p.id, format('its row: base_score: %s of a base_log_prob_sum of %s over %s base_answer_tokens, '
+                            'base_mean_probability %s', p.base_score, p.base_log_prob_sum, p.base_answer_tokens,
+                            p.base_mean_probability)
+        FROM scope p
+        CROSS JOIN LATERAL (
+            SELECT {geometric_mean("p.base_log_prob_sum", "p.base_answer_tokens")} AS mean
+        ) recomputed
+        WHERE p.base_score IS NOT NULL
+              AND ({wrong_score("p.base_score", "p.base_mean_probability", "p.base_answer_tokens")})
+        UNION ALL
+        SELECT p.id, 'its row: base_score: '
+                     || CASE WHEN p.is_scored THEN 'in part' ELSE 'set, though the run has no scores' END
+        FROM scope p CROSS JOIN LATERAL (SELECT num_nonnulls({_OF_BASE_SCORE}) AS number) set_
+        WHERE set_.number > 0 AND (set_.number < {_OF_BASE_SCORE.count(",") + 1} OR NOT p.is_scored)
         """,
     ),
     Invariant(
@@ -242,7 +303,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         ) counted ON true
         WHERE p.state IN ('answering', 'verifying', 'done')
               AND counted.winners <> CASE WHEN p.pipeline = 'sample' THEN 0 ELSE 1 END
-           OR p.state IN ('queued', 'searching') AND counted.winners <> 0
+           OR p.state IN ('queued', 'searching') AND counted.winners <> 0 AND NOT p.is_trimmed
         """,
     ),
     Invariant(
@@ -312,6 +373,7 @@ INVARIANTS: tuple[Invariant, ...] = (
                             p.state)
         FROM scope p JOIN trajectories t ON t.problem_id = p.id
         WHERE p.state IN ('queued', 'searching') AND t.answer_state <> 'none'
+              AND NOT (p.is_trimmed AND t.answer_state = 'pending')
            OR p.state IN ('verifying', 'done') AND t.answer_state IN ('pending', 'writing')
            OR p.state = 'done'
               AND (t.winner AND t.answer_state = 'none' OR t.answer_state IN ('checking', 'unjudged', 'judging'))
@@ -402,7 +464,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         FROM scope p
         WHERE (p.state IN ('done', 'failed', 'cancelled')) <> (p.finished_at IS NOT NULL)
            OR (p.state = 'failed') <> (p.failure_reason IS NOT NULL)
-           OR (p.state = 'queued' AND p.step > 0)
+           OR (p.state = 'queued' AND p.step > 0 AND NOT p.is_trimmed)
         UNION ALL
         SELECT p.id, 'its row: state: failed, though all of its final answers have their verdicts' FROM scope p
         WHERE p.state = 'failed' AND EXISTS (
@@ -415,12 +477,71 @@ INVARIANTS: tuple[Invariant, ...] = (
         UNION ALL
         SELECT p.id, format('its row: admitted_at: none, though it is %s, at step %s', p.state, p.step) FROM scope p
         WHERE p.admitted_at IS NULL
-              AND (p.step > 0 OR p.state IN ('searching', 'answering', 'verifying', 'done'))
+              AND (p.step > 0 AND NOT p.is_trimmed OR p.state IN ('searching', 'answering', 'verifying', 'done'))
         UNION ALL
         SELECT p.id, format('its row: %s: set, though no failed decision is due', wrong.columns) FROM scope p
         CROSS JOIN LATERAL (SELECT {_FAILED_DECISION} AS columns) wrong
         WHERE wrong.columns <> '' AND (p.decision_due_at IS NULL
                                       OR p.state IN ('queued', 'answering', 'verifying', 'done') OR p.outstanding > 0)
+        """,
+    ),
+    Invariant(
+        "trimmed runs",
+        "a problem of a trimmed run is the path of one winner, one candidate and one slot for each place; no search is "
+        "under way, and an answer that was not copied follows a trajectory that was cut",
+        f"""
+        WITH trimmed AS MATERIALIZED (SELECT * FROM scope s WHERE s.is_trimmed)  -- mostly none: then nothing is read
+        SELECT p.id, format('its row: state, step or round: %s, at step %s, round %s; the last of %s copied steps is '
+                            'step %s, round %s, place %s', p.state, p.step, p.round, copied.steps, copied.step,
+                            copied.round, copied.depth)
+        FROM trimmed p CROSS JOIN LATERAL (
+            SELECT count(*) AS steps, count(DISTINCT c.depth) AS places, min(c.depth) AS first, max(c.depth) AS depth,
+                   max(c.step) AS step, (array_agg(c.round ORDER BY c.depth DESC))[1] AS round
+            FROM candidates c WHERE c.problem_id = p.id
+        ) copied
+        WHERE (p.state = 'searching' OR copied.steps = 0 OR copied.first <> 1
+              OR copied.steps <> copied.places OR copied.steps <> copied.depth
+              OR (p.step, p.round) IS DISTINCT FROM (copied.step, copied.round))
+        UNION ALL
+        SELECT p.id, format('%s: state, rank, kept or winning: %s, %s, %s, %s; a copied step is scored, first, kept '
+                            'and winning', {_C}, c.state, coalesce(CAST(c.rank AS text), 'none'), c.kept, c.winning)
+        FROM trimmed p JOIN candidates c ON c.problem_id = p.id
+        WHERE (c.state <> 'scored' OR c.rank IS DISTINCT FROM 0 OR c.kept IS NOT TRUE OR NOT c.winning)
+        UNION ALL
+        SELECT p.id, format('%s: its slots: %s of them, %s of its own step; finish %s, of its trajectory %s', {_C},
+                            held.slots, held.own, coalesce(held.finish, 'none'), coalesce(t.finish, 'none'))
+        FROM trimmed p JOIN candidates c ON c.problem_id = p.id
+        LEFT JOIN trajectories t ON t.candidate_id = c.id AND t.problem_id = p.id AND t.winner AND c.depth = (
+            SELECT max(d.depth) FROM candidates d WHERE d.problem_id = p.id
+        )
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS slots, count(*) FILTER (WHERE b.step = c.step AND b.rank = 0) AS own,
+                   max(b.finish) AS finish
+            FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = c.id
+        ) held
+        WHERE ((held.slots, held.own) <> (1, 1) OR held.finish IS DISTINCT FROM t.finish)
+        UNION ALL
+        SELECT p.id, format('its row: its trajectories: %s of them, %s winners', counted.number, counted.winners)
+        FROM trimmed p CROSS JOIN LATERAL (
+            SELECT count(*) AS number, count(*) FILTER (WHERE t.winner) AS winners
+            FROM trajectories t WHERE t.problem_id = p.id
+        ) counted WHERE (counted.number, counted.winners) <> (1, 1)
+        UNION ALL
+        SELECT p.id, format('%s: answer_state or finish: %s, though the trajectory finished as %s', {_T},
+                            t.answer_state, t.finish)
+        FROM trimmed p JOIN trajectories t ON t.problem_id = p.id
+        WHERE t.answer_state = 'none' OR t.finish <> 'trimmed' AND p.state <> 'done'
+        UNION ALL
+        SELECT p.id, format('%s: finish: trimmed, though its run is not', {_T})
+        FROM scope p JOIN trajectories t ON t.problem_id = p.id AND t.finish = 'trimmed' WHERE NOT p.is_trimmed
+        UNION ALL
+        SELECT p.id, format('%s: %s: set, though it was copied', {_C}, wrong.columns)
+        FROM trimmed p JOIN candidates c ON c.problem_id = p.id
+        CROSS JOIN LATERAL (SELECT {_COST_OF_CANDIDATE} AS columns) wrong WHERE wrong.columns <> ''
+        UNION ALL
+        SELECT p.id, format('%s: %s: set, though it was copied', {_T}, wrong.columns)
+        FROM trimmed p JOIN trajectories t ON t.problem_id = p.id AND t.finish <> 'trimmed'
+        CROSS JOIN LATERAL (SELECT {_COST_OF_ANSWER} AS columns) wrong WHERE wrong.columns <> ''
         """,
     ),
     Invariant(
@@ -447,7 +568,7 @@ _SCOPE = """
     scope AS NOT MATERIALIZED (
         SELECT p.*, r.name AS run, r.state AS run_state, r.scoring_mode, r.prover_model_id IS NOT NULL AS is_scored,
                r.prover_model_id, r.selection_model_id, r.judge_model_id, r.digest IS NOT NULL AS has_digests,
-               r.created_at AS run_created_at, r.pipeline
+               r.created_at AS run_created_at, r.pipeline, r.prover_score, r.trim_above IS NOT NULL AS is_trimmed
         FROM problems p JOIN runs r ON r.id = p.run_id
         WHERE {chosen}
     )
@@ -471,6 +592,10 @@ _QUERY = f"""
 second one of each. Within a problem, the first violation of each row comes first, then the first of each column."""
 
 
+_WITHOUT_JIT = sa.text("SELECT set_config('jit', 'off', true)")
+"""PostgreSQL would compile a statement with so many parts for seconds; it runs in milliseconds."""
+
+
 def check(
     connection: sa.Connection,
     invariant: Invariant,
@@ -479,13 +604,14 @@ def check(
     problem_id: int | None = None,
     examples: int = 3,
 ) -> InvariantReport:
-    """How often `invariant` is broken in the run with this key (None: in all runs), or in one problem, with the first
-    `examples`."""
+    """How often `invariant` is broken in the run with this key (None: in all runs), or in one problem; at most
+    `examples` violations are listed."""
     chosen, parameters = "true", {"examples": examples}
     if problem_id is not None:
         chosen, parameters = "p.id = :problem_id", {**parameters, "problem_id": problem_id}
     elif run_id is not None:
         chosen, parameters = "r.id = :run_id", {**parameters, "run_id": run_id}
+    connection.execute(_WITHOUT_JIT)
     rows = connection.execute(_statement(invariant, chosen), parameters).all()
     return InvariantReport(
         invariant,
@@ -499,16 +625,12 @@ def _statement(invariant: Invariant, chosen: str) -> sa.TextClause:
     return sa.text(_QUERY.format(broken_by=invariant.broken_by, chosen=chosen))
 
 
-_WITHOUT_JIT = sa.text("SELECT set_config('jit', 'off', true)")
-"""PostgreSQL would compile a statement with so many parts for seconds; it runs in milliseconds."""
-
-
 def first_broken(
     connection: sa.Connection, invariants: tuple[Invariant, ...], problem_ids: Sequence[int]
 ) -> dict[int, Violation]:
-    """Those of these problems (keys) that break one of `invariants`, with one violation of the first broken invariant.
+    """For each of these problems (keys) that breaks one of `invariants`: a violation of the first one that it breaks.
 
-    No invariant may be one `of_whole_runs`. It is one statement, which takes little longer for twenty problems than for
+    No invariant may be `of_whole_runs`. One statement checks all, and takes little longer for twenty problems than for
     one.
     """
     connection.execute(_WITHOUT_JIT)

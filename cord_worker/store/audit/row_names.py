@@ -14,8 +14,8 @@ def candidate_name(key: int, *, step: int, round: int, teacher: str, sample: int
 
 
 def missing_candidate(*, step: int, round: int, teacher: str, sample: int, parent: int | None, chain: int) -> str:
-    """Name of a candidate without a row: by the candidate that it should extend. If it has no parent, by its `chain`
-    (of `greedy`); chain 0 is not shown."""
+    """Name of a candidate that has no row. It names the candidate's parent; without a parent its `chain` (of `greedy`),
+    if that is not 0."""
     later = f", round {round}" if round else ""
     of = f", after candidate {parent}" if parent is not None else f", chain {chain}" if chain else ""
     return f"step {step}{later}, teacher {teacher}, sample {sample}{of}"
@@ -28,6 +28,11 @@ def candidate_name_sql(row: str) -> str:
         f"', round ' || {row}.round END, (SELECT n.name FROM teachers n WHERE n.id = {row}.teacher_id), "
         f"{row}.sample, {row}.id)"
     )
+
+
+def rescore_name_sql(rescoring: str, candidate: str) -> str:
+    """SQL: name of the rescore of the candidate in the rescoring (aliases)."""
+    return f"format('rescoring %s, %s', {rescoring}.name, {candidate_name_sql(candidate)})"
 
 
 def trajectory_name(key: int, last: str) -> str:
@@ -54,4 +59,4 @@ FINDING_PARTS_SQL = r"""
     SELECT row_name, split_part(substr(detail, length(row_name) + 3), ': ', 1) AS columns
     FROM coalesce(substring(detail FROM '^.*?\(candidate \d+\)'), split_part(detail, ': ', 1)) AS row_name
 """
-"""SQL of a LATERAL subquery: as `finding_parts`, for the column `detail`."""
+"""SQL of a LATERAL subquery: does what `finding_parts` does, for the column `detail`."""

@@ -131,7 +131,7 @@ def unknown_keys(connection: sa.Connection, run_id: int, keys: Sequence[str]) ->
     return list(connection.execute(_UNKNOWN_KEYS, {"run_id": run_id, "keys": list(keys)}).scalars())
 
 
-def read_search(connection: sa.Connection, problem_id: int) -> StoredSearch | None:
+def read_stored_search(connection: sa.Connection, problem_id: int) -> StoredSearch | None:
     """Everything that was decided about the problem; None if it does not exist."""
     key = {"problem_id": problem_id}
     row = connection.execute(_PROBLEM, key).one_or_none()

@@ -13,9 +13,9 @@ from cord_worker.store.schema.verification_sql import IS_OWED
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
-    """Unfinished work of one `kind`: `waiting` pieces that are not begun, and `in_work` pieces, the oldest of which was
-    begun `seconds` ago. `model` is a fingerprint, None for a coordinator's work."""
+class BacklogRow:
+    """Unfinished work of one `kind`: `waiting` pieces, which no worker has begun, and `in_work` pieces, the oldest of
+    which was begun `seconds` ago. `model` is a fingerprint, None for a coordinator's work."""
 
     kind: str
     model: str | None
@@ -40,11 +40,15 @@ _COORDINATION = f"""
     WHERE p.run_id = :run_id AND p.state = 'queued' AND NOT EXISTS (
         SELECT 1 FROM problems q WHERE q.run_id = :run_id AND q.state IN ('searching', 'answering', 'verifying')
     )
+    UNION ALL
+    SELECT 'rescore', q.model_id, false, x.touched_at
+    FROM rescorings q JOIN rescores x ON x.rescoring_id = q.id AND x.state = 'queued' WHERE q.run_id = :run_id
 """
+"""SQL: what waits for a coordinator, queued rescores included: they wait to be admitted to their model."""
 
 
 @functools.cache
-def _owed(all_kinds: tuple[WorkKind, ...]) -> sa.TextClause:
+def _backlog(all_kinds: tuple[WorkKind, ...]) -> sa.TextClause:
     """Counts a run's unfinished pieces by kind and model."""
     pieces = " UNION ALL ".join(
         f"SELECT '{kind.noun}' AS kind, {kind.model or 'CAST(NULL AS int)'} AS model_id, "
@@ -65,6 +69,6 @@ def _owed(all_kinds: tuple[WorkKind, ...]) -> sa.TextClause:
     )
 
 
-def owed_work(connection: sa.Connection, run_id: int) -> list[Owed]:
+def read_backlog(connection: sa.Connection, run_id: int) -> list[BacklogRow]:
     """Unfinished work of the run, by kind and model. It reads all of it, so call it only when something seems wrong."""
-    return [Owed(**row._mapping) for row in connection.execute(_owed(tuple(kinds.KINDS)), {"run_id": run_id})]
+    return [BacklogRow(**row._mapping) for row in connection.execute(_backlog(tuple(kinds.KINDS)), {"run_id": run_id})]

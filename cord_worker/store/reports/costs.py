@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 @dataclass(frozen=True, slots=True)
 class CostRow:
-    """One model and kind of request (the view run_costs). `engine_seconds` is the time in which the engines worked on
-    at least one such request, summed over replicas; `request_seconds` is the sum of the requests' durations."""
+    """One model and kind of request (the view model_usage, over all workers). `engine_seconds` is the time in which the
+    engines worked on at least one such request, summed over replicas; `request_seconds` is the sum of the
+    requests' durations."""
 
     model: str
     kind: str
@@ -24,7 +25,7 @@ class CostRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Walls:
+class WallTimes:
     """Final problems of a run and their wall time, in seconds.
 
     `run_seconds`: from the first request in an engine to the end of the last problem; it includes pauses, but not the
@@ -46,7 +47,9 @@ class ProblemResult:
 
     A failed problem has no score and counts as not correct. `correct` is the share of right answers among its decided
     ones (only a run of samples has several), None if none was decided; `undecided` counts the answers that were checked
-    without a decision. `generated_tokens` are the teachers' tokens, answers included.
+    without a decision. `generated_tokens` are the teachers' tokens, answers included, without copies in a trimmed run.
+    `result_tokens` are those that a student would read: of the trajectory and its final answer (a mean over samples);
+    None for a failed problem.
     """
 
     key: str
@@ -55,6 +58,7 @@ class ProblemResult:
     undecided: int
     steps: float | None
     generated_tokens: int
+    result_tokens: float | None
 
 
 def engine_seconds(rows: Iterable[CostRow]) -> float:
@@ -65,66 +69,59 @@ def engine_seconds(rows: Iterable[CostRow]) -> float:
 
 _COSTS = sa.text(
     """
-    SELECT model, kind, requests, prompt_tokens, cached_tokens, completion_tokens, request_seconds, engine_seconds
-    FROM run_costs WHERE run = :run
+    SELECT model, kind, sum(requests)::bigint AS requests, sum(prompt_tokens)::bigint AS prompt_tokens,
+           coalesce(sum(cached_tokens), 0)::bigint AS cached_tokens,
+           sum(completion_tokens)::bigint AS completion_tokens, sum(request_seconds) AS request_seconds,
+           sum(engine_seconds) AS engine_seconds
+    FROM model_usage WHERE run = :run GROUP BY model, fingerprint, kind ORDER BY model, kind
+    """
+)
+
+_WORKER_SECONDS = sa.text(
+    """
+    SELECT m.path AS model, sum((
+        SELECT coalesce(extract(epoch FROM sum(upper(span) - lower(span))), 0) FROM unnest(w.busy) AS span
+    ))::float8 AS seconds
+    FROM (
+        SELECT model_id, worker_id, range_agg(busy) AS busy FROM current_request_rollups
+        WHERE run_id = :run_id GROUP BY model_id, worker_id
+    ) w
+    JOIN models m ON m.id = w.model_id GROUP BY m.path
     """
 )
 
 _WALLS = sa.text(
     """
     WITH final AS (
-        SELECT id, admitted_at, finished_at FROM problems WHERE run_id = :run_id AND state IN ('done', 'failed')
-    ),
-    requests AS (
-        SELECT c.problem_id, 'generation' AS phase, c.proposed_at AS ended_at, c.propose_seconds AS seconds
-        FROM candidates c JOIN final p ON p.id = c.problem_id WHERE c.propose_seconds IS NOT NULL
-        UNION ALL
-        SELECT j.problem_id, 'generation', j.answered_at, j.answer_seconds
-        FROM trajectories j JOIN final p ON p.id = j.problem_id WHERE j.answer_seconds IS NOT NULL
-        UNION ALL
-        SELECT c.problem_id, 'scoring', c.scored_at, c.score_seconds
-        FROM candidates c JOIN final p ON p.id = c.problem_id WHERE c.score_seconds IS NOT NULL
-        UNION ALL
-        SELECT c.problem_id, 'scoring', c.judged_at, c.judgment_seconds
-        FROM candidates c JOIN final p ON p.id = c.problem_id WHERE c.judgment_seconds IS NOT NULL
-    ),
-    spans AS (
-        SELECT problem_id, phase, tstzrange(ended_at - make_interval(secs => seconds), ended_at) AS span FROM requests
-    ),
-    started AS (SELECT min(ended_at - make_interval(secs => seconds)) AS at FROM requests),
-    busy AS (
-        SELECT phase, coalesce(sum(seconds), 0)::float8 AS seconds
-        FROM (
-            SELECT phase, (SELECT extract(epoch FROM sum(upper(one) - lower(one))) FROM unnest(spans) AS one) AS seconds
-            FROM (SELECT phase, range_agg(span) AS spans FROM spans GROUP BY problem_id, phase) AS of_problem
-        ) AS lengths
-        GROUP BY phase
+        SELECT p.admitted_at, p.finished_at, k.first_request_at, k.generation_seconds, k.scoring_seconds,
+               min(k.first_request_at) OVER () AS started_at
+        FROM problems p
+        LEFT JOIN (SELECT * FROM current_problem_rollups WHERE run_id = :run_id) k ON k.problem_id = p.id
+        WHERE p.run_id = :run_id AND p.state IN ('done', 'failed') AND p.finished_at IS NOT NULL
+    ), asked AS (
+        SELECT kind FROM current_request_rollups WHERE run_id = :run_id
     )
-    SELECT count(p.id) AS problems,
-           coalesce(extract(epoch FROM max(p.finished_at) - coalesce(s.at, min(p.admitted_at))), 0)::float8
+    SELECT count(*) AS problems,
+           coalesce(extract(epoch FROM max(finished_at) - coalesce(min(started_at), min(admitted_at))), 0)::float8
                AS run_seconds,
-           avg(extract(epoch FROM p.finished_at - greatest(p.admitted_at, s.at)))::float8 AS problem_seconds,
-           (SELECT seconds FROM busy WHERE phase = 'generation') / nullif(count(p.id), 0) AS generation_seconds,
-           (SELECT seconds FROM busy WHERE phase = 'scoring') / nullif(count(p.id), 0) AS scoring_seconds
-    FROM (SELECT at FROM started) AS s LEFT JOIN final p ON p.finished_at IS NOT NULL
-    GROUP BY s.at
+           avg(extract(epoch FROM finished_at - greatest(admitted_at, started_at)))::float8 AS problem_seconds,
+           CASE WHEN (SELECT bool_or(kind IN ('propose', 'answer')) FROM asked)
+                THEN coalesce(sum(generation_seconds), 0) / nullif(count(*), 0) END AS generation_seconds,
+           CASE WHEN (SELECT bool_or(kind IN ('score', 'judge')) FROM asked)
+                THEN coalesce(sum(scoring_seconds), 0) / nullif(count(*), 0) END AS scoring_seconds
+    FROM final
     """
 )
 
 _PROBLEM_RESULTS = sa.text(
     """
-    SELECT p.key, answers.score, CASE WHEN p.state = 'failed' THEN 0 ELSE answers.correct END AS correct,
-           answers.undecided, answers.steps,
-           coalesce(answers.tokens, 0) + coalesce((
-               SELECT sum(c.completion_tokens) FROM candidates c WHERE c.problem_id = p.id
-           ), 0) AS generated_tokens
+    SELECT p.key, k.score_sum / nullif(k.scored_answers, 0) AS score,
+           CASE WHEN p.state = 'failed' THEN 0 ELSE k.correct::float8 / nullif(k.checked, 0) END AS correct,
+           coalesce(k.undecided, 0) AS undecided, k.answer_steps::float8 / nullif(k.answers, 0) AS steps,
+           coalesce(k.step_tokens + k.answer_tokens, 0) AS generated_tokens,
+           CASE WHEN p.state = 'done' THEN k.result_tokens END AS result_tokens
     FROM problems p
-    CROSS JOIN LATERAL (
-        SELECT avg(j.score) AS score, avg(j.correct::int)::float8 AS correct, avg(j.steps)::float8 AS steps,
-               count(*) FILTER (WHERE j.correct IS NULL AND j.verification IS NOT NULL) AS undecided,
-               sum(j.answer_completion_tokens) AS tokens
-        FROM trajectories j WHERE j.problem_id = p.id AND j.answer_state <> 'none'
-    ) answers
+    LEFT JOIN (SELECT * FROM current_problem_rollups WHERE run_id = :run_id) k ON k.problem_id = p.id
     WHERE p.run_id = :run_id AND p.state IN ('done', 'failed') ORDER BY p.position
     """
 )
@@ -135,9 +132,15 @@ def read_costs(connection: sa.Connection, run_name: str) -> list[CostRow]:
     return [CostRow(**row._mapping) for row in connection.execute(_COSTS, {"run": run_name})]
 
 
-def read_walls(connection: sa.Connection, run_id: int) -> Walls:
+def read_worker_seconds(connection: sa.Connection, run_id: int) -> dict[str, float]:
+    """By path of a model: the time in which its workers had at least one request of the run, of any kind, summed over
+    replicas."""
+    return {row.model: row.seconds for row in connection.execute(_WORKER_SECONDS, {"run_id": run_id})}
+
+
+def read_wall_times(connection: sa.Connection, run_id: int) -> WallTimes:
     """How long the run and its problems took."""
-    return Walls(**connection.execute(_WALLS, {"run_id": run_id}).one()._mapping)
+    return WallTimes(**connection.execute(_WALLS, {"run_id": run_id}).one()._mapping)
 
 
 def problem_results(connection: sa.Connection, run_id: int) -> list[ProblemResult]:

@@ -1,4 +1,4 @@
-"""Figures for evaluations: the answers of every teacher to every finished problem, and the tokens that they took."""
+"""Figures for evaluations: how many final answers of every teacher are right, and the tokens that it generated."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import sqlalchemy as sa
 
 @dataclass(frozen=True, slots=True)
 class AnswerCounts:
-    """How one teacher's answers to one problem were decided.
+    """How many of one teacher's final answers to one problem are right, wrong and undecided.
 
-    `categories` are the row's values of the requested fields, in that order. An output in which no final answer was
-    found is in none of the three counts.
+    `problem` is the key of its row in `problems`; `categories` are its values of the requested fields, in their order.
+    A text in which the check found no answer is in none of the three counts.
     """
 
     problem: int
@@ -26,7 +26,10 @@ class AnswerCounts:
 
 @dataclass(frozen=True, slots=True)
 class TeacherTokens:
-    """Tokens that one teacher generated in a run, and the path of the model behind it."""
+    """Tokens that one teacher generated in a run: for candidates (`thinking`) and for final answers (`answers`).
+
+    `model` is the path of the teacher's model.
+    """
 
     teacher: str
     model: str
@@ -38,8 +41,8 @@ _ANSWER_COUNTS = sa.text(
     """
     SELECT p.id AS problem, t.name AS teacher,
            ARRAY(SELECT p.attributes ->> field.name
-                 FROM unnest(CAST(:fields AS text[])) WITH ORDINALITY AS field(name, place)
-                 ORDER BY place) AS categories,
+                 FROM unnest(CAST(:fields AS text[])) WITH ORDINALITY AS field(name, number)
+                 ORDER BY number) AS categories,
            count(*) FILTER (WHERE j.correct) AS correct,
            count(*) FILTER (WHERE NOT j.correct) AS wrong,
            count(j.id) FILTER (WHERE j.correct IS NULL AND NOT coalesce(
@@ -74,13 +77,14 @@ _ATTRIBUTE_NAMES = sa.text(
 
 
 def read_answer_counts(connection: sa.Connection, run_id: int, fields: Sequence[str] = ()) -> list[AnswerCounts]:
-    """Every teacher's answers to every done or failed problem, by teacher in dataset order; a failed one has none."""
+    """The counts of every teacher for every done or failed problem, by teacher, then in dataset order. A failed problem
+    has counts of 0."""
     rows = connection.execute(_ANSWER_COUNTS, {"run_id": run_id, "fields": list(fields)})
     return [AnswerCounts(**{**row._mapping, "categories": tuple(row.categories)}) for row in rows]
 
 
 def attribute_names(connection: sa.Connection, run_id: int) -> list[str]:
-    """Names of the dataset's other fields."""
+    """Names of the fields in `problems.attributes` of the run, in alphabetical order."""
     return list(connection.execute(_ATTRIBUTE_NAMES, {"run_id": run_id}).scalars())
 
 

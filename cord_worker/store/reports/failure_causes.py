@@ -45,7 +45,7 @@ _CAUSES = sa.text(
 
 
 def failure_causes(connection: sa.Connection, run_id: int, most: int) -> list[FailureCause]:
-    """The `most` frequent causes of failed problems of the run."""
+    """At most `most` causes of failed problems of the run, the most frequent first."""
     causes = []
     for row in connection.execute(_CAUSES, {"run_id": run_id, "most": most}):
         reason = row.reason or "no reason was recorded"

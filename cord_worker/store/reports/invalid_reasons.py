@@ -6,23 +6,24 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-# As `status` counts invalid candidates: without duplicates.
 _REASONS = sa.text(
     """
-    SELECT t.name AS teacher, c.invalid_reason AS reason, count(*) AS number
-    FROM candidates c JOIN teachers t ON t.id = c.teacher_id
-    WHERE t.run_id = :run_id AND c.state = 'invalid' AND c.invalid_reason <> 'duplicate'
-    GROUP BY t.ordinal, t.name, c.invalid_reason ORDER BY t.ordinal, number DESC, reason
+    SELECT teacher, reason, candidates AS number
+    FROM invalid_reasons WHERE run = (SELECT name FROM runs WHERE id = :run_id)
+      AND (:with_duplicates OR reason <> 'duplicate')
     """
 )
 
 
-def invalid_reasons(connection: sa.Connection, run_id: int) -> Mapping[str, Mapping[str, int]]:
+def invalid_reasons(
+    connection: sa.Connection, run_id: int, *, with_duplicates: bool = False
+) -> Mapping[str, Mapping[str, int]]:
     """Number of invalid candidates by teacher and reason, the most frequent first; teachers without any are left out.
+    Duplicates are only among them `with_duplicates`: `status` does not count them as invalid.
 
-    Reads all candidates of the run, so do not call it every second.
+    Reads rollups of every problem, so do not call it every second.
     """
     found: dict[str, dict[str, int]] = {}
-    for row in connection.execute(_REASONS, {"run_id": run_id}):
+    for row in connection.execute(_REASONS, {"run_id": run_id, "with_duplicates": with_duplicates}):
         found.setdefault(row.teacher, {})[row.reason] = row.number
     return found

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from cord_worker.store.schema.tables import Base
+
 _PACE = sa.text(
     """
     SELECT count(*) AS problems,
@@ -59,7 +61,45 @@ _ANSWER_REQUESTS = sa.text(
     """
 )
 
-_EMPTY = sa.text("TRUNCATE runs, models, teachers, problems, candidates, beams, trajectories, workers")
+_EMPTY = sa.text(f"TRUNCATE {', '.join(Base.metadata.tables)}")
+
+_DONE_PROBLEMS = sa.text(
+    """
+    INSERT INTO problems (run_id, position, key, content_hash, question, answer, attributes, state, step, admitted_at,
+                          finished_at)
+    SELECT :run_id, n, 'bench-' || n, md5(n::text), 'How many apples are left of ' || n || '?', (n % 997)::text, '{}',
+           'done', :steps, now(), now()
+    FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n
+    """
+)
+
+_DONE_STEP = sa.text(
+    """
+    INSERT INTO candidates (problem_id, parent_id, parent_rank, step, depth, round, teacher_id, sample, lineage, seed,
+                            max_tokens, whole, state, text, finish_reason, score, log_prob_sum, answer_tokens,
+                            thinking_tokens, completion_tokens, rank, kept, winning)
+    SELECT p.id, parent.id, 0, CAST(:step AS int), CAST(:step AS int), 0, t.id, 0,
+           md5(p.key || ' ' || CAST(:step AS text)), 1, 64, false, 'scored',
+           ' ' || CAST(:text AS text) || p.position,
+           CASE WHEN CAST(:step AS int) = CAST(:steps AS int) THEN 'think_end' ELSE 'step' END, 0.5,
+           -0.6931471805599453, 1, 60 * CAST(:step AS int), 60, 0, true, true
+    FROM problems p
+    JOIN teachers t ON t.run_id = p.run_id AND t.ordinal = 0
+    LEFT JOIN candidates parent ON parent.problem_id = p.id AND parent.step = CAST(:step AS int) - 1
+    WHERE p.run_id = :run_id AND p.position BETWEEN :first AND :last
+    """
+)
+
+_DONE_TRAJECTORIES = sa.text(
+    """
+    INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish, winner, answer_state, answer_text,
+                              answer_finish_reason, correct, verification)
+    SELECT p.id, c.id, :steps, 0.5, 'think_end', true, 'written', 'The final answer is ' || p.answer || '.', 'eos',
+           true, '{"method": "exact"}'
+    FROM problems p JOIN candidates c ON c.problem_id = p.id AND c.step = :steps
+    WHERE p.run_id = :run_id AND p.position BETWEEN :first AND :last
+    """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +161,7 @@ def pace_of(connection: sa.Connection, run_id: int) -> Pace:
 
 
 def count_final_candidates(connection: sa.Connection, run_id: int) -> int:
-    """Candidates of the run that are scored, invalid or final without a score."""
+    """Number of the run's final candidates: scored, unscored or invalid."""
     return int(connection.execute(_CANDIDATES, {"run_id": run_id}).scalar_one())
 
 
@@ -143,3 +183,13 @@ def answer_requests(connection: sa.Connection, run_id: int) -> list[AnswerReques
 def empty_tables(connection: sa.Connection) -> None:
     """Empties every table: only for a database that a measurement made for itself."""
     connection.execute(_EMPTY)
+
+
+def add_winners(connection: sa.Connection, run_id: int, *, first: int, last: int, steps: int, text: str) -> None:
+    """Adds done problems at the positions `first` to `last`, each with a winner of `steps` steps that begin with
+    `text`: only for a database that a measurement made for itself."""
+    places = {"run_id": run_id, "first": first, "last": last}
+    connection.execute(_DONE_PROBLEMS, {**places, "steps": steps})
+    for step in range(1, steps + 1):
+        connection.execute(_DONE_STEP, {**places, "step": step, "steps": steps, "text": text})
+    connection.execute(_DONE_TRAJECTORIES, {**places, "steps": steps})

@@ -31,7 +31,8 @@ class ResultStep:
 @dataclass(frozen=True, slots=True)
 class Result:
     """A done problem with its winning trajectory or one of its samples. `position` is the problem's place in the
-    dataset, from 0. `sample` is the sample's number within its teacher; None for a winner."""
+    dataset, from 0. `base_score` is the prover's score before any step; None if it is not known. `sample` is the
+    sample's number within its teacher; None for a winner."""
 
     position: int
     key: str
@@ -39,6 +40,7 @@ class Result:
     answer: str
     passage: str | None
     attributes: dict[str, Any]
+    base_score: float | None
     score: float | None
     finish: str
     answer_text: str
@@ -60,7 +62,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What produced a run's trajectories; the same for all of them."""
+    """What produced a run's trajectories; the same for all of them. `datasets` are those of the hub that were enqueued:
+    id, revision (a commit) and split."""
 
     run: str
     config_fingerprint: str
@@ -69,6 +72,7 @@ class Provenance:
     scoring_mode: str | None
     code_version: str
     config: dict[str, Any]
+    datasets: list[dict[str, str]]
 
 
 _STREAMED = {"stream_results": True, "yield_per": 200}
@@ -78,7 +82,7 @@ _RESULTS = sa.text(
     """
     SELECT p.position, p.key, p.question, p.answer, p.passage, CAST(p.attributes AS text) AS attributes,
            CASE WHEN NOT j.winner THEN last_step.sample END AS sample,
-           j.score, j.finish, j.answer_text, j.correct, j.verification,
+           p.base_score, j.score, j.finish, j.answer_text, j.correct, j.verification,
            (WITH RECURSIVE path AS (
                 SELECT c.* FROM candidates c WHERE c.id = j.candidate_id
                 UNION ALL
@@ -136,7 +140,8 @@ _HAS_PASSAGES = sa.text("SELECT EXISTS (SELECT FROM problems WHERE run_id = :run
 
 _PROVENANCE = sa.text(
     """
-    SELECT r.name AS run, r.config_fingerprint, r.seed, m.path AS prover_model, r.scoring_mode, r.code_version, r.config
+    SELECT r.name AS run, r.config_fingerprint, r.seed, m.path AS prover_model, r.scoring_mode, r.code_version,
+           r.config, r.datasets
     FROM runs r LEFT JOIN models m ON m.id = r.prover_model_id WHERE r.id = :run_id
     """
 )

@@ -1,20 +1,301 @@
-"""Queries that are shown to users, who run them in psql."""
+"""Queries that users run in psql: the source of docs/queries.md. A test runs each of them on a real run."""
 
 from __future__ import annotations
 
+import textwrap
+from dataclasses import dataclass
 
-def candidates_of_best_problem(run: str) -> str:
-    """SQL: every proposed step of the run's best problem (a correct one if there is one, then the highest score), with
-    its score and whether it was kept."""
-    return (
-        "SELECT c.step, t.name AS teacher, round(c.score::numeric, 3) AS score, c.rank, c.kept, c.winning, "
-        "left(c.text, 60) AS text FROM candidates c JOIN teachers t ON t.id = c.teacher_id "
-        "WHERE c.problem_id = (SELECT p.id FROM trajectories j JOIN problems p ON p.id = j.problem_id "
-        f"JOIN runs r ON r.id = p.run_id WHERE r.name = {_literal(run)} AND p.state = 'done' "
-        "AND j.answer_state <> 'none' ORDER BY j.correct IS TRUE DESC, coalesce(j.score, 0) DESC, p.position LIMIT 1) "
-        "ORDER BY c.step, c.rank"
-    )
+RUN = "my-run"
+"""Name of the run in the documentation."""
 
 
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+@dataclass(frozen=True, slots=True)
+class SampleQuery:
+    """A question about runs and the SQL that answers it; `{run}` in it stands for the name of a run. `may_be_empty`: a
+    run without faults has no such rows."""
+
+    question: str
+    sql: str
+    may_be_empty: bool = False
+
+    def of(self, run: str) -> str:
+        """The SQL for the run with this name."""
+        return textwrap.dedent(self.sql).strip().replace("{run}", "'" + run.replace("'", "''") + "'")
+
+
+UNMOVED = SampleQuery(
+    "Which problems did no step move?",
+    """
+    SELECT problem, round(base_score::numeric, 3) AS base_score, round(score::numeric, 3) AS score
+    FROM problem_summary WHERE run = {run} AND state = 'done' AND gain <= 0 ORDER BY position
+    """,
+    may_be_empty=True,
+)
+
+QUERIES: tuple[SampleQuery, ...] = (
+    SampleQuery(
+        "Where does the run stand, and how good is it?",
+        """
+        SELECT state, problems, done, failed, round(accuracy::numeric, 3) AS accuracy,
+               round(mean_score::numeric, 3) AS score, round(mean_gain::numeric, 3) AS gain, mean_steps
+        FROM run_summary WHERE run = {run}
+        """,
+    ),
+    SampleQuery(
+        "How many answers are right, with a 95 % interval? (Wilson's score interval)",
+        """
+        SELECT correct, checked, undecided, round(100 * middle - 100 * margin, 1) AS low,
+               round(100.0 * correct / checked, 1) AS percent, round(100 * middle + 100 * margin, 1) AS high
+        FROM (
+            SELECT *, (correct + z * z / 2) / (checked + z * z) AS middle,
+                   z * sqrt(correct * (checked - correct)::numeric / checked + z * z / 4) / (checked + z * z) AS margin
+            FROM run_summary CROSS JOIN (VALUES (1.959964)) AS normal(z)
+            WHERE run = {run} AND checked > 0
+        ) wilson
+        """,
+    ),
+    SampleQuery(
+        "Which problems are undecided?",
+        """
+        SELECT p.key AS problem, p.answer AS known_answer, j.answer_text AS final_answer,
+               j.verification ->> 'method' AS method, j.verification ->> 'detail' AS detail
+        FROM runs r JOIN problems p ON p.run_id = r.id JOIN trajectories j ON j.problem_id = p.id
+        WHERE r.name = {run} AND j.winner AND j.correct IS NULL AND j.verification IS NOT NULL ORDER BY p.position
+        """,
+        may_be_empty=True,
+    ),
+    SampleQuery(
+        "How do the pipelines compare? (the paper's Table 2)",
+        """
+        SELECT run, pipeline, round(100 * accuracy::numeric, 1) AS accuracy, round(mean_score::numeric, 3) AS score,
+               undecided, round((step_tokens + answer_tokens)::numeric / nullif(done + failed, 0)) AS tokens_per_problem
+        FROM run_summary ORDER BY created_at, run
+        """,
+    ),
+    SampleQuery(
+        "Which teacher is selected where? (the paper's Figure 2)",
+        """
+        SELECT teacher, tenth, round(hit_rate, 3) AS hit_rate, on_winning_path, proposed
+        FROM teacher_selection WHERE run = {run} ORDER BY tenth, teacher
+        """,
+    ),
+    SampleQuery(
+        "The same as a table: a row a teacher, a column a tenth",
+        """
+        SELECT teacher,
+               round(sum(hit_rate) FILTER (WHERE tenth = 1), 2) AS "10 %",
+               round(sum(hit_rate) FILTER (WHERE tenth = 3), 2) AS "30 %",
+               round(sum(hit_rate) FILTER (WHERE tenth = 5), 2) AS "50 %",
+               round(sum(hit_rate) FILTER (WHERE tenth = 7), 2) AS "70 %",
+               round(sum(hit_rate) FILTER (WHERE tenth = 10), 2) AS "100 %"
+        FROM teacher_selection WHERE run = {run} GROUP BY teacher ORDER BY teacher
+        """,
+    ),
+    SampleQuery(
+        "Which teacher carries the first third?",
+        """
+        SELECT teacher, sum(on_winning_path) AS winning_steps, round(sum(winning_gain)::numeric, 3) AS gain
+        FROM teacher_selection WHERE run = {run} AND tenth <= 3 GROUP BY teacher ORDER BY gain DESC
+        """,
+    ),
+    SampleQuery(
+        "What does each teacher contribute, and what does it cost?",
+        """
+        SELECT teacher, proposed, valid, invalid, duplicates, kept, winning, round(share::numeric, 3) AS share,
+               round(mean_gain::numeric, 4) AS mean_gain, tokens,
+               round((tokens / nullif(winning, 0))::numeric) AS tokens_per_winning_step
+        FROM teacher_summary WHERE run = {run}
+        """,
+    ),
+    SampleQuery(
+        "Seconds per problem: generation and prover (the paper's Table 14)",
+        """
+        SELECT round((sum(engine_seconds) FILTER (WHERE kind IN ('propose', 'answer')) / s.ended)::numeric, 3)
+                   AS generation,
+               round((sum(engine_seconds) FILTER (WHERE kind IN ('score', 'judge')) / s.ended)::numeric, 3) AS prover
+        FROM model_usage u
+        JOIN (SELECT run, nullif(done + failed, 0) AS ended FROM run_summary WHERE run = {run}) s USING (run)
+        WHERE u.run = {run} GROUP BY s.ended
+        """,
+    ),
+    SampleQuery(
+        "Where did the tokens go?",
+        """
+        SELECT model, kind, sum(requests) AS requests, sum(prompt_tokens) AS prompt_tokens,
+               round(100.0 * sum(cached_tokens) / nullif(sum(prompt_tokens), 0), 1) AS cached_percent,
+               sum(completion_tokens) AS generated, round(sum(engine_seconds)::numeric, 1) AS engine_seconds
+        FROM model_usage WHERE run = {run} GROUP BY model, kind ORDER BY sum(engine_seconds) DESC
+        """,
+    ),
+    SampleQuery(
+        "How well do replicas reuse prefixes?",
+        """
+        SELECT model, kind, worker_id, requests, round(100.0 * at_home / requests, 1) AS at_home_percent,
+               round(100 * hit_rate::numeric, 1) AS hit_percent
+        FROM model_usage WHERE run = {run} AND cached_tokens IS NOT NULL ORDER BY model, kind
+        """,
+    ),
+    SampleQuery(
+        "Which problems were nearly lost?",
+        """
+        SELECT problem, step, round(lead::numeric, 4) AS lead, winning_teacher, teacher AS losing_teacher,
+               left(winning_text, 60) AS won, left(text, 60) AS lost
+        FROM narrow_losers WHERE run = {run} AND NOT (lead = 0 AND text = winning_text) ORDER BY lead, problem LIMIT 10
+        """,
+        may_be_empty=True,
+    ),
+    SampleQuery(
+        "Which nearest losers came from a stronger teacher? (one with a larger share of the winning steps)",
+        """
+        WITH strength AS (SELECT teacher, share FROM teacher_summary WHERE run = {run})
+        SELECT n.problem, n.step, n.winning_teacher, n.teacher AS losing_teacher, round(n.lead::numeric, 4) AS lead,
+               left(n.winning_text, 60) AS won, left(n.text, 60) AS lost
+        FROM narrow_losers n JOIN strength l ON l.teacher = n.teacher
+        JOIN strength w ON w.teacher = n.winning_teacher
+        WHERE n.run = {run} AND l.share > w.share ORDER BY lead, problem LIMIT 20
+        """,
+        may_be_empty=True,
+    ),
+    SampleQuery(
+        "Which problems took longest, and which cost most?",
+        """
+        SELECT problem, state, steps, round(seconds::numeric, 1) AS seconds,
+               round(generation_seconds::numeric, 1) AS generating, round(scoring_seconds::numeric, 1) AS scoring,
+               step_tokens + answer_tokens AS tokens
+        FROM problem_summary WHERE run = {run} AND finished_at IS NOT NULL ORDER BY seconds DESC LIMIT 10
+        """,
+    ),
+    SampleQuery(
+        "Which problems have a high score and a wrong answer?",
+        """
+        SELECT problem, round(score::numeric, 3) AS score, round(base_score::numeric, 3) AS base_score, steps
+        FROM problem_summary WHERE run = {run} AND wrong > 0 ORDER BY score DESC NULLS LAST LIMIT 10
+        """,
+        may_be_empty=True,
+    ),
+    SampleQuery(
+        "Which problems did another run solve, and this one did not?",
+        """
+        SELECT a.problem, a.state, a.wrong, a.undecided, round(a.score::numeric, 3) AS score,
+               round(b.score::numeric, 3) AS other_score
+        FROM problem_summary a JOIN problem_summary b USING (problem)
+        JOIN runs r ON r.name = a.run JOIN runs o ON o.name = b.run
+        JOIN problems p ON p.run_id = r.id AND p.key = problem
+        JOIN problems q ON q.run_id = o.id AND q.key = problem AND (q.question, q.answer) = (p.question, p.answer)
+        WHERE a.run = {run} AND b.run = 'other-run' AND a.state IN ('done', 'failed') AND a.correct = 0
+          AND b.correct > 0 ORDER BY a.position
+        """,
+        may_be_empty=True,
+    ),
+    UNMOVED,
+    SampleQuery(
+        "Why did problems fail?",
+        """
+        SELECT problems, first_problem, first_reason FROM failures WHERE run = {run} ORDER BY problems DESC
+        """,
+        may_be_empty=True,
+    ),
+    SampleQuery(
+        "Why are candidates invalid?",
+        """
+        SELECT teacher, reason, candidates FROM invalid_reasons WHERE run = {run} ORDER BY candidates DESC
+        """,
+        may_be_empty=True,
+    ),
+    SampleQuery(
+        "How many proposals were duplicates?",
+        """
+        SELECT teacher, proposed, duplicates, shared, round(100.0 * duplicates / nullif(proposed, 0), 1) AS percent
+        FROM teacher_summary WHERE run = {run} ORDER BY duplicates DESC, teacher
+        """,
+    ),
+    SampleQuery(
+        "How does the score grow, step by step?",
+        """
+        SELECT step, count(*) AS slots, round(avg(score)::numeric, 3) AS score, round(avg(gain)::numeric, 3) AS gain,
+               count(finish) AS finished
+        FROM beam_history WHERE run = {run} GROUP BY step ORDER BY step
+        """,
+    ),
+    SampleQuery(
+        "The same, of winners only",
+        """
+        SELECT c.depth AS step, count(*) AS winners, round(avg(c.score)::numeric, 3) AS score,
+               round(avg(c.score - CASE WHEN c.parent_id IS NULL THEN p.base_score ELSE parent.score END)::numeric, 3)
+                   AS gain
+        FROM runs r JOIN problems p ON p.run_id = r.id JOIN candidates c ON c.problem_id = p.id
+        LEFT JOIN candidates parent ON parent.id = c.parent_id
+        WHERE r.name = {run} AND p.state = 'done' AND c.winning GROUP BY c.depth ORDER BY c.depth
+        """,
+    ),
+    SampleQuery(
+        "How long are the winners? (their own steps and tokens, final answer included)",
+        """
+        SELECT j.steps, count(*) AS winners, min(t.tokens) AS least,
+               percentile_cont(0.5) WITHIN GROUP (ORDER BY t.tokens) AS median, max(t.tokens) AS most
+        FROM runs r JOIN problems p ON p.run_id = r.id JOIN trajectories j ON j.problem_id = p.id
+        JOIN candidates c ON c.id = j.candidate_id
+        CROSS JOIN LATERAL (SELECT c.thinking_tokens + coalesce(j.answer_completion_tokens, 0) AS tokens) t
+        WHERE r.name = {run} AND j.winner GROUP BY j.steps ORDER BY j.steps
+        """,
+    ),
+    SampleQuery(
+        "What did the beam of one problem look like?",
+        """
+        SELECT step, rank, teacher, round(score::numeric, 3) AS score, round(gain::numeric, 3) AS gain, carried,
+               winning, left(text, 60) AS text
+        FROM beam_history
+        WHERE run = {run} AND problem = (SELECT min(problem) FROM problem_summary WHERE run = {run})
+        ORDER BY step, rank
+        """,
+    ),
+    SampleQuery(
+        "What does the search tree of one problem look like?",
+        """
+        SELECT c.step, t.name AS teacher, c.score, c.rank, c.kept, c.winning, left(c.text, 60) AS text
+        FROM runs r JOIN problems p ON p.run_id = r.id JOIN candidates c ON c.problem_id = p.id
+        JOIN teachers t ON t.id = c.teacher_id
+        WHERE r.name = {run} AND p.key = (SELECT min(problem) FROM problem_summary WHERE run = {run})
+        ORDER BY c.step, c.rank
+        """,
+    ),
+    SampleQuery(
+        "With which seed was a candidate drawn?",
+        """
+        SELECT c.lineage, t.name AS teacher, c.seed, c.max_tokens, t.sampling
+        FROM runs r JOIN problems p ON p.run_id = r.id JOIN candidates c ON c.problem_id = p.id
+        JOIN teachers t ON t.id = c.teacher_id
+        WHERE r.name = {run} AND p.key = (SELECT min(problem) FROM problem_summary WHERE run = {run}) AND c.step = 1
+        ORDER BY c.lineage
+        """,
+    ),
+    SampleQuery(
+        "What do the best trajectories say?",
+        """
+        SELECT problem, round(score::numeric, 3) AS score, correct, thinking, answer
+        FROM trajectory_text WHERE run = {run} AND winner ORDER BY score DESC LIMIT 3
+        """,
+    ),
+    SampleQuery(
+        "How many problems and tokens were finished in each minute?",
+        """
+        SELECT date_trunc('minute', finished_at) AS minute, count(*) AS problems, sum(steps) AS winning_steps,
+               sum(step_tokens + answer_tokens) AS tokens
+        FROM problem_summary WHERE run = {run} AND state IN ('done', 'failed') GROUP BY minute ORDER BY minute
+        """,
+    ),
+    SampleQuery(
+        "What is the run waiting for?",
+        """
+        SELECT kind, model, waiting, leased, now() - oldest_lease_at AS oldest
+        FROM backlog WHERE run = {run} ORDER BY waiting + leased DESC
+        """,
+        may_be_empty=True,
+    ),
+)
+"""The queries of docs/queries.md, in its order."""
+
+
+def problems_that_no_step_moves(run: str) -> str:
+    """SQL, on one line: the run's done problems whose winner scores no higher than the answer did before any step."""
+    return " ".join(UNMOVED.of(run).split())

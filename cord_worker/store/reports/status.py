@@ -1,10 +1,11 @@
-"""The status of a run in figures: cheap counts that may be read every second, and totals that read the whole run."""
+"""The status of a run in figures: cheap counts that may be read every second, and totals over all its rollups."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -46,6 +47,11 @@ class Counts:
         return sum(self.problems.get(state, 0) for state in FINAL_STATES)
 
     @property
+    def leased(self) -> int:
+        """Candidates that workers work on."""
+        return sum(self.working.get(state, 0) for state in ("proposing", "scoring", "judging"))
+
+    @property
     def active(self) -> int:
         """Problems in flight."""
         return self.total - self.final - self.problems.get("queued", 0)
@@ -53,8 +59,8 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class TeacherTotals:
-    """The work of one teacher in a run. `tokens` are those it generated; `request_seconds` is the sum of the durations
-    of its proposals, which overlap in batches.
+    """The work of one teacher in a run. `tokens` are those it generated, without copies in a trimmed run;
+    `request_seconds` is the sum of the durations of its proposals, which overlap in batches.
 
     Proposals of one step with equal texts share their score and their result, whichever is listed first. Each of them
     counts as `kept` and `winning` if that text is, counts as `shared`, and does not count as `invalid`. `share` is the
@@ -82,8 +88,8 @@ class Totals:
     `accuracy` is the share of `correct` answers among the `checked` ones, whose correctness was decided. `undecided`
     answers were checked without a decision and count in neither; for `without_result` of these the check failed or
     took too long. `cut_answers` reached `search.answer_tokens`. The thinking of `full_contexts` ended because no model
-    had room for more. `prover_seconds` and `scored_tokens` are the prover's scoring. `engine_seconds`: see
-    `costs.engine_seconds`.
+    had room for more. `prover_seconds` and `scored_tokens` are the prover's scoring, base scores included.
+    `engine_seconds`: see `costs.engine_seconds`.
     """
 
     done: int
@@ -118,8 +124,8 @@ class Totals:
         return self.answer_tokens + sum(teacher.tokens for teacher in self.teachers)
 
     def seconds_left(self, counts: Counts) -> float | None:
-        """Estimate from the recently finished work, including begun steps of problems in flight; None if less than a
-        twentieth of the run was finished recently."""
+        """Estimate in seconds from the recently finished work, including begun steps of problems in flight; None if
+        less than a twentieth of the run was finished recently."""
         if counts.final == counts.total:
             return 0.0
         if not self.finished_recently or not self.mean_steps or self.finished_recently < counts.total / 20:
@@ -168,7 +174,7 @@ class TenthRow:
 
 @dataclass(frozen=True, slots=True)
 class CacheRow:
-    """The view prefix_cache, summed over replicas: how well one model reuses prefixes in a run."""
+    """How well one model reuses prefixes in a run, over all replicas; see the view model_usage."""
 
     model: str
     kind: str
@@ -196,10 +202,14 @@ _STEPS = sa.text(
 
 _RESULTS_BY_RUN = sa.text(
     """
-    SELECT p.run_id, avg(j.score) AS mean_score, CAST(avg(j.correct::int) AS float8) AS accuracy,
-           count(*) FILTER (WHERE j.correct IS NULL AND j.verification IS NOT NULL) AS undecided
-    FROM trajectories j JOIN problems p ON p.id = j.problem_id
-    WHERE j.answer_state <> 'none' AND p.state = 'done' GROUP BY p.run_id
+    SELECT r.id AS run_id, k.score_sum / nullif(k.scored, 0) AS mean_score,
+           k.correct::float8 / nullif(k.checked, 0) AS accuracy, k.undecided
+    FROM runs r CROSS JOIN LATERAL (
+        SELECT sum(k.score_sum) AS score_sum, sum(k.scored_answers) AS scored, sum(k.correct) AS correct,
+               sum(k.checked) AS checked, sum(k.undecided) AS undecided, sum(k.answers) AS answers
+        FROM current_problem_rollups k WHERE k.run_id = r.id AND k.state = 'done'
+    ) k
+    WHERE k.answers > 0
     """
 )
 
@@ -223,34 +233,32 @@ _RECENT = sa.text(
                     FILTER (WHERE c.proposed_at > now() - make_interval(secs => :window)), 0) AS tokens,
            extract(epoch FROM now() - min(c.proposed_at)
                    FILTER (WHERE c.proposed_at > now() - make_interval(secs => :window))) AS span,
-           CAST(extract(epoch FROM now() - coalesce(
-               greatest(max(c.proposed_at), max(c.scored_at), max(c.judged_at), CAST(:finished_at AS timestamptz)),
-               (SELECT created_at FROM runs WHERE id = :run_id)
-           )) AS float8) AS idle
+           CAST(extract(epoch FROM now() -
+               greatest(max(c.proposed_at), max(c.scored_at), max(c.judged_at), CAST(:finished_at AS timestamptz),
+                        (SELECT created_at FROM runs WHERE id = :run_id))
+           ) AS float8) AS idle
     FROM candidates c JOIN problems p ON p.id = c.problem_id
     WHERE c.id > (SELECT coalesce(max(id), 0) FROM candidates) - :newest AND p.run_id = :run_id
     """
 )
 
-_ANSWERED = sa.text(
+_RESULTS = sa.text(
     """
-    SELECT count(DISTINCT p.id) AS done, avg(j.score) AS mean_score, count(j.correct) AS checked,
-           count(*) FILTER (WHERE j.correct) AS correct,
-           count(*) FILTER (WHERE j.correct IS NULL AND j.verification IS NOT NULL) AS undecided,
-           avg(j.steps) AS mean_steps, count(*) FILTER (WHERE j.answer_finish_reason = 'length') AS cut_answers,
-           count(*) FILTER (WHERE j.finish = 'context') AS full_contexts,
-           count(*) FILTER (WHERE j.correct IS NULL AND j.verification ->> 'method' IN ('timeout', 'crashed', 'failed'))
-               AS without_result
-    FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.answer_state <> 'none'
-    WHERE p.run_id = :run_id AND p.state = 'done'
+    SELECT count(*) FILTER (WHERE answers > 0) AS done, sum(score_sum) / nullif(sum(scored_answers), 0) AS mean_score,
+           coalesce(sum(checked), 0) AS checked, coalesce(sum(correct), 0) AS correct,
+           coalesce(sum(undecided), 0) AS undecided,
+           sum(answer_steps)::float8 / nullif(sum(answers), 0) AS mean_steps,
+           coalesce(sum(cut_answers), 0) AS cut_answers, coalesce(sum(full_contexts), 0) AS full_contexts,
+           coalesce(sum(without_result), 0) AS without_result
+    FROM current_problem_rollups WHERE run_id = :run_id AND state = 'done'
     """
 )
 
-_ANSWERS = sa.text(
+_SPENT = sa.text(
     """
-    SELECT coalesce(sum(j.answer_completion_tokens), 0) AS tokens
-    FROM problems p JOIN trajectories j ON j.problem_id = p.id
-    WHERE p.run_id = :run_id
+    SELECT coalesce(sum(answer_tokens), 0)::bigint AS answer_tokens,
+           coalesce(sum(scored_tokens), 0)::bigint AS scored_tokens, coalesce(sum(prover_seconds), 0) AS prover_seconds
+    FROM current_problem_rollups WHERE run_id = :run_id
     """
 )
 
@@ -267,27 +275,20 @@ _RUN_NAME = sa.text("SELECT name FROM runs WHERE id = :run_id")
 
 _TEACHERS = sa.text(
     """
-    WITH shared AS (
-        SELECT c.duplicate_of AS id, count(*) + 1 AS proposals
-        FROM candidates c JOIN problems p ON p.id = c.problem_id AND p.run_id = :run_id
-        WHERE c.duplicate_of IS NOT NULL GROUP BY c.duplicate_of
-    )
-    SELECT t.name, count(c.proposed_at) AS proposed,
-           count(*) FILTER (WHERE c.state = 'invalid' AND c.invalid_reason <> 'duplicate') AS invalid,
-           count(*) FILTER (WHERE c.invalid_reason = 'duplicate') AS duplicate,
-           count(shared.id) AS shared, count(*) FILTER (WHERE c.state = 'scored') AS scored,
-           count(*) FILTER (WHERE c.state = 'unscored') AS unscored, count(c.id) AS planned,
-           count(*) FILTER (WHERE s.kept) AS kept, count(*) FILTER (WHERE s.winning) AS winning,
-           CAST(coalesce(sum(1.0 / coalesce(shared.proposals, 1)) FILTER (WHERE s.winning), 0) AS float8) AS won,
-           avg(s.score) AS mean_score, coalesce(sum(c.completion_tokens), 0) AS tokens,
-           coalesce(sum(c.propose_seconds), 0) AS seconds,
-           coalesce(sum(c.score_prompt_tokens), 0) AS scored_tokens,
-           coalesce(sum(c.score_seconds), 0) AS prover_seconds
-    FROM teachers t LEFT JOIN candidates c ON c.teacher_id = t.id
-    LEFT JOIN candidates s ON s.id = coalesce(c.duplicate_of, c.id)
-    LEFT JOIN shared ON shared.id = s.id
-    WHERE t.run_id = :run_id
-    GROUP BY t.id, t.name, t.ordinal ORDER BY t.ordinal
+    SELECT t.name, coalesce(k.planned, 0) AS planned, coalesce(k.proposed, 0) AS proposed,
+           coalesce(k.scored, 0) AS scored, coalesce(k.unscored, 0) AS unscored, coalesce(k.invalid, 0) AS invalid,
+           coalesce(k.duplicate, 0) AS duplicate, coalesce(k.shared, 0) AS shared, coalesce(k.kept, 0) AS kept,
+           coalesce(k.winning, 0) AS winning, coalesce(k.won, 0) AS won, k.mean_score,
+           coalesce(k.tokens, 0) AS tokens, coalesce(k.seconds, 0) AS seconds
+    FROM teachers t LEFT JOIN (
+        SELECT teacher_id, sum(planned) AS planned, sum(proposed) AS proposed, sum(scored) AS scored,
+               sum(unscored) AS unscored, sum(invalid) AS invalid, sum(duplicates) AS duplicate, sum(shared) AS shared,
+               sum(kept) AS kept, sum(winning) AS winning, sum(winning_parts) AS won,
+               sum(score_sum) / nullif(sum(scores), 0) AS mean_score, sum(generated_tokens)::bigint AS tokens,
+               sum(request_seconds) AS seconds
+        FROM current_teacher_rollups WHERE run_id = :run_id GROUP BY teacher_id
+    ) k ON k.teacher_id = t.id
+    WHERE t.run_id = :run_id ORDER BY t.ordinal
     """
 )
 
@@ -320,9 +321,12 @@ _SELECTION = sa.text(
 
 _PREFIX_CACHE = sa.text(
     """
-    SELECT model, kind, count(*) AS workers, sum(requests)::bigint AS requests, sum(at_home)::bigint AS at_home,
-           sum(prompt_tokens)::bigint AS prompt_tokens, sum(cached_tokens)::bigint AS cached_tokens
-    FROM prefix_cache WHERE run = :run GROUP BY model, kind ORDER BY model, kind
+    SELECT m.path AS model, k.kind, count(DISTINCT k.worker_id) AS workers, sum(k.requests)::bigint AS requests,
+           sum(k.at_home)::bigint AS at_home, sum(k.prompt_tokens)::bigint AS prompt_tokens,
+           sum(k.cached_tokens)::bigint AS cached_tokens
+    FROM current_request_rollups k JOIN models m ON m.id = k.model_id
+    WHERE k.run_id = (SELECT id FROM runs WHERE name = :run) AND k.cached_tokens IS NOT NULL AND k.kind <> 'verdict'
+    GROUP BY m.path, k.kind ORDER BY m.path, k.kind
     """
 )
 
@@ -406,47 +410,56 @@ def problems_by_run(connection: sa.Connection) -> dict[int, dict[str, int]]:
     return problems
 
 
+def read_teacher_totals(connection: sa.Connection, run_id: int) -> tuple[TeacherTotals, ...]:
+    """The work of each teacher of the run so far, in the order of cord.toml."""
+    return _teacher_totals(connection.execute(_TEACHERS, {"run_id": run_id}).all())
+
+
+def _teacher_totals(rows: Sequence[sa.Row[Any]]) -> tuple[TeacherTotals, ...]:
+    won = sum(row.won for row in rows)
+    return tuple(
+        TeacherTotals(
+            name=row.name,
+            proposed=row.proposed,
+            invalid=row.invalid,
+            shared=row.shared,
+            kept=row.kept,
+            winning=row.winning,
+            share=row.won / won if won else None,
+            mean_score=row.mean_score,
+            tokens=row.tokens,
+            request_seconds=row.seconds,
+        )
+        for row in rows
+    )
+
+
 def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float = 600.0) -> Totals:
-    """The results of the run so far; reads all of its candidates (by index), so do not call it every second."""
-    answered = connection.execute(_ANSWERED, {"run_id": run_id}).one()
+    """The results of the run so far. It reads at least one row of each problem, so do not call it every second."""
+    results = connection.execute(_RESULTS, {"run_id": run_id}).one()
+    spent = connection.execute(_SPENT, {"run_id": run_id}).one()
     run_name = connection.execute(_RUN_NAME, {"run_id": run_id}).scalar_one()
     times = connection.execute(_TIMES, {"run_id": run_id, "window": window_seconds}).one()
-    answers = connection.execute(_ANSWERS, {"run_id": run_id}).one()
     rows = connection.execute(_TEACHERS, {"run_id": run_id}).all()
-    won = sum(row.won for row in rows)
     final = {
         state: sum(getattr(row, state) for row in rows) for state in ("scored", "unscored", "invalid", "duplicate")
     }
     return Totals(
-        done=answered.done,
-        mean_score=answered.mean_score,
-        checked=answered.checked,
-        correct=answered.correct,
-        undecided=answered.undecided,
-        without_result=answered.without_result,
-        accuracy=answered.correct / answered.checked if answered.checked else None,
-        mean_steps=None if answered.mean_steps is None else float(answered.mean_steps),
-        cut_answers=answered.cut_answers,
-        full_contexts=answered.full_contexts,
+        done=results.done,
+        mean_score=results.mean_score,
+        checked=results.checked,
+        correct=results.correct,
+        undecided=results.undecided,
+        without_result=results.without_result,
+        accuracy=results.correct / results.checked if results.checked else None,
+        mean_steps=results.mean_steps,
+        cut_answers=results.cut_answers,
+        full_contexts=results.full_contexts,
         candidates={**final, "unfinished": sum(row.planned for row in rows) - sum(final.values())},
-        teachers=tuple(
-            TeacherTotals(
-                name=row.name,
-                proposed=row.proposed,
-                invalid=row.invalid,
-                shared=row.shared,
-                kept=row.kept,
-                winning=row.winning,
-                share=row.won / won if won else None,
-                mean_score=row.mean_score,
-                tokens=row.tokens,
-                request_seconds=row.seconds,
-            )
-            for row in rows
-        ),
-        answer_tokens=answers.tokens,
-        scored_tokens=sum(row.scored_tokens for row in rows),
-        prover_seconds=sum(row.prover_seconds for row in rows),
+        teachers=_teacher_totals(rows),
+        answer_tokens=spent.answer_tokens,
+        scored_tokens=spent.scored_tokens,
+        prover_seconds=spent.prover_seconds,
         first_admitted_at=times.first_admitted_at,
         last_finished_at=times.last_finished_at,
         finished_recently=times.finished_recently,
@@ -475,6 +488,6 @@ def prefix_cache(connection: sa.Connection, run_name: str) -> list[CacheRow]:
     return [CacheRow(**row._mapping) for row in connection.execute(_PREFIX_CACHE, {"run": run_name})]
 
 
-def unfinished_runs(connection: sa.Connection) -> list[str]:
+def unfinished_run_names(connection: sa.Connection) -> list[str]:
     """Names of the active runs that still have work."""
     return list(connection.execute(_UNFINISHED_RUNS).scalars())

@@ -3,6 +3,8 @@
 A run has `run.max_active` places. Places taken by higher-priority runs that share a model with it are subtracted first.
 Runs of equal priority divide the rest evenly: each may fill its share at once, and then what the others do not need. A
 run that cannot continue because one of its models has no worker takes no places from others.
+
+A problem of a trimmed run has its steps already, so it begins with its final answer.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from cord_worker.store.schema.kinds import ADVANCE
+from cord_worker.store.schema.kinds import ADVANCE, ANSWER
 from cord_worker.store.work.values import Due
 
 
@@ -87,7 +89,8 @@ _CONTENDERS = sa.text(
     CROSS JOIN LATERAL (
         SELECT array_agg(DISTINCT used.id) AS models FROM (
             SELECT t.model_id AS id FROM teachers t WHERE t.run_id = r.id
-            UNION ALL SELECT unnest(ARRAY[r.prover_model_id, r.selection_model_id, r.judge_model_id])
+            UNION ALL SELECT unnest(ARRAY[r.prover_model_id, r.selection_model_id]) WHERE r.trim_above IS NULL
+            UNION ALL SELECT r.judge_model_id
         ) used WHERE used.id IS NOT NULL
     ) uses
     WHERE r.state = 'active' AND (flying.in_flight > 0 OR waiting.queued > 0)
@@ -107,25 +110,31 @@ _ADMIT = sa.text(
             FOR UPDATE SKIP LOCKED
         ) chosen
     )
-    UPDATE problems p SET state = 'searching', admitted_at = now(), touched_at = now()
-    FROM next WHERE p.id = next.id RETURNING p.id
+    UPDATE problems p SET admitted_at = now(), touched_at = now(),
+        state = CASE WHEN r.trim_above IS NULL THEN 'searching' ELSE 'answering' END
+    FROM next, runs r WHERE p.id = next.id AND r.id = p.run_id
+    RETURNING p.id, p.step, CASE WHEN r.trim_above IS NOT NULL THEN (
+        SELECT m.fingerprint FROM trajectories j JOIN candidates c ON c.id = j.candidate_id
+        JOIN teachers t ON t.id = c.teacher_id JOIN models m ON m.id = t.model_id
+        WHERE j.problem_id = p.id AND j.winner
+    ) END AS answered_by
     """
 )
 
 _ADMISSION_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord admission', 0))")
 
 
-def begin_problems(connection: sa.Connection) -> list[int]:
-    """Lets queued problems of active runs begin if there are places, in dataset order; returns their keys."""
+def admit(connection: sa.Connection) -> list[Due]:
+    """Lets queued problems of active runs begin if there are places, in dataset order; returns the messages that they
+    need."""
     connection.execute(_ADMISSION_LOCK)
     rows = connection.execute(_CONTENDERS).all()
     chosen = admissions([Contender(**{**row._mapping, "models": frozenset(row.models or ())}) for row in rows])
     if not chosen:
         return []
     parameters = {"run_ids": list(chosen), "numbers": list(chosen.values())}
-    return sorted(connection.execute(_ADMIT, parameters).scalars())
-
-
-def admit(connection: sa.Connection) -> list[Due]:
-    """Lets queued problems of active runs begin if there are places; returns the messages that they need."""
-    return [Due(ADVANCE, problem_id, 0) for problem_id in begin_problems(connection)]
+    begun = sorted(connection.execute(_ADMIT, parameters), key=lambda row: row.id)
+    return [
+        Due(ADVANCE, row.id, 0) if row.answered_by is None else Due(ANSWER.name, row.id, row.step, row.answered_by)
+        for row in begun
+    ]

@@ -16,9 +16,10 @@ from typing import Any
 import sqlalchemy as sa
 
 import cord_worker
-from cord_worker.config import ModelConfig, RunConfig
-from cord_worker.dataset import ProblemRecord, RejectedRecord, rejection_error
+from cord_worker.config import DEFAULT_SCORE, ModelConfig, RunConfig
+from cord_worker.dataset import ProblemRecord, RejectedRecord, flaw_of, rejection_error
 from cord_worker.dataset.jsontext import exact_json
+from cord_worker.dataset.repetition import conflicting_record, repeated_record
 from cord_worker.errors import DatasetError, RunConflict
 from cord_worker.store.runs.runs import find_run
 from cord_worker.store.schema import digests
@@ -35,20 +36,31 @@ _STAGE = sa.text(
 )
 
 _ANALYZE_STAGED = sa.text("ANALYZE staged (line, key)")
-"""Makes the planner number the rows along the index of their lines instead of sorting whole rows on disk."""
+"""With statistics the planner numbers the rows by the index of their lines, instead of sorting whole rows on disk."""
 
 _COPY = "COPY staged (key, content_hash, question, answer, passage, attributes, location) FROM STDIN"
 
+_HAS_GIVEN_ID = """
+    s.key <> left(encode(sha256(convert_to(s.question, 'UTF8') || decode('00', 'hex') || convert_to(s.answer, 'UTF8')),
+                         'hex'), 16)
+"""
+"""SQL: whether the id of `s` stands in the dataset; otherwise it is its `content_id`."""
+
 _REPEATED = sa.text(
-    """
-    SELECT line, key, location, first_location FROM (
-        SELECT line, key, location,
-               first_value(location) OVER same AS first_location, row_number() OVER same AS occurrence
+    f"""
+    SELECT line, key, location, first_location,
+           (SELECT {_HAS_GIVEN_ID} FROM staged s WHERE s.line = numbered.line) AS has_given_id,
+           (SELECT s.content_hash = f.content_hash FROM staged s, staged f
+            WHERE s.line = numbered.line AND f.line = numbered.first_line) AS is_equal
+    FROM (
+        SELECT line, key, location, first_value(location) OVER same AS first_location,
+               first_value(line) OVER same AS first_line, row_number() OVER same AS occurrence
         FROM staged WINDOW same AS (PARTITION BY key ORDER BY line)
     ) numbered
     WHERE occurrence > 1 ORDER BY line LIMIT :most
     """
 )
+"""The subqueries look up the repeated rows alone: a join would let whole rows be sorted or hashed."""
 
 _DROP_REPEATED = sa.text(
     """
@@ -61,18 +73,20 @@ _CONFLICTS = f"""
     AND (p.content_hash <> s.content_hash OR {METHOD} IS DISTINCT FROM {method_of("s")}
          OR {REFERENCE} IS DISTINCT FROM {reference_of("s")})
 """
-"""SQL: whether run `r` already holds, as `p`, a problem with the key of `s` but another content, check or reference."""
+"""SQL: whether run `r` already holds, as `p`, a problem with the key of `s` but different content, method or
+reference."""
 
 _CONFLICTING = sa.text(
     f"""
-    SELECT s.line, s.key, s.location FROM staged s, problems p, runs r WHERE {_CONFLICTS}
+    SELECT s.line, s.key, s.location, {_HAS_GIVEN_ID} AS has_given_id
+    FROM staged s, problems p, runs r WHERE {_CONFLICTS}
     ORDER BY s.line LIMIT :most
     """
 )
 
 _DROP_CONFLICTING = sa.text(f"DELETE FROM staged s USING problems p, runs r WHERE {_CONFLICTS}")
 
-_DROP_ALREADY = sa.text("DELETE FROM staged s USING problems p WHERE p.run_id = :run_id AND p.key = s.key")
+_DROP_PRESENT = sa.text("DELETE FROM staged s USING problems p WHERE p.run_id = :run_id AND p.key = s.key")
 """Not a condition of the insertion: for every row, that would read all rows that it has inserted so far."""
 
 _INSERT = sa.text(
@@ -88,7 +102,7 @@ _INSERT = sa.text(
     """
 )
 
-_MANY = 10_000
+_MANY_ROWS = 10_000
 """From this many new rows on, the planner's statistics are updated at once: enqueuing again compares with all of
 them."""
 _ANALYZE_PROBLEMS = sa.text("ANALYZE problems (run_id, key)")
@@ -101,17 +115,18 @@ _INSERT_RUN = sa.text(
     INSERT INTO runs
         (name, config, config_fingerprint, prover_model_id, selection_model_id, judge_model_id, seed, code_version,
          priority, prompt_date, pipeline, max_active, max_attempts, verify_method, verify_field, reference_field,
-         judges_undecided, digest)
-    SELECT r.*, {digests.RUN.sql()}
+         judges_undecided, prover_score, max_tokens, max_cost, prices, digest)
+    SELECT r.*, {digests.RUN.sql(owner="CAST(r.name AS text)")}
     FROM (VALUES
         (CAST(:name AS text), CAST(:config AS jsonb), CAST(:fingerprint AS text), CAST(:prover_model_id AS bigint),
          CAST(:selection_model_id AS bigint), CAST(:judge_model_id AS bigint), CAST(:seed AS bigint),
          CAST(:version AS text), CAST(:priority AS int), CAST(:prompt_date AS date), CAST(:pipeline AS text),
          CAST(:max_active AS int), CAST(:max_attempts AS int), CAST(:verify_method AS text),
-         CAST(:verify_field AS text), CAST(:reference_field AS text), CAST(:judges_undecided AS boolean))
+         CAST(:verify_field AS text), CAST(:reference_field AS text), CAST(:judges_undecided AS boolean),
+         CAST(:prover_score AS text), CAST(:max_tokens AS bigint), CAST(:max_cost AS float8), CAST(:prices AS jsonb))
     ) AS r(name, config, config_fingerprint, prover_model_id, selection_model_id, judge_model_id, seed, code_version,
            priority, prompt_date, pipeline, max_active, max_attempts, verify_method, verify_field, reference_field,
-           judges_undecided)
+           judges_undecided, prover_score, max_tokens, max_cost, prices)
     RETURNING id
     """
 )
@@ -120,13 +135,35 @@ _UPDATE_CONFIG = sa.text(
     """
     UPDATE runs SET config = CAST(:config AS jsonb), pipeline = :pipeline, max_active = :max_active,
         max_attempts = :max_attempts, verify_method = :verify_method, verify_field = :verify_field,
-        reference_field = :reference_field, judges_undecided = :judges_undecided, priority = CASE
+        reference_field = :reference_field, judges_undecided = :judges_undecided, prover_score = :prover_score,
+        priority = CASE
         WHEN coalesce((config -> 'run' ->> 'priority')::int, 0) <> :priority THEN :priority ELSE priority END
     WHERE id = :run_id
     """
 )
 """A priority set by command stays unless the file's priority has changed. The file's former priority is in `config`
 only; the column holds the one in force."""
+
+_UPDATE_LIMITS = sa.text(
+    """
+    UPDATE runs SET max_tokens = CAST(:max_tokens AS bigint), max_cost = CAST(:max_cost AS float8),
+        prices = CAST(:prices AS jsonb), pause_reason = NULL,
+        state = CASE WHEN pause_reason IS NULL THEN state ELSE 'active' END
+    WHERE id = :run_id
+      AND ((config -> 'run' ->> 'max_tokens')::bigint, (config -> 'run' ->> 'max_cost')::float8,
+           nullif(config -> 'prices', 'null'))
+          IS DISTINCT FROM (CAST(:max_tokens AS bigint), CAST(:max_cost AS float8), CAST(:prices AS jsonb))
+    """
+)
+"""The same for spending limits and prices. A run that a limit had paused continues with changed ones; the sweeper
+pauses it again if they are exceeded too."""
+
+_ADD_DATASET = sa.text(
+    """
+    UPDATE runs SET datasets = datasets || jsonb_build_array(CAST(:dataset AS jsonb))
+    WHERE id = :run_id AND NOT datasets @> jsonb_build_array(CAST(:dataset AS jsonb))
+    """
+)
 
 _ENSURE_MODEL = sa.text(
     """
@@ -168,12 +205,14 @@ def enqueue(
     records: Iterable[ProblemRecord | RejectedRecord],
     *,
     on_rejected: Callable[[RejectedRecord], None] | None = None,
+    dataset: dict[str, str] | None = None,
 ) -> EnqueueReport:
-    """Enqueues `records` into the run called `name`, which it creates if needed.
+    """Enqueues `records` into the run called `name`, which it creates if needed. `dataset` says which dataset of the
+    hub they are (id, revision, split); the run keeps it.
 
     With `on_rejected`, bad rows are passed to it and the rest is enqueued; without it the first bad row raises
     DatasetError and the caller's transaction rolls back. Raises RunConflict if the run exists with another
-    configuration. Must not be repeated with a consumed iterator.
+    configuration. Do not repeat the call with a consumed iterator.
     """
     lock_run_name(connection, name)
     run_id, created = _ensure_run(connection, name, config)
@@ -186,7 +225,9 @@ def enqueue(
         found=_REPEATED,
         drop=_DROP_REPEATED,
         parameters={},
-        explain=lambda row: f"id {row.key!r} was given before, at {row.first_location}",
+        reject=lambda row: repeated_record(
+            row.key, row.location, row.first_location, has_given_id=row.has_given_id, is_equal=row.is_equal
+        ),
     )
     if not created:
         rejected += _reject_staged(
@@ -195,29 +236,32 @@ def enqueue(
             found=_CONFLICTING,
             drop=_DROP_CONFLICTING,
             parameters={"run_id": run_id},
-            explain=lambda row: f"run {name!r} already holds another problem with the id {row.key!r}",
+            reject=lambda row: conflicting_record(row.key, row.location, name, has_given_id=row.has_given_id),
         )
-    already = 0 if created else connection.execute(_DROP_ALREADY, {"run_id": run_id}).rowcount
+    already = 0 if created else connection.execute(_DROP_PRESENT, {"run_id": run_id}).rowcount
     offset = connection.execute(_NEXT_POSITION, {"run_id": run_id}).scalar_one()
     added = connection.execute(_INSERT, {"run_id": run_id, "offset": offset}).rowcount
-    if added >= _MANY:
+    if added >= _MANY_ROWS:
         connection.execute(_ANALYZE_PROBLEMS)
     if not created:
         # The fingerprint is the same: only settings that do not decide results (max_active, batch sizes, ...) differ.
-        # It comes last because it locks the run's row: `pause` must not wait until a long dataset is read.
+        # This comes last because it locks the run's row: `pause` must not wait until a long dataset is read.
+        connection.execute(_UPDATE_LIMITS, {"run_id": run_id, **_spending_limits(config)})
         connection.execute(
             _UPDATE_CONFIG,
             {
                 "run_id": run_id,
                 "config": config.model_dump_json(),
                 "priority": config.run.priority,
-                **of_configuration(config),
+                **configuration_columns(config),
             },
         )
+    if dataset is not None:
+        connection.execute(_ADD_DATASET, {"run_id": run_id, "dataset": json.dumps(dataset)})
     return EnqueueReport(run_id, name, created, added, already, rejected)
 
 
-def of_configuration(config: RunConfig) -> dict[str, str | int | bool | None]:
+def configuration_columns(config: RunConfig) -> dict[str, str | int | bool | None]:
     """Columns of the run that hold what SQL needs of its configuration."""
     return {
         "pipeline": config.search.pipeline,
@@ -227,6 +271,15 @@ def of_configuration(config: RunConfig) -> dict[str, str | int | bool | None]:
         "verify_field": config.verify.field,
         "reference_field": config.verify.reference_field,
         "judges_undecided": config.verify.undecided == "judge",
+        "prover_score": config.required_prover.score if config.is_scored else DEFAULT_SCORE,
+    }
+
+
+def _spending_limits(config: RunConfig) -> dict[str, str | int | float | None]:
+    return {
+        "max_tokens": config.run.max_tokens,
+        "max_cost": config.run.max_cost,
+        "prices": None if config.prices is None else config.prices.model_dump_json(),
     }
 
 
@@ -241,7 +294,7 @@ def ensure_model(connection: sa.Connection, fingerprint: str, path: str, identit
     return int(connection.execute(_MODEL_ID, {"fingerprint": fingerprint}).scalar_one())
 
 
-def _ensure(connection: sa.Connection, model: ModelConfig | None) -> int | None:
+def _ensure_model_of(connection: sa.Connection, model: ModelConfig | None) -> int | None:
     if model is None:
         return None
     return ensure_model(connection, model.fingerprint(), model.path, model.identity())
@@ -251,6 +304,11 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
     fingerprint = config.fingerprint()
     existing = find_run(connection, name)
     if existing is not None:
+        if existing.trimmed_from is not None:
+            raise RunConflict(
+                f"run {name!r} was trimmed from run {existing.trimmed_from!r} and takes no dataset: cordctl trim adds "
+                "the problems that are done there. Choose another name with --run."
+            )
         if existing.config_fingerprint != fingerprint:
             raise RunConflict(
                 f"run {name!r} exists with another configuration (fingerprint {existing.config_fingerprint}, this "
@@ -265,14 +323,15 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
             "name": name,
             "config": config.model_dump_json(),
             "fingerprint": fingerprint,
-            "prover_model_id": _ensure(connection, config.prover_model if config.is_scored else None),
-            "selection_model_id": _ensure(connection, config.selection_model),
-            "judge_model_id": _ensure(connection, config.judge_model),
+            "prover_model_id": _ensure_model_of(connection, config.prover_model if config.is_scored else None),
+            "selection_model_id": _ensure_model_of(connection, config.selection_model),
+            "judge_model_id": _ensure_model_of(connection, config.judge_model),
             "seed": config.run.seed,
             "version": cord_worker.__version__,
             "priority": config.run.priority,
             "prompt_date": config.run.date or datetime.now(UTC).date(),
-            **of_configuration(config),
+            **configuration_columns(config),
+            **_spending_limits(config),
         },
     ).scalar_one()
     for ordinal, teacher in enumerate(config.all_teachers):
@@ -283,7 +342,7 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
                 "ordinal": ordinal,
                 "name": teacher.name,
                 "role": (TeacherRole.TEACHER if ordinal < len(config.teachers) else TeacherRole.INTEGRATOR).value,
-                "model_id": _ensure(connection, config.teacher_model(teacher)),
+                "model_id": _ensure_model_of(connection, config.teacher_model(teacher)),
                 "sampling": teacher.model_dump_json(exclude={"name", "model", "system_prompt"}),
                 "system_prompt": config.system_prompt(teacher),
             },
@@ -304,7 +363,7 @@ def _stage(
         for record in records:
             if isinstance(record, RejectedRecord):
                 if on_rejected is None:
-                    raise rejection_error(record)
+                    raise rejection_error(record, "skip such rows with --skip-invalid; nothing was enqueued")
                 on_rejected(record)
                 rejected += 1
                 continue
@@ -335,19 +394,21 @@ def _reject_staged(
     found: sa.TextClause,
     drop: sa.TextClause,
     parameters: dict[str, Any],
-    explain: Callable[[Any], str],
+    reject: Callable[[Any], RejectedRecord],
 ) -> int:
-    most = _MOST_NAMED if on_rejected is None else None
+    """Drops the staged rows that `found` selects and passes them to `on_rejected`; returns their number. Without
+    `on_rejected` it raises DatasetError, which names the first of them."""
+    most = _MOST_NAMED + 1 if on_rejected is None else None
     rows = connection.execute(found, {**parameters, "most": most}).all()
     if not rows:
         return 0
     if on_rejected is None:
-        named = "\n".join(f"{row.location}: field id: {explain(row)}" for row in rows)
-        more = "\n…" if len(rows) == _MOST_NAMED else ""
+        named = "\n".join(flaw_of(reject(row)) for row in rows[:_MOST_NAMED])
+        more = "\n…" if len(rows) > _MOST_NAMED else ""
         raise DatasetError(
-            f"{named}{more}\nNothing was enqueued. Give every problem its own id, or enqueue the others with "
-            "--skip-invalid."
+            f"{named}{more}\nNothing was enqueued. Give every problem its own id, leave out what is there twice, or "
+            "enqueue the others with --skip-invalid."
         )
     for row in rows:
-        on_rejected(RejectedRecord(location=row.location, field="id", reason=explain(row), raw={"id": row.key}))
+        on_rejected(reject(row))
     return connection.execute(drop, parameters).rowcount

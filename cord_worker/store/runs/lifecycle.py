@@ -7,7 +7,10 @@ import sqlalchemy as sa
 from cord_worker.errors import RunConflict
 from cord_worker.store.runs.enqueue import lock_run_name
 from cord_worker.store.runs.runs import resolve_run, set_run_priority, set_run_state
+from cord_worker.store.runs.spending import NewLimits, how_to_continue, read_spending
 from cord_worker.store.schema.tables import RunState
+
+_UNCHANGED = NewLimits()
 
 _CANCEL_PROBLEMS = sa.text(
     """
@@ -27,9 +30,20 @@ def pause_run(connection: sa.Connection, name: str) -> bool:
     return _set_state(connection, name, RunState.PAUSED)
 
 
-def resume_run(connection: sa.Connection, name: str) -> bool:
-    """Continues a paused run. False if it was active already."""
-    return _set_state(connection, name, RunState.ACTIVE)
+def resume_run(connection: sa.Connection, name: str, limits: NewLimits = _UNCHANGED) -> bool:
+    """Continues a paused run, with other spending limits if they are given. False if it was active already.
+
+    Raises RunConflict if it has reached a limit; then nothing is changed (the caller's transaction rolls back).
+    """
+    changed = _set_state(connection, name, RunState.ACTIVE)
+    run = resolve_run(connection, name)
+    if limits.are_given:
+        run = limits.set(connection, run)
+    if run.max_tokens is not None or run.max_cost is not None:
+        reached = read_spending(connection, run).reached_limit()
+        if reached is not None:
+            raise RunConflict(f"run {name}: {reached}. {how_to_continue(name, reached)}")
+    return changed
 
 
 def cancel_run(connection: sa.Connection, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Processes as an operator sees them: lists the living ones, and asks one to leave."""
+"""Processes as an operator sees them: lists the living ones, and asks one to drain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from cord_worker.errors import StoreError
 
 @dataclass(frozen=True, slots=True)
 class LiveProcess:
-    """A process with a recent heartbeat; `path` and `fingerprint` are of the model that it hosts."""
+    """A process with a recent heartbeat.
+
+    `role` is model or coordinator, as in `workers.role`. `path` and `fingerprint` are of the model that it hosts, None
+    for a coordinator. `was_draining`: it had been asked to drain when this was read.
+    """
 
     id: str
     role: str
@@ -30,11 +34,11 @@ class LiveProcess:
     condition_since: datetime | None
 
     def model(self, names: Mapping[str, str]) -> str | None:
-        """Its model's name by fingerprint, else its path; None for a coordinator."""
+        """The name of its model in `names` (names by fingerprint), else the model's path; None for a coordinator."""
         return names.get(self.fingerprint or "", self.path)
 
     def to_json(self, names: Mapping[str, str]) -> dict[str, Any]:
-        """As JSON for scripts; keys are stable. `names` are those of models by fingerprint."""
+        """As JSON for scripts; keys are stable. `names`: as for `model`."""
         return {
             "id": self.id,
             "process": self.address,
@@ -49,18 +53,22 @@ class LiveProcess:
 
     @property
     def address(self) -> str:
-        """Its name in outputs: machine and process id."""
+        """Its name in outputs, `host:pid`."""
         return f"{self.hostname}:{self.pid}"
 
     @property
     def kind(self) -> str:
-        """coordinator or worker."""
+        """Its role in outputs: coordinator, or worker for one that hosts a model."""
         return "coordinator" if self.role == "coordinator" else "worker"
 
     @property
     def state(self) -> str:
-        """begins (not consuming yet), works, or drains."""
-        return "drains" if self.was_draining else "works" if self.is_ready else "begins"
+        """starting (not consuming yet), running, degraded (running; `condition` says what is wrong), or draining."""
+        if self.was_draining:
+            return "draining"
+        if not self.is_ready:
+            return "starting"
+        return "running" if self.condition is None else "degraded"
 
 
 _LIVE = sa.text(
@@ -82,6 +90,7 @@ _DRAIN = sa.text(
 )
 
 _MOST_NAMED = 10
+"""The most processes that an error lists."""
 
 
 def live_processes(connection: sa.Connection, timeout_seconds: float) -> list[LiveProcess]:
@@ -90,16 +99,17 @@ def live_processes(connection: sa.Connection, timeout_seconds: float) -> list[Li
 
 
 def request_drain(connection: sa.Connection, worker: str, *, timeout_seconds: float) -> LiveProcess:
-    """Asks a process to finish what it holds and leave; it reads this with its next heartbeat.
+    """Asks a process to finish what it holds and leave; it learns of this with its next heartbeat.
 
     `worker` is its host:pid, or the beginning of its id. Returns the process as it was before. Raises StoreError if no
-    process or several match.
+    process matches, or several do.
     """
     live = live_processes(connection, timeout_seconds)
     found = [one for one in live if worker == one.address or (worker and one.id.startswith(worker.lower()))]
     if len(found) != 1:
         named = ", ".join(f"{one.address} ({one.id[:8]})" for one in (found or live)[:_MOST_NAMED]) or "none"
-        what = f"several workers are called {worker!r}" if found else f"no living worker is called {worker!r}"
-        raise StoreError(f"{what} (there: {named})")
+        if found:
+            raise StoreError(f"several workers are called {worker!r}: {named}; give more of the id")
+        raise StoreError(f"no living worker is called {worker!r}. There are: {named}")
     connection.execute(_DRAIN, {"id": found[0].id})
     return found[0]

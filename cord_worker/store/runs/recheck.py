@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from cord_worker.store.audit.row_names import trajectory_name_sql
 from cord_worker.store.schema import digests
+from cord_worker.store.schema.rollups import rewrite_rollups
 from cord_worker.store.schema.verification_sql import METHOD, REFERENCE
 
 
@@ -86,19 +87,19 @@ _WRITE = sa.text(
         CAST(:ids AS bigint[]), CAST(:correct AS boolean[]), CAST(:verification AS jsonb[]), CAST(:before AS jsonb[])
     ) AS r(id, correct, verification, before), problems p
     WHERE j.id = r.id AND p.id = j.problem_id AND p.state = 'done' AND j.verification IS NOT DISTINCT FROM r.before
-    RETURNING j.id
+    RETURNING j.id, j.problem_id
     """
 )
 """Replaces only the result that was read: of two concurrent rechecks, the second one finds its work done."""
 
 
 def count_answers(connection: sa.Connection, run_id: int) -> int:
-    """Answers of the run's finished problems."""
+    """Number of final answers of the run's done problems."""
     return int(connection.execute(_COUNT, {"run_id": run_id}).scalar_one())
 
 
 def count_unfinished(connection: sa.Connection, run_id: int) -> int:
-    """Problems of the run that are waiting or in work."""
+    """Number of the run's problems that are not final."""
     return int(connection.execute(_UNFINISHED, {"run_id": run_id}).scalar_one())
 
 
@@ -116,4 +117,6 @@ def write_new_results(connection: sa.Connection, results: Sequence[NewResult]) -
         "verification": [result.verification for result in results],
         "before": [result.before for result in results],
     }
-    return set(connection.execute(_WRITE, parameters).scalars())
+    written = connection.execute(_WRITE, parameters).all()
+    rewrite_rollups(connection, sorted({row.problem_id for row in written}))
+    return {row.id for row in written}

@@ -1,4 +1,4 @@
-"""Deletes a run and everything that belongs to it, in batches, so that others never wait long for a lock.
+"""Deletes a run and everything that belongs to it, in batches, so that other transactions never wait long for a lock.
 
 It first cancels the run, so that no process works on it or adds to it meanwhile. Calling it again resumes an
 interrupted removal. Models and workers stay, because they belong to no run.
@@ -28,34 +28,43 @@ _BATCH = sa.text("SELECT id FROM problems WHERE run_id = :run_id ORDER BY id LIM
 _DELETE_CANDIDATES = sa.text("DELETE FROM candidates WHERE problem_id = ANY(CAST(:ids AS bigint[]))")
 _DELETE_PROBLEMS = sa.text("DELETE FROM problems WHERE id = ANY(CAST(:ids AS bigint[]))")
 _DELETE_RUN = sa.text("DELETE FROM runs WHERE id = :run_id")
+_DEPENDENTS = sa.text(
+    """
+    SELECT (SELECT count(*) FROM rescorings WHERE run_id = :run_id) AS rescorings,
+           ARRAY(SELECT name FROM runs WHERE source_run_id = :run_id ORDER BY id) AS trimmed
+    """
+)
 
 BATCH_PROBLEMS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What a removal deleted."""
+    """What a removal deleted. `trimmed` names the runs that were trimmed from the run: they stay, but what they copied
+    can no longer be compared with it."""
 
     run: str
     problems: int
     candidates: int
+    rescorings: int = 0
+    trimmed: tuple[str, ...] = ()
 
 
 def remove_run(database: Database, name: str) -> Removed:
-    """Deletes the run with its problems, candidates, beams, trajectories and teachers.
+    """Deletes the run with its problems, candidates, beams, trajectories, teachers and rescorings.
 
     Raises RunNotFound, and RunConflict if it is active with unfinished problems.
     """
-    run_id = database.run(lambda connection: _close(connection, name))
+    run_id = database.run(lambda connection: _cancel(connection, name))
     problems = candidates = 0
     while batch := database.run(lambda connection: _delete_batch(connection, run_id)):
         problems += batch[0]
         candidates += batch[1]
-    database.run(lambda connection: connection.execute(_DELETE_RUN, {"run_id": run_id}))
-    return Removed(name, problems, candidates)
+    rescorings, trimmed = database.run(lambda connection: _delete_run(connection, run_id))
+    return Removed(name, problems, candidates, rescorings, trimmed)
 
 
-def _close(connection: sa.Connection, name: str) -> int:
+def _cancel(connection: sa.Connection, name: str) -> int:
     lock_run_name(connection, name)
     run = resolve_run(connection, name)
     if run.state == RunState.ACTIVE:
@@ -67,6 +76,12 @@ def _close(connection: sa.Connection, name: str) -> int:
             )
     cancel_run(connection, name)
     return run.id
+
+
+def _delete_run(connection: sa.Connection, run_id: int) -> tuple[int, tuple[str, ...]]:
+    found = connection.execute(_DEPENDENTS, {"run_id": run_id}).one()
+    connection.execute(_DELETE_RUN, {"run_id": run_id})
+    return found.rescorings, tuple(found.trimmed)
 
 
 def _delete_batch(connection: sa.Connection, run_id: int) -> tuple[int, int] | None:

@@ -22,6 +22,7 @@ from cord_worker.store.runs.enqueue import lock_run_name
 from cord_worker.store.runs.runs import RunRow, resolve_run
 from cord_worker.store.schema import kinds
 from cord_worker.store.schema.kinds import WorkKind
+from cord_worker.store.schema.rollups import drop_rollups
 from cord_worker.store.schema.tables import ProblemState, RunState
 from cord_worker.store.search.failed_decisions import NO_FAILED_DECISION
 from cord_worker.store.work.returning import reclaim
@@ -132,6 +133,7 @@ def retry_failed(
     for kind in sorted(kinds.KINDS, key=lambda kind: kind.table):
         connection.execute(_reset(kind), {"ids": ids})
     found = connection.execute(_CONTINUE, {"ids": ids}).all()
+    drop_rollups(connection, ids)
     # A problem with unfinished candidates or answers has more to do before its next decision.
     repeating = [
         row.reason for row in found if row.state == ProblemState.SEARCHING and fails_again_on_retry(row.reason or "")
@@ -142,10 +144,19 @@ def retry_failed(
 def restart_failed(
     connection: sa.Connection, name: str, keys: Collection[str] = (), reason: str | None = None
 ) -> Retried:
-    """Deletes the candidates of failed problems of the run and queues the problems again; see `retry_failed`."""
+    """Deletes the candidates of failed problems of the run and queues the problems again; see `retry_failed`.
+
+    Raises RunConflict for a trimmed run, whose candidates are copies.
+    """
     run, ids, left_alone = _failed_problems(connection, name, keys, reason)
+    if run.trimmed_from is not None:
+        raise RunConflict(
+            f"run {run.name!r} was trimmed from run {run.trimmed_from!r}: its steps are copies, so there is nothing to "
+            "draw again. Retry it without --from-scratch."
+        )
     connection.execute(_DELETE_CANDIDATES, {"ids": ids})
     found = connection.execute(_RESTART, {"ids": ids}).all()
+    drop_rollups(connection, ids)
     hopeless = sum(fails_again_after_restart(row.reason or "") for row in found)
     return _result(run, found, left_alone, hopeless, hopeless)
 

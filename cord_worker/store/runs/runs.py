@@ -15,7 +15,12 @@ from cord_worker.store.schema.tables import RunState
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as stored; `prover_model` is the fingerprint of the model that scores, None in a run without scores."""
+    """A run as stored; `prover_model` is the fingerprint of the model that scores, None in a run without scores.
+
+    `max_tokens` (generated tokens) and `max_cost` (in the currency of `prices`) are its spending limits;
+    `pause_reason` says which of them paused it. `trimmed_from` and what follows are set in a trimmed run only; there
+    `source_run_id` is None once its source was removed.
+    """
 
     id: int
     name: str
@@ -28,6 +33,13 @@ class RunRow:
     scoring_mode: str | None
     prompt_date: date
     created_at: datetime
+    pause_reason: str | None = None
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    prices: dict[str, Any] | None = None
+    trimmed_from: str | None = None
+    source_run_id: int | None = None
+    trim_above: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +58,8 @@ class TeacherRow:
 
 _RUNS = """
     SELECT r.id, r.name, r.state, r.priority, r.config, r.config_fingerprint, m.fingerprint AS prover_model, r.seed,
-           r.scoring_mode, r.prompt_date, r.created_at
+           r.scoring_mode, r.prompt_date, r.created_at, r.pause_reason, r.max_tokens, r.max_cost, r.prices,
+           r.trimmed_from, r.source_run_id, r.trim_above
     FROM runs r LEFT JOIN models m ON m.id = r.prover_model_id
 """
 
@@ -62,7 +75,7 @@ _TEACHERS = sa.text(
     """
 )
 
-_SET_STATE = sa.text("UPDATE runs SET state = :state WHERE id = :id")
+_SET_STATE = sa.text("UPDATE runs SET state = :state, pause_reason = NULL WHERE id = :id")
 
 _SET_PRIORITY = sa.text("UPDATE runs SET priority = :priority WHERE id = :id")
 

@@ -16,7 +16,11 @@ from dataclasses import dataclass
 
 _BYTES = 4
 _FLOATS = frozenset(
-    {"propose_seconds", "score", "log_prob_sum", "score_seconds", "judgment", "judgment_seconds", "answer_seconds"}
+    {
+        *("propose_seconds", "score", "log_prob_sum", "score_seconds", "judgment", "judgment_seconds"),
+        *("answer_seconds", "mean_probability", "seconds"),
+        *("base_score", "base_log_prob_sum", "base_mean_probability", "base_score_seconds"),
+    }
 )
 
 
@@ -25,9 +29,9 @@ class Digest:
     """A digest in the `column` of the rows `row` (an alias) of `table`.
 
     `groups` are the groups of columns that it covers. `owner` is SQL of the row's identity, and `owner_column` the
-    column that findings name for it. `as_written` has the SQL of columns that other statements change later: what they
-    were when the digest was written. `shared` are columns that are set without it as well. The last `added` groups are
-    missing in digests of older versions, which are shorter by their parts.
+    column that findings name for it. `as_written` has the SQL of columns that other statements change later: their
+    values when the digest was written. `shared` are columns that may also be set without the digest. The last `added`
+    groups are missing in digests of older versions, which are shorter by their parts.
     """
 
     table: str
@@ -49,14 +53,33 @@ class Digest:
             parts.append(_bytes_of(group, sqls))
         return "(" + " || ".join(f"substr(sha256({part}), 1, {_BYTES})" for part in parts) + ")"
 
+    def copied_sql(self, stored: str, own: Mapping[str, str], *, owner: str) -> str:
+        """SQL: the digest of a copy of the row, which belongs to `owner` (SQL); `stored` (SQL) is the row's own digest.
+
+        Its parts are taken over, except for groups with a column in which the copy differs (`own`: its SQL). So the
+        copy of a row that was changed differs from its digest like the row itself. NULL if `stored` is.
+        """
+        parts = [f"substr(sha256(convert_to({owner}, 'UTF8')), 1, {_BYTES})"]
+        for place, group in enumerate(self.groups, start=1):
+            if own.keys() & set(group):
+                values = _bytes_of(group, [own.get(name) or f"{self.row}.{name}" for name in group])
+                parts.append(f"substr(sha256({values}), 1, {_BYTES})")
+            else:
+                parts.append(f"substr({stored}, {1 + place * _BYTES}, {_BYTES})")
+        return "(" + " || ".join(parts) + ")"
+
     @property
     def expected_sql(self) -> str:
         """SQL: what the stored digest must be: `sql`, but without the `added` groups if an older version wrote it."""
         if not self.added:
             return self.sql()
-        full = (1 + len(self.groups)) * _BYTES
-        older = full - self.added * _BYTES
+        full, older = (1 + len(self.groups)) * _BYTES, self.older_bytes
         return f"substr({self.sql()}, 1, CASE octet_length({self._stored}) WHEN {older} THEN {older} ELSE {full} END)"
+
+    @property
+    def older_bytes(self) -> int:
+        """Length of the digests of older versions, which lack what was `added`."""
+        return (1 + len(self.groups) - self.added) * _BYTES
 
     @property
     def own_columns(self) -> tuple[str, ...]:
@@ -67,10 +90,11 @@ class Digest:
     def _stored(self) -> str:
         return f"{self.row}.{self.column}"
 
-    def of_content(self, stored: bytes) -> bytes:
-        """The parts of a stored digest that are equal in equal runs: without what the row is called in this database,
-        and without keys, seconds and the tokens beside them. What was `added` is left out, so that it is equal to that
-        of an older version's run."""
+    def content_parts(self, stored: bytes) -> bytes:
+        """The parts of a stored digest that are equal in equal runs, those of older versions included.
+
+        They leave out the row's identity, keys of other rows, groups with seconds, and the `added` groups.
+        """
         return b"".join(
             stored[place * _BYTES : (place + 1) * _BYTES]
             for place, group in enumerate(self.groups[: len(self.groups) - self.added], start=1)
@@ -161,11 +185,11 @@ RUN = Digest(
     "digest",
     "r",
     (("config_fingerprint",), ("seed",), ("prompt_date",), ("code_version",)),
-    "CAST(r.name AS text)",
-    "name",
+    "concat_ws(' trimmed from ', CAST(r.name AS text), CAST(r.trimmed_from AS text))",
+    "name or trimmed_from",
     {
         "prompt_date": "CASE WHEN r.prompt_date BETWEEN '0001-01-01' AND '9999-12-31' "
-        "THEN to_char(r.prompt_date, 'YYYY-MM-DD') END"  # it refuses some that an edit by hand can store
+        "THEN to_char(r.prompt_date, 'YYYY-MM-DD') END"  # to_char refuses some dates that an edit by hand can store
     },
 )
 """What was enqueued; if a run has this digest, all of its rows have digests."""
@@ -183,6 +207,24 @@ PROBLEM = Digest(
     {},
 )
 """The values from the dataset; `content_hash` covers question, answer and passage."""
+
+BASE_SCORE = Digest(
+    "problems",
+    "base_score_digest",
+    "p",
+    (
+        ("base_score",),
+        ("base_log_prob_sum",),
+        ("base_answer_tokens",),
+        ("base_mean_probability",),
+        ("base_prompt_tokens", "base_cached_tokens", "base_score_seconds"),
+    ),
+    "CAST(json_build_array(p.run_id, p.key) AS text)",
+    "key",
+    {},
+)
+"""The prover's score of the known answer before any step. It is no part of a run's digest: older versions computed
+none."""
 
 PROPOSAL = Digest(
     "candidates",
@@ -216,11 +258,13 @@ SCORE = Digest(
         ("scoring_mode",),
         ("invalid_reason",),
         ("score_prompt_tokens", "score_cached_tokens", "score_seconds"),
+        ("mean_probability",),
     ),
     _of_candidate("c"),
     "lineage",
     {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' AND c.judged_at IS NULL THEN c.invalid_reason END"},
     shared=frozenset({"thinking_tokens"}),
+    added=1,
 )
 """The result of the prover."""
 
@@ -278,4 +322,36 @@ CORRECTNESS = Digest(
 )
 """The result of the comparison or of the LLM judge; every later check writes it again."""
 
-DIGESTS = (RUN, MODEL, PROBLEM, PROPOSAL, SCORE, JUDGMENT, ANSWER, CORRECTNESS)
+RESCORING = Digest(
+    "rescorings",
+    "digest",
+    "q",
+    (("model_id",), ("prover",), ("system_prompt",), ("code_version",)),
+    "CAST(json_build_array(q.run_id, q.name) AS text)",
+    "name",
+    {"model_id": "(SELECT m.fingerprint FROM models m WHERE m.id = q.model_id)"},
+)
+"""The prover and settings of a rescoring."""
+
+RESCORE = Digest(
+    "rescores",
+    "digest",
+    "x",
+    (
+        ("score",),
+        ("log_prob_sum",),
+        ("mean_probability",),
+        ("answer_tokens",),
+        ("thinking_tokens",),
+        ("scoring_mode",),
+        ("invalid_reason",),
+        ("prompt_tokens", "cached_tokens", "seconds"),
+    ),
+    "(SELECT CAST(json_build_array(o.run_id, o.key, k.lineage, n.name) AS text) FROM problems o "
+    "JOIN candidates k ON k.id = x.candidate_id JOIN rescorings n ON n.id = x.rescoring_id WHERE o.id = x.problem_id)",
+    "candidate_id",
+    {},
+)
+"""The result of a rescoring's prover, or that it was given up."""
+
+DIGESTS = (RUN, MODEL, PROBLEM, BASE_SCORE, PROPOSAL, SCORE, JUDGMENT, ANSWER, CORRECTNESS, RESCORING, RESCORE)

@@ -1,6 +1,6 @@
 """The kinds of work, as one record of facts each.
 
-A piece of work is a row of `candidates` or `trajectories`. Its state says whether it waits or is leased. Statements
+A piece of work is a row of one of `_TABLES`. Its state says whether it waits or is leased. Statements
 that are alike for all kinds are made from these records: which work is due, waiting, exhausted, returned, or lost with
 its worker. What differs is in two files for each kind: its SQL in `store/work`, and its handler in
 `coordination/model_worker` (docs/how-to-add.md).
@@ -15,12 +15,13 @@ from cord_worker.store.schema.verification_sql import OWED_TO_CHECK, OWED_TO_JUD
 ADVANCE, VERIFY = "advance", "verify"
 """Messages to the coordinator: take the problem's decision; verify its final answers."""
 
-_ALIASES = {"candidates": "c", "trajectories": "j"}
+_TABLES = {"candidates": ("c", "candidate_id"), "trajectories": ("j", "trajectory_id"), "rescores": ("x", "rescore_id")}
+"""The tables whose rows are pieces of work: the alias in every statement, and the name of the key in leases."""
 _WORKERS = "cord_worker.coordination.model_worker"
 
 
-def is_compared(candidate: str, problem: str) -> str:
-    """SQL: all siblings whose text this candidate (an alias) may repeat have their texts.
+def is_comparable(candidate: str, problem: str) -> str:
+    """SQL: whether every sibling whose text this candidate (an alias) may repeat has its text.
 
     Those are the siblings before it, by teacher and sample: a slow teacher delays only the scores of those after it.
     """
@@ -73,12 +74,12 @@ class WorkKind:
     @property
     def alias(self) -> str:
         """The alias of its table in every statement."""
-        return _ALIASES[self.table]
+        return _TABLES[self.table][0]
 
     @property
     def key(self) -> str:
         """The name of the row's key in leases and results."""
-        return f"{ {'c': 'candidate', 'j': 'trajectory'}[self.alias] }_id"
+        return _TABLES[self.table][1]
 
     @property
     def waits(self) -> str:
@@ -127,7 +128,7 @@ SCORE = WorkKind(
     worker="score_worker_id",
     attempts="score_attempts",
     problem_state="searching",
-    is_waiting=f"(c.state = 'proposed' AND {is_compared('c', 'p')})",
+    is_waiting=f"(c.state = 'proposed' AND {is_comparable('c', 'p')})",
     model="r.prover_model_id",
     worker_class=f"{_WORKERS}.score:Score",
     given_up="'scoring a candidate of step ' || c.step || ' was given up after '",
@@ -200,7 +201,25 @@ JUDGE_ANSWER = WorkKind(
     given_up="'judging the final answer was given up after '",
 )
 
-KINDS: list[WorkKind] = [PROPOSE, SCORE, JUDGE_CANDIDATE, ANSWER, CHECK_ANSWER, JUDGE_ANSWER]
+RESCORE = WorkKind(
+    name="rescore",
+    noun="rescore",
+    urgency=9,
+    table="rescores",
+    state="state",
+    waiting=("pending",),
+    working="scoring",
+    worker="rescore_worker_id",
+    attempts="rescore_attempts",
+    problem_state="done",
+    model="q.model_id",
+    joins="JOIN rescorings q ON q.id = x.rescoring_id",
+    worker_class=f"{_WORKERS}.rescore:Rescore",
+)
+"""Comes after all work of searches, which a model may share with it. A rescore that is given up becomes invalid; its
+problem stays done."""
+
+KINDS: list[WorkKind] = [PROPOSE, SCORE, JUDGE_CANDIDATE, ANSWER, CHECK_ANSWER, JUDGE_ANSWER, RESCORE]
 """All kinds of work. Statements are made from this list; a further kind is a record in it, and two files."""
 
 

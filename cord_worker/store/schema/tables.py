@@ -22,7 +22,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Text,
     UniqueConstraint,
     Uuid,
@@ -31,7 +30,12 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
+
+from cord_worker.store.schema.base import Base as Base
+from cord_worker.store.schema.rollup_tables import ProblemRollup as ProblemRollup
+from cord_worker.store.schema.rollup_tables import RequestRollup as RequestRollup
+from cord_worker.store.schema.rollup_tables import TeacherRollup as TeacherRollup
 
 
 class RunState(StrEnum):
@@ -87,6 +91,19 @@ class AnswerState(StrEnum):
     JUDGED = "judged"
 
 
+class RescoreState(StrEnum):
+    """Where a rescore stands; `scored` and `invalid` are final.
+
+    A `queued` one needs no message yet: a few problems of a rescoring at a time become `pending`.
+    """
+
+    QUEUED = "queued"
+    PENDING = "pending"
+    SCORING = "scoring"
+    SCORED = "scored"
+    INVALID = "invalid"
+
+
 class TeacherRole(StrEnum):
     """Whether a row of `teachers` is a teacher or the integrator."""
 
@@ -99,20 +116,6 @@ class WorkerRole(StrEnum):
 
     MODEL = "model"
     COORDINATOR = "coordinator"
-
-
-class Base(DeclarativeBase):
-    """Base of all tables; constraint names follow one convention so that migrations can name them."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
 
 
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
@@ -159,7 +162,22 @@ class Run(Base):
         JSONB, comment="The whole cord.toml, defaults filled in; no secrets."
     )
     config_fingerprint: Mapped[str] = mapped_column(
-        Text, comment="Hash of everything in the configuration that decides what is computed."
+        Text,
+        comment="Hash of everything in the configuration that decides what is computed; in a trimmed run of that and "
+        "trim_above.",
+    )
+    pause_reason: Mapped[str | None] = mapped_column(
+        Text, comment="Which spending limit paused it, in a sentence; NULL if it is not paused, or by a command."
+    )
+    max_tokens: Mapped[int | None] = mapped_column(
+        BigInteger,
+        comment="Spending limit in generated tokens (run.max_tokens, cordctl resume --max-tokens); NULL: none.",
+    )
+    max_cost: Mapped[float | None] = mapped_column(
+        Double, comment="Spending limit in money, by its prices (run.max_cost, cordctl resume --max-cost); NULL: none."
+    )
+    prices: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB(none_as_null=True), comment="What its models cost ([prices], cordctl resume --prices); NULL if unknown."
     )
     pipeline: Mapped[str] = mapped_column(Text, comment="How it searches (search.pipeline).")
     max_active: Mapped[int] = mapped_column(Integer, comment="Maximum number of problems in flight (run.max_active).")
@@ -172,6 +190,11 @@ class Run(Base):
     )
     reference_field: Mapped[str | None] = mapped_column(
         Text, comment="Field of a dataset row that holds its reference (verify.reference_field); else the answer."
+    )
+    prover_score: Mapped[str] = mapped_column(
+        Text,
+        server_default="geometric_mean",
+        comment="Which mean of the answer tokens' probabilities its scores are (prover.score).",
     )
     judges_undecided: Mapped[bool] = mapped_column(
         Boolean, comment="Whether the LLM judge decides what a check left undecided (verify.undecided)."
@@ -199,8 +222,23 @@ class Run(Base):
         comment="The date that chat templates use as today, on every machine and however long the run takes.",
     )
     code_version: Mapped[str] = mapped_column(Text, comment="Version of cord-worker that created the run.")
+    datasets: Mapped[list[dict[str, str]]] = mapped_column(
+        JSONB,
+        server_default="[]",
+        comment="Datasets of the hub that were enqueued: id, revision (a commit) and split of each; files are not "
+        "listed.",
+    )
     digest: Mapped[bytes | None] = _digest(
         "name, fingerprint, seed, date and version", also=" If it is not NULL, every result of the run has a digest."
+    )
+    trimmed_from: Mapped[str | None] = mapped_column(
+        Text, comment="Name of the run whose winners it ends earlier (cordctl trim); NULL if it is not trimmed."
+    )
+    source_run_id: Mapped[int | None] = mapped_column(
+        ForeignKey("runs.id", ondelete="SET NULL"), comment="That run; NULL once it was removed."
+    )
+    trim_above: Mapped[float | None] = mapped_column(
+        Double, comment="Its winners end at the first step from which every score is above this; NULL if not trimmed."
     )
     created_at: Mapped[datetime] = _instant("When it was first enqueued.", default=True)
 
@@ -263,6 +301,9 @@ class Problem(Base):
         _one_of("state", ProblemState),
         CheckConstraint("outstanding >= 0", name="outstanding"),
         CheckConstraint("unproposed >= 0", name="unproposed"),
+        CheckConstraint("base_score > 0 AND base_score <= 1", name="base_score"),
+        CheckConstraint("base_mean_probability >= 0 AND base_mean_probability <= 1", name="base_mean_probability"),
+        CheckConstraint("base_answer_tokens >= 1", name="base_answer_tokens"),
         Index("ix_problems_run_id_state", "run_id", "state"),
         Index("ix_problems_queued", "run_id", "position", postgresql_where=text("state = 'queued'")),
         Index(
@@ -305,6 +346,28 @@ class Problem(Base):
         server_default="0",
         comment="Candidates of the step without a text; when it reaches 0, messages ask for the scores of the step.",
     )
+    base_score: Mapped[float | None] = mapped_column(
+        Double,
+        comment="The prover's score of the known answer before any step; NULL if nothing was scored, if the prover "
+        "refused it, or in rows of older versions.",
+    )
+    base_log_prob_sum: Mapped[float | None] = mapped_column(
+        Double, comment="For it: the sum of the answer tokens' log-probabilities (nats)."
+    )
+    base_mean_probability: Mapped[float | None] = mapped_column(
+        Double, comment="For it: the arithmetic mean of the answer tokens' probabilities, in [0, 1]."
+    )
+    base_answer_tokens: Mapped[int | None] = mapped_column(
+        Integer, comment="For it: answer tokens M in the prover's tokenizer."
+    )
+    base_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="For it: the prover's prompt tokens.")
+    base_cached_tokens: Mapped[int | None] = mapped_column(
+        Integer, comment="Of these, tokens from the prover's prefix cache."
+    )
+    base_score_seconds: Mapped[float | None] = mapped_column(Double, comment="For it: seconds in the prover's engine.")
+    base_scored_by: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="The worker that computed it.")
+    base_scored_at: Mapped[datetime | None] = _instant("When the base score was committed.")
+    base_score_digest: Mapped[bytes | None] = _digest("the key and of the base score")
     failure_reason: Mapped[str | None] = mapped_column(Text, comment="Why it failed.")
     decision_attempts: Mapped[int] = mapped_column(
         Integer,
@@ -336,6 +399,7 @@ class Candidate(Base):
         UniqueConstraint("problem_id", "lineage"),
         _one_of("state", CandidateState),
         CheckConstraint("score > 0 AND score <= 1", name="score"),
+        CheckConstraint("mean_probability >= 0 AND mean_probability <= 1", name="mean_probability"),
         CheckConstraint("judgment >= 0 AND judgment <= 1", name="judgment"),
         CheckConstraint("answer_tokens >= 1", name="answer_tokens"),
         CheckConstraint("(state = 'invalid') = (invalid_reason IS NOT NULL)", name="invalid_reason"),
@@ -409,10 +473,16 @@ class Candidate(Base):
     completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's generated tokens.")
     cached_tokens: Mapped[int | None] = mapped_column(Integer, comment="Prompt tokens from the teacher's prefix cache.")
     score: Mapped[float | None] = mapped_column(
-        Double, comment="exp(mean log-probability of the answer given this candidate), in (0, 1]."
+        Double,
+        comment="How well this candidate predicts the known answer, in (0, 1]: exp(mean log-probability of its "
+        "tokens), or mean_probability if runs.prover_score says so.",
     )
     log_prob_sum: Mapped[float | None] = mapped_column(
         Double, comment="Sum of the answer tokens' log-probabilities (nats)."
+    )
+    mean_probability: Mapped[float | None] = mapped_column(
+        Double,
+        comment="Arithmetic mean of the answer tokens' probabilities, in [0, 1]; NULL in rows of older versions.",
     )
     answer_tokens: Mapped[int | None] = mapped_column(Integer, comment="Answer tokens M in the prover's tokenizer.")
     thinking_tokens: Mapped[int | None] = mapped_column(
@@ -505,7 +575,8 @@ class Trajectory(Base):
     score: Mapped[float | None] = mapped_column(Double, comment="Score of its last step; NULL in a run without scores.")
     finish: Mapped[str] = mapped_column(
         Text,
-        comment="think_end, eos, thinking_budget, max_steps, context (no model has room for more) or total_tokens.",
+        comment="think_end, eos, thinking_budget, max_steps, context (no model has room for more), total_tokens or "
+        "trimmed (it was longer in the run that this run was trimmed from).",
     )
     winner: Mapped[bool] = mapped_column(
         Boolean, server_default=false(), comment="Whether it is the problem's winner; a run of samples has none."
@@ -557,6 +628,92 @@ class Trajectory(Base):
     )
     answered_at: Mapped[datetime | None] = _instant("When the answer was committed.")
     judged_at: Mapped[datetime | None] = _instant("When the LLM judge's verdict was committed.")
+
+
+class Rescoring(Base):
+    """A second set of scores of a run's candidates, by another prover or in another way."""
+
+    __tablename__ = "rescorings"
+    __table_args__ = (
+        UniqueConstraint("run_id", "name"),
+        {"comment": "A second set of scores of a run's candidates, by another prover or in another way."},
+    )
+
+    id: Mapped[int] = _key("Key.")
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), comment="Its run.")
+    name: Mapped[str] = mapped_column(Text, comment="Name in commands, as RUN@NAME; unique within the run.")
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), index=True, comment="The prover's model.")
+    prover: Mapped[dict[str, Any]] = mapped_column(
+        JSONB, comment="The table [prover] by which it scores, without the model."
+    )
+    system_prompt: Mapped[str | None] = mapped_column(Text, comment="The prover's system turn, if any.")
+    scoring_mode: Mapped[str | None] = mapped_column(
+        Text, comment="Numerical path of its scores; set by the first claim, the same for the whole rescoring."
+    )
+    code_version: Mapped[str] = mapped_column(Text, comment="Version of cord-worker that created it.")
+    digest: Mapped[bytes | None] = _digest("run, name, model, settings and version")
+    created_at: Mapped[datetime] = _instant("When it was first asked for.", default=True)
+
+
+class Rescore(Base):
+    """The score of one candidate in a rescoring."""
+
+    __tablename__ = "rescores"
+    __table_args__ = (
+        UniqueConstraint("rescoring_id", "candidate_id"),
+        _one_of("state", RescoreState),
+        CheckConstraint("score > 0 AND score <= 1", name="score"),
+        CheckConstraint("mean_probability >= 0 AND mean_probability <= 1", name="mean_probability"),
+        Index("ix_rescores_queued", "rescoring_id", "problem_id", postgresql_where=text("state = 'queued'")),
+        Index("ix_rescores_unfinished", "state", postgresql_where=text("state IN ('pending', 'scoring')")),
+        {"comment": "The scores of candidates in rescorings."},
+    )
+
+    id: Mapped[int] = _key("Key.")
+    rescoring_id: Mapped[int] = mapped_column(ForeignKey("rescorings.id", ondelete="CASCADE"), comment="Its rescoring.")
+    candidate_id: Mapped[int] = mapped_column(
+        ForeignKey("candidates.id", ondelete="CASCADE"), index=True, comment="The candidate that is scored."
+    )
+    problem_id: Mapped[int] = mapped_column(
+        ForeignKey("problems.id", ondelete="CASCADE"), index=True, comment="The candidate's problem."
+    )
+    state: Mapped[str] = mapped_column(
+        Text, server_default=RescoreState.QUEUED.value, comment="queued, pending, scoring, scored or invalid."
+    )
+    invalid_reason: Mapped[str | None] = mapped_column(
+        Text,
+        comment="Why it has no score: unscorable, or the model refused it (too_long, content_filter, not_finite, "
+        "malformed_request or engine_fault), or given_up (its worker was lost or failed at every attempt).",
+    )
+    score: Mapped[float | None] = mapped_column(
+        Double,
+        comment="How well the candidate predicts the known answer, in (0, 1], by the mean that the rescoring's prover "
+        "names.",
+    )
+    log_prob_sum: Mapped[float | None] = mapped_column(
+        Double, comment="Sum of the answer tokens' log-probabilities (nats)."
+    )
+    mean_probability: Mapped[float | None] = mapped_column(
+        Double, comment="Arithmetic mean of the answer tokens' probabilities, in [0, 1]."
+    )
+    answer_tokens: Mapped[int | None] = mapped_column(Integer, comment="Answer tokens M in this prover's tokenizer.")
+    thinking_tokens: Mapped[int | None] = mapped_column(
+        Integer, comment="Tokens of the trajectory up to the candidate, in this prover's tokenizer."
+    )
+    scoring_mode: Mapped[str | None] = mapped_column(Text, comment="Numerical path of the score.")
+    prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Prover's prompt tokens.")
+    cached_tokens: Mapped[int | None] = mapped_column(
+        Integer, comment="Of these, tokens from the prover's prefix cache."
+    )
+    seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the prover's engine.")
+    rescore_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to score it.")
+    rescore_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that scores or scored it.")
+    created_at: Mapped[datetime] = _instant("When it was asked for.", default=True)
+    touched_at: Mapped[datetime] = _instant(
+        "Last state change or message sent for it; 1970 after its lease was returned or it was retried.", default=True
+    )
+    scored_at: Mapped[datetime | None] = _instant("When its result was committed, or when it was given up.")
+    digest: Mapped[bytes | None] = _digest("the names of rescoring and candidate and of the prover's result")
 
 
 class Worker(Base):

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from cord_worker.search.decision import EndSearch, Expand, Fail, Resample
 from cord_worker.search.types import Beam, Candidate, Expansion, Finish, InvalidReason, Trajectory
 from cord_worker.store.schema import digests
+from cord_worker.store.schema.rollups import write_rollups
 from cord_worker.store.schema.tables import ProblemState
 
 
@@ -206,7 +207,7 @@ _SET_ANSWERING = sa.text(
 _SET_FAILED = sa.text(
     """
     UPDATE problems SET state = 'failed', failure_reason = :reason, finished_at = now(), touched_at = now()
-    WHERE id = :problem_id AND state IN ('queued', 'searching', 'answering', 'verifying')
+    WHERE id = :problem_id AND state IN ('queued', 'searching', 'answering', 'verifying') RETURNING id
     """
 )
 
@@ -224,7 +225,7 @@ def read_candidates(connection: sa.Connection, problem_id: int, step: int, round
     finds the duplicates again.
     """
     rows = connection.execute(_READ_CANDIDATES, {"problem_id": problem_id, "step": step, "round": round})
-    return [_as_found(Candidate(**row._mapping)) for row in rows]
+    return [_without_duplicate_mark(Candidate(**row._mapping)) for row in rows]
 
 
 def read_earlier(connection: sa.Connection, problem_id: int, step: int) -> list[Candidate]:
@@ -250,7 +251,7 @@ def read_beam(connection: sa.Connection, problem_id: int, step: int) -> Beam:
 def write_expand(
     connection: sa.Connection, problem: ProblemSnapshot, decision: Expand, teacher_ids: Sequence[int]
 ) -> None:
-    """Writes the choice made after the problem's step and plans the candidates of the next one."""
+    """Writes the ranking and beam of the problem's current step and plans the candidates of the next one."""
     plan = _plan(problem.id, decision.step, decision.round, decision.expansions, teacher_ids)
     if problem.step == 0:
         connection.execute(_PLAN, plan)
@@ -298,7 +299,8 @@ def write_fail(connection: sa.Connection, problem: ProblemSnapshot, decision: Fa
 
 def fail_problem(connection: sa.Connection, problem_id: int, reason: str) -> None:
     """Records that the problem failed, unless it is final already."""
-    connection.execute(_SET_FAILED, {"problem_id": problem_id, "reason": reason})
+    failed = connection.execute(_SET_FAILED, {"problem_id": problem_id, "reason": reason}).scalars()
+    write_rollups(connection, list(failed))
 
 
 def _choice(problem: ProblemSnapshot, ranking: Sequence[int], beam: Beam) -> dict[str, Any]:
@@ -353,7 +355,7 @@ def _array_text(ids: Sequence[int]) -> str | None:
     return f"{{{','.join(map(str, ids))}}}" if ids else None
 
 
-def _as_found(candidate: Candidate) -> Candidate:
+def _without_duplicate_mark(candidate: Candidate) -> Candidate:
     if candidate.invalid_reason != InvalidReason.DUPLICATE:
         return candidate
     values = {name: getattr(candidate, name) for name in Candidate.__slots__}

@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
+from cord_worker.store.schema.rollups import drop_rollups
 from cord_worker.store.search.decisions import fail_problem
 
 MAX_ATTEMPTS = 5
@@ -25,7 +26,7 @@ _PATIENCE_SECONDS = 60.0
 NO_FAILED_DECISION = "decision_attempts = 0, decision_failed_by = '{}', decision_error = NULL, decision_due_at = NULL"
 """SQL: sets the columns of problems so that no failure of the next decision is on record."""
 
-# A time further ahead than any pause cannot be meant: PostgreSQL's clock was set back since.
+# A due time further ahead than the longest pause is wrong: PostgreSQL's clock was set back since it was written.
 _IS_TURN = f"""
     p.decision_due_at NOT BETWEEN now() AND now() + make_interval(secs => {LONGEST_PAUSE_SECONDS})
     AND (
@@ -96,10 +97,11 @@ _FORGIVE = sa.text(
     FROM runs r
     WHERE p.id = ANY(CAST(:ids AS bigint[])) AND p.state IN ('searching', 'failed') AND p.outstanding = 0
       AND CAST(:worker_id AS uuid) = ANY(p.decision_failed_by) AND r.id = p.run_id AND r.state <> 'cancelled'
+    RETURNING p.id
     """
 )
-"""A problem that was given up meanwhile continues: these columns are set in failed problems only by failed
-decisions."""
+"""A problem that was given up meanwhile continues: in failed problems, only failed decisions have set
+`decision_failed_by`."""
 
 
 def is_turn_of(connection: sa.Connection, worker_id: uuid.UUID, problem_id: int) -> bool:
@@ -122,7 +124,7 @@ def note_failure(
     pause_seconds: float,
 ) -> bool:
     """Records that the decision failed here; it is tried again after a pause that doubles with every failure that
-    `counts`. With the last of these the problem has failed, and True is returned."""
+    `counts`. Returns True if that was the last attempt: then the problem has failed."""
     given = {
         "worker_id": worker_id,
         "problem_id": problem_id,
@@ -138,7 +140,8 @@ def note_failure(
 
 
 def pass_on(connection: sa.Connection, worker_id: uuid.UUID, problem_id: int) -> list[int]:
-    """Leaves the decision to another coordinator, without trying it; returns the problem unless that was on record."""
+    """Leaves the decision to another coordinator, without trying it; returns its key, or nothing if that was recorded
+    before."""
     return list(connection.execute(_PASS_ON, {"worker_id": worker_id, "problem_id": problem_id}).scalars())
 
 
@@ -151,4 +154,5 @@ def step_back(connection: sa.Connection, worker_id: uuid.UUID, seconds: float, p
     """Records that the coordinator takes no decisions for `seconds`, and that its failures at these problems do not
     count: a problem that was given up because of them continues."""
     connection.execute(_STEP_BACK, {"worker_id": worker_id, "seconds": seconds})
-    connection.execute(_FORGIVE, {"worker_id": worker_id, "ids": list(problems)})
+    forgiven = connection.execute(_FORGIVE, {"worker_id": worker_id, "ids": list(problems)}).scalars()
+    drop_rollups(connection, list(forgiven))

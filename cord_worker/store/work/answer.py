@@ -12,11 +12,11 @@ from cord_worker.store.schema import digests
 from cord_worker.store.schema.kinds import ANSWER, VERIFY
 from cord_worker.store.work.leases import (
     claim_statement,
-    claimed_rows,
-    columns,
+    claimed_from,
     count_dropped,
+    field_arrays,
     is_held,
-    of_lease,
+    lease_fields,
     steps_to,
 )
 from cord_worker.store.work.values import Claimed, Due, Outcome
@@ -75,7 +75,7 @@ _ANSWERED = sa.text(
     WHERE id = ANY(:ids) AND state = 'answering' AND NOT EXISTS (
         SELECT 1 FROM trajectories j WHERE j.problem_id = problems.id AND j.answer_state IN ('pending', 'writing')
     )
-    RETURNING id
+    RETURNING id, step
     """
 )
 
@@ -120,20 +120,20 @@ def claim(
 ) -> Claimed:
     """Leases the due final answers of these problems that teachers of `model` (a fingerprint) write."""
     asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "exclusive": exclusive}
-    return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedAnswer(**of_lease(row)))
+    return claimed_from(connection.execute(_CLAIM, asked), lambda row: LeasedAnswer(**lease_fields(row)))
 
 
 def finish(connection: sa.Connection, results: Sequence[AnswerResult], *, worker_id: uuid.UUID) -> Outcome:
     """Writes final answers whose lease is still held. A problem with all answers written moves to verification."""
-    rows = connection.execute(_FINISH, {"worker_id": worker_id, **columns(AnswerResult, results)}).all()
+    rows = connection.execute(_FINISH, {"worker_id": worker_id, **field_arrays(AnswerResult, results)}).all()
     dropped = count_dropped(connection, worker_id, len(results) - len(rows))
     ids = sorted({row.problem_id for row in rows})
     if not ids:
         return Outcome((), dropped)
     connection.execute(_LOCK_PROBLEMS, {"ids": ids})
     # A separate statement after the lock: it sees the answers of the previous holder of the lock.
-    answered = connection.execute(_ANSWERED, {"ids": ids}).scalars()
-    return Outcome(tuple(Due(VERIFY, problem_id, 0) for problem_id in sorted(answered)), dropped)
+    answered = sorted((row.id, row.step) for row in connection.execute(_ANSWERED, {"ids": ids}))
+    return Outcome(tuple(Due(VERIFY, *problem) for problem in answered), dropped)
 
 
 def return_answers(connection: sa.Connection, worker_id: uuid.UUID, problem_id: int) -> None:

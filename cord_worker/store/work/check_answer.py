@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from cord_worker.store.schema import digests
 from cord_worker.store.schema.isolation import MAX_ATTEMPTS
 from cord_worker.store.schema.kinds import CHECK_ANSWER
+from cord_worker.store.schema.rollups import write_rollups
 from cord_worker.store.schema.verification_sql import IS_OWED, METHOD, OWED_TO_CHECK, REFERENCE, WITH_JUDGE
-from cord_worker.store.work.leases import claim_statement, claimed_rows, columns, count_dropped, in_state, is_held
+from cord_worker.store.work.leases import claim_statement, claimed_from, count_dropped, field_arrays, in_state, is_held
 from cord_worker.store.work.values import Claimed
 
 _READ_OWED = sa.text(
@@ -146,12 +147,12 @@ def claim(
     """Leases the written answers of these problems that need a comparison; with `exclusive` one of those that must be
     exclusive."""
     asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "exclusive": exclusive}
-    return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedCheck(**row._mapping))
+    return claimed_from(connection.execute(_CLAIM, asked), lambda row: LeasedCheck(**row._mapping))
 
 
 def finish(connection: sa.Connection, results: Sequence[FinishedCheck], *, worker_id: uuid.UUID) -> list[int]:
     """Writes results whose lease is still held; returns the problems that are done now."""
-    rows = connection.execute(_FINISH, {"worker_id": worker_id, **columns(FinishedCheck, results)}).all()
+    rows = connection.execute(_FINISH, {"worker_id": worker_id, **field_arrays(FinishedCheck, results)}).all()
     count_dropped(connection, worker_id, len(results) - len(rows))
     return end_verified(connection, sorted({row.problem_id for row in rows}))
 
@@ -162,10 +163,12 @@ def end_verified(connection: sa.Connection, problem_ids: Sequence[int]) -> list[
         return []
     connection.execute(_LOCK_PROBLEMS, {"ids": list(problem_ids)})
     # A separate statement after the lock: it sees the verdicts of the previous holder of the lock.
-    return list(connection.execute(_SET_DONE, {"ids": list(problem_ids)}).scalars())
+    done = list(connection.execute(_SET_DONE, {"ids": list(problem_ids)}).scalars())
+    write_rollups(connection, done)
+    return done
 
 
 def give_up_checks(connection: sa.Connection) -> list[int]:
-    """Leaves answers undecided whose check used up its attempts (`run.max_attempts`); returns their problems, which
-    `cordctl recheck` can check again."""
+    """Gives up checks that used up their attempts (`run.max_attempts`): their answers stay undecided. Returns the
+    problems of these, which `cordctl recheck` can check again."""
     return list(connection.execute(_GIVE_UP).scalars())

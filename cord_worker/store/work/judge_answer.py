@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from cord_worker.store.schema import digests
 from cord_worker.store.schema.kinds import JUDGE_ANSWER, VERIFY
 from cord_worker.store.schema.verification_sql import IS_JUDGED, REFERENCE
-from cord_worker.store.work.leases import claim_statement, claimed_rows, columns, count_dropped, in_state, is_held
+from cord_worker.store.work.leases import claim_statement, claimed_from, count_dropped, field_arrays, in_state, is_held
 from cord_worker.store.work.values import Claimed, Due, Outcome
 
 _CLAIM = claim_statement(
@@ -55,14 +55,14 @@ _FINISH = sa.text(
         CAST(:seconds AS float8[])
     ) AS r(id, attempt, correct, verification, prompt_tokens, completion_tokens, seconds)
     WHERE {is_held(JUDGE_ANSWER)}
-    RETURNING j.problem_id
+    RETURNING j.problem_id, (SELECT p.step FROM problems p WHERE p.id = j.problem_id) AS step
     """
 )
 
 
 @dataclass(frozen=True, slots=True)
 class LeasedVerdict:
-    """The lease of a final answer that the judge must read beside its reference."""
+    """The lease of a final answer that the judge must compare with its reference."""
 
     trajectory_id: int
     attempt: int
@@ -78,8 +78,8 @@ class LeasedVerdict:
 
 @dataclass(frozen=True, slots=True)
 class VerdictResult:
-    """What the judge decided, None if it did not decide; `verification` is a JSON text. Tokens and seconds are the sums
-    over all its replies, and None if the engine could not take the request."""
+    """`correct` is what the judge decided, None if it did not decide; `verification` is a JSON text. Tokens and seconds
+    are sums over all its replies, and None if the engine could not take the request."""
 
     trajectory_id: int
     attempt: int
@@ -94,12 +94,12 @@ def claim(
     connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, model: str, exclusive: bool = False
 ) -> Claimed:
     """Leases the written answers of these problems that the LLM `model` (a fingerprint) must judge."""
-    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "exclusive": exclusive}
-    return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedVerdict(**row._mapping))
+    values = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "exclusive": exclusive}
+    return claimed_from(connection.execute(_CLAIM, values), lambda row: LeasedVerdict(**row._mapping))
 
 
 def finish(connection: sa.Connection, results: Sequence[VerdictResult], *, worker_id: uuid.UUID) -> Outcome:
     """Writes verdicts whose lease is still held. Their problems are then due for verification: they may be done now."""
-    rows = connection.execute(_FINISH, {"worker_id": worker_id, **columns(VerdictResult, results)}).all()
-    due = tuple(Due(VERIFY, problem_id, 0) for problem_id in sorted({row.problem_id for row in rows}))
+    rows = connection.execute(_FINISH, {"worker_id": worker_id, **field_arrays(VerdictResult, results)}).all()
+    due = tuple(Due(VERIFY, *problem) for problem in sorted({(row.problem_id, row.step) for row in rows}))
     return Outcome(due, count_dropped(connection, worker_id, len(results) - len(rows)))

@@ -13,12 +13,12 @@ from cord_worker.store.schema.kinds import JUDGE_CANDIDATE
 from cord_worker.store.schema.verification_sql import METHOD, REFERENCE
 from cord_worker.store.work.leases import (
     claim_statement,
-    claimed_rows,
+    claimed_from,
     finish_candidates,
     in_state,
     is_held,
+    lease_fields,
     lower_barrier,
-    of_lease,
     steps_to,
 )
 from cord_worker.store.work.values import Claimed, Outcome
@@ -102,7 +102,7 @@ def claim(
 ) -> Claimed:
     """Leases every candidate of the problems' current steps that `model` (a fingerprint) must judge."""
     asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "exclusive": exclusive}
-    return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedJudgment(**of_lease(row)))
+    return claimed_from(connection.execute(_CLAIM, asked), lambda row: LeasedJudgment(**lease_fields(row)))
 
 
 def finish(connection: sa.Connection, results: Sequence[JudgmentResult], *, worker_id: uuid.UUID) -> Outcome:

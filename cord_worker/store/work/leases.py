@@ -18,7 +18,7 @@ touches candidates only if all are final, when no claim or finish locks them. So
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -63,7 +63,7 @@ def steps_to(leaf: str) -> str:
 def is_for_model(kind: WorkKind) -> str:
     """SQL: the model `:model` (a fingerprint) does this piece. For filtering only: rows are never found by it.
 
-    A message is only a hint: it may have come to a worker of another model, by mistake or from another database.
+    A message is only a hint: a worker of another model may receive it, by mistake or from another database.
     """
     return f"""
         (SELECT m.fingerprint FROM (VALUES (0)) AS one {kind.joins} JOIN models m ON m.id = {kind.model}) = :model"""
@@ -78,13 +78,14 @@ def claim_statement(
     taken: str = "",
     found: str = "",
     at_most: str = "",
+    only: str = "true",
 ) -> sa.TextClause:
     """The statement that claims the waiting pieces of `:problem_ids`; for work of models, those of the model `:model`.
 
     `condition` (SQL) says which pieces wait; by default those in the first of the kind's waiting states.
     `read` are columns of each piece and of its problem (`p`); `found` uses them as `due.…`. `taken` are columns of the
-    leased row; `found` uses them as `claimed.…`. Pieces that need the other mode than `:exclusive` are returned without
-    an attempt.
+    leased row; `found` uses them as `claimed.…`. Pieces that need the other mode than `:exclusive`, and those for which
+    `only` (SQL about `due`) does not hold, are returned without an attempt.
     """
     row = kind.alias
     of_model = f"AND {is_for_model(kind)}" if kind.model is not None else ""
@@ -104,7 +105,7 @@ def claim_statement(
             UPDATE {kind.table} {row}
             SET {kind.state} = '{kind.working}', {kind.worker} = :worker_id,
                 {kind.attempts} = {row}.{kind.attempts} + 1, touched_at = now()
-            FROM due WHERE {row}.id = due.id AND due.fits
+            FROM due WHERE {row}.id = due.id AND due.fits AND {only}
             RETURNING {row}.id, {row}.{kind.attempts} AS attempt {taken}
         )
         SELECT due.problem_id, due.run_id, claimed.id AS {kind.key}, claimed.attempt, due.question {found}
@@ -122,27 +123,38 @@ def is_held(kind: WorkKind) -> str:
         AND {row}.{kind.worker} = :worker_id AND {row}.{kind.attempts} = r.attempt"""
 
 
-def lower_barrier(moves_on: str) -> str:
+def lower_barrier(moves_on: str, *, also: str = "", values: Mapping[str, str] | None = None) -> str:
     """SQL: the end of a statement whose table `written` (problem_id, is_text, is_final, …) holds the candidates that it
     wrote.
 
     Subtracts new texts and final candidates from their problems' counts. Returns one row for each written candidate:
     `is_complete` if the problem's step is complete now, and `moves_on` if the next model must be sent a message (the
     argument `moves_on` is SQL about `written` and `lowered`, the problem).
+
+    `also` is a table (problem_id, …) with one row for each problem in which the columns `values` are set too: SQL by
+    column, about the problem `p` and the row `also`. No other part of the statement can set them, because PostgreSQL
+    updates a row only once in a statement.
     """
+    needed = f"OR problem_id IN (SELECT {also}.problem_id FROM {also})" if also else ""
+    joined = f"LEFT JOIN {also} also ON also.problem_id = locked.id" if also else ""
+    assigned = "".join(
+        f", {column} = CASE WHEN also.problem_id IS NULL THEN p.{column} ELSE {value} END"
+        for column, value in (values or {}).items()
+    )
     return f"""
     locked AS MATERIALIZED (
         SELECT p.id, done.texts, done.final
         FROM (
             SELECT problem_id, count(*) FILTER (WHERE is_text) AS texts, count(*) FILTER (WHERE is_final) AS final
-            FROM written WHERE is_text OR is_final GROUP BY problem_id
+            FROM written WHERE is_text OR is_final {needed} GROUP BY problem_id
         ) done
         JOIN problems p ON p.id = done.problem_id
         ORDER BY p.id FOR NO KEY UPDATE OF p
     ), lowered AS (
         UPDATE problems p
         SET outstanding = p.outstanding - locked.final, unproposed = p.unproposed - locked.texts, touched_at = now()
-        FROM locked WHERE p.id = locked.id
+            {assigned}
+        FROM locked {joined} WHERE p.id = locked.id
         RETURNING p.id, p.outstanding, p.unproposed, p.state = 'searching' AS is_searched
     )
     SELECT written.problem_id, written.step, written.next_model,
@@ -152,18 +164,18 @@ def lower_barrier(moves_on: str) -> str:
 """
 
 
-def columns(result_type: type, results: Sequence[Any]) -> dict[str, list[Any]]:
-    """One array for each field, as the statements unnest them."""
+def field_arrays(result_type: type, results: Sequence[Any]) -> dict[str, list[Any]]:
+    """One array for each field of the results, as the statements unnest them."""
     return {field.name: [getattr(result, field.name) for result in results] for field in fields(result_type)}
 
 
-def of_lease(row: sa.Row[Any], *without: str) -> dict[str, Any]:
-    """The fields of a lease from a claim's row that has the steps of a trajectory."""
+def lease_fields(row: sa.Row[Any], *without: str) -> dict[str, Any]:
+    """The fields of a lease, from a claim's row with the steps of a trajectory; leaves out the columns `without`."""
     values = {name: value for name, value in row._mapping.items() if name not in without}
     return {**values, "steps": tuple(row.steps or ())}
 
 
-def claimed_rows(rows: Iterable[sa.Row[Any]], leased: Callable[[sa.Row[Any]], Any], due: Iterable[Due] = ()) -> Claimed:
+def claimed_from(rows: Iterable[sa.Row[Any]], leased: Callable[[sa.Row[Any]], Any], due: Iterable[Due] = ()) -> Claimed:
     """The result of a claim, from its rows; rows without an attempt were not claimed."""
     leases, held_back = [], set()
     for row in rows:
@@ -188,11 +200,13 @@ def finish_candidates(
 
     The outcome names the messages that are due then: decisions of complete steps, and `next_kind` for the next models.
     """
-    rows = connection.execute(statement, {"worker_id": worker_id, **columns(result_type, results), **parameters}).all()
-    complete = {row.problem_id for row in rows if row.is_complete}
+    rows = connection.execute(
+        statement, {"worker_id": worker_id, **field_arrays(result_type, results), **parameters}
+    ).all()
+    complete = {(row.problem_id, row.step) for row in rows if row.is_complete}
     moves_on = {(row.problem_id, row.step, row.next_model) for row in rows if row.moves_on}
     due = (
-        *(Due(ADVANCE, problem_id, 0) for problem_id in sorted(complete)),
+        *(Due(ADVANCE, *completed) for completed in sorted(complete)),
         *(Due(next_kind, *following) for following in sorted(moves_on)),
     )
     return Outcome(due, count_dropped(connection, worker_id, len(results) - len(rows)))

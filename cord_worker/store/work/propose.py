@@ -13,12 +13,12 @@ from cord_worker.store.schema import digests
 from cord_worker.store.schema.kinds import PROPOSE, SCORE
 from cord_worker.store.work.leases import (
     claim_statement,
-    claimed_rows,
+    claimed_from,
     finish_candidates,
     in_state,
     is_held,
+    lease_fields,
     lower_barrier,
-    of_lease,
     steps_to,
 )
 from cord_worker.store.work.values import Claimed, Outcome
@@ -157,15 +157,15 @@ def claim(
     paths = {row.leaf: tuple(row.steps) for row in connection.execute(_PATHS, {"leaves": sources})} if sources else {}
 
     def leased(row: sa.Row[Any]) -> LeasedProposal:
-        values = of_lease(row)
+        values = lease_fields(row)
         return LeasedProposal(**{**values, "sources": tuple(Source(id_, paths[id_]) for id_ in row.sources or ())})
 
-    return claimed_rows(rows, leased)
+    return claimed_from(rows, leased)
 
 
 def finish(connection: sa.Connection, results: Sequence[ProposalResult], *, worker_id: uuid.UUID) -> Outcome:
     """Writes proposals whose lease is still held. Invalid ones are final at once; in a run without scores, all are.
 
-    The step's candidates go to the prover together, with the last text.
+    When the last text of a step is written, a message to the prover is due.
     """
     return finish_candidates(connection, _FINISH, ProposalResult, results, worker_id=worker_id, next_kind=SCORE.name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -66,19 +66,18 @@ def return_all(
     workers: Collection[uuid.UUID],
     *,
     forgiven: bool,
-    known_candidates: Collection[int] = (),
-    known_trajectories: Collection[int] = (),
+    known: Mapping[str, Collection[int]] | None = None,
     grace_seconds: float = -1.0,
 ) -> int:
-    """Returns the leases of `workers`, except the known ones and those younger than the grace time (s); says how
-    many."""
-    known = {"candidates": known_candidates, "trajectories": known_trajectories}
+    """Returns the leases of `workers`, except the `known` ones (keys by table) and those younger than the grace time
+    (s); returns how many."""
+    kept = known or {}
     return sum(
         connection.execute(
             _of_workers(kind),
             {
                 "workers": list(workers),
-                "known": list(known[kind.table]),
+                "known": list(kept.get(kind.table, ())),
                 "forgiven": int(forgiven),
                 "grace": grace_seconds,
             },
@@ -107,6 +106,6 @@ def return_leases(
 
 
 def reclaim(connection: sa.Connection) -> int:
-    """Returns every lease of a worker that is gone, however old the lease is; says how many."""
+    """Returns every lease of a worker that is gone, however old the lease is; returns how many."""
     gone = list(connection.execute(_gone_holders(tuple(kinds.KINDS))).scalars())
     return return_all(connection, gone, forgiven=False) if gone else 0

@@ -20,8 +20,8 @@ from cord_worker.store.work.values import Due
 
 
 @dataclass(frozen=True, slots=True)
-class ParkedWork:
-    """A piece of work that used up its attempts, by its problem, which fails for this reason."""
+class ExhaustedWork:
+    """A piece of work that used up its attempts; its problem fails for this `reason`."""
 
     problem_id: int
     reason: str
@@ -36,7 +36,10 @@ def _is_stale(row: str) -> str:
 
 @functools.cache
 def _due(kind: WorkKind) -> sa.TextClause:
-    """Marks waiting pieces of these models as sent, the oldest first."""
+    """Marks waiting pieces of these models as sent, the oldest first.
+
+    `+ 0`: else the planner may walk through all rows of the table by their keys until it has found enough.
+    """
     row = kind.alias
     return sa.text(
         f"""
@@ -44,7 +47,7 @@ def _due(kind: WorkKind) -> sa.TextClause:
             SELECT {row}.id, p.step, m.fingerprint AS model {kind.unfinished}
             JOIN models m ON m.id = {kind.model} AND m.fingerprint = ANY(CAST(:models AS text[]))
             WHERE r.state = 'active' AND {kind.waits} AND {_is_stale(row)}
-            ORDER BY {row}.id LIMIT :most FOR UPDATE OF {row} SKIP LOCKED
+            ORDER BY {row}.id + 0 LIMIT :most FOR UPDATE OF {row} SKIP LOCKED
         )
         UPDATE {kind.table} {row} SET touched_at = now() FROM due WHERE {row}.id = due.id
         RETURNING {row}.problem_id, due.step, due.model
@@ -135,8 +138,8 @@ def try_lead(connection: sa.Connection, seconds: float) -> bool:
     return bool(connection.execute(_TRY_LEAD, {"milliseconds": milliseconds}).one()[0])
 
 
-def waiting(connection: sa.Connection) -> dict[str, int]:
-    """Messages that the unclaimed work of each model needs, by model fingerprint."""
+def waiting_messages(connection: sa.Connection) -> dict[str, int]:
+    """Number of messages that the unclaimed work of each model needs, by model fingerprint."""
     rows = connection.execute(_waiting(tuple(kinds.served_by_models())))
     return {row.model: row.messages for row in rows}
 
@@ -166,10 +169,10 @@ def due_coordination(connection: sa.Connection, age_seconds: float) -> list[Due]
     ]
 
 
-def exhausted(connection: sa.Connection) -> list[ParkedWork]:
+def exhausted(connection: sa.Connection) -> list[ExhaustedWork]:
     """Work that used up its attempts (`run.max_attempts`), at most one piece of each kind for a problem."""
     return [
-        ParkedWork(row.problem_id, row.reason)
+        ExhaustedWork(row.problem_id, row.reason)
         for kind in kinds.KINDS
         if kind.given_up is not None
         for row in connection.execute(_exhausted(kind))

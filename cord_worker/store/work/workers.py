@@ -48,7 +48,10 @@ _LIVE_SHARDS = sa.text(
     """
 )
 
-_READY = sa.text("UPDATE workers SET ready_at = now() WHERE id = :id")
+_READY = sa.text(
+    "UPDATE workers SET ready_at = now(), condition = :condition, "
+    "condition_since = now() - make_interval(secs => CAST(:condition_seconds AS float8)) WHERE id = :id"
+)
 _LEAVE_SHARD = sa.text("UPDATE workers SET shard = NULL WHERE id = :id")
 
 _ADOPT_DIGEST = sa.text(
@@ -61,10 +64,15 @@ _READ_DIGEST = sa.text("SELECT weights_digest, path FROM models WHERE id = :mode
 
 _OTHER_SCORING_MODES = sa.text(
     """
-    SELECT r.name, r.scoring_mode FROM runs r
+    SELECT r.name, r.scoring_mode, false AS is_rescoring FROM runs r
     WHERE r.state <> 'cancelled' AND (CAST(:mode AS text) IS NULL OR r.scoring_mode <> :mode)
       AND r.prover_model_id = :model_id
       AND EXISTS (SELECT 1 FROM problems p WHERE p.run_id = r.id AND p.state IN ('queued', 'searching'))
+    UNION ALL
+    SELECT r.name || '@' || q.name, q.scoring_mode, true
+    FROM rescorings q JOIN runs r ON r.id = q.run_id AND r.state <> 'cancelled'
+    WHERE (CAST(:mode AS text) IS NULL OR q.scoring_mode <> :mode) AND q.model_id = :model_id
+      AND EXISTS (SELECT 1 FROM rescores x WHERE x.rescoring_id = q.id AND x.state IN ('queued', 'pending', 'scoring'))
     """
 )
 
@@ -156,9 +164,10 @@ def live_shards(connection: sa.Connection) -> dict[str, tuple[int, ...]]:
     return {row.model: tuple(row.shards) for row in connection.execute(_LIVE_SHARDS)}
 
 
-def ready(connection: sa.Connection, worker_id: uuid.UUID) -> None:
-    """Marks the worker ready: it takes work from now on."""
-    connection.execute(_READY, {"id": worker_id})
+def mark_ready(connection: sa.Connection, worker_id: uuid.UUID, condition: Condition | None = None) -> None:
+    """Marks the worker ready: it takes work from now on. `condition` is what keeps it from its work nevertheless, if
+    anything."""
+    connection.execute(_READY, {"id": worker_id, **_condition_columns(condition)})
 
 
 def leave_shard(connection: sa.Connection, worker_id: uuid.UUID) -> None:
@@ -167,9 +176,8 @@ def leave_shard(connection: sa.Connection, worker_id: uuid.UUID) -> None:
 
 
 def check_weights(connection: sa.Connection, model_id: int, digest: str) -> None:
-    """Records the digest of the first worker's files, and a digest of that where an older version wrote none.
-
-    Raises EngineLoadError where the files are others.
+    """Records the digest of this worker's files if it is the model's first one; adds the row's digest if an older
+    version wrote none. Raises EngineLoadError if other workers of the model have other files.
     """
     connection.execute(_ADOPT_DIGEST, {"model_id": model_id, "digest": digest})
     row = connection.execute(_READ_DIGEST, {"model_id": model_id}).one()
@@ -180,13 +188,31 @@ def check_weights(connection: sa.Connection, model_id: int, digest: str) -> None
         )
 
 
-def runs_with_other_scoring_mode(
-    connection: sa.Connection, model_id: int, mode: str | None
-) -> list[tuple[str, str | None]]:
-    """Unfinished runs of this prover whose scores took another numerical path, as (run name, its mode); without a
-    `mode`, all its unfinished runs."""
+@dataclass(frozen=True, slots=True)
+class OtherScores:
+    """An unfinished run or rescoring (RUN@NAME) of a prover, with scores of another scoring mode, or without any."""
+
+    name: str
+    scoring_mode: str | None
+    is_rescoring: bool
+
+    @property
+    def kind(self) -> str:
+        """`run` or `rescoring`."""
+        return "rescoring" if self.is_rescoring else "run"
+
+    @property
+    def ending(self) -> str:
+        """The command that ends it."""
+        run, _, name = self.name.partition("@")
+        return f"cordctl rescore {run} --remove {name}" if self.is_rescoring else f"cordctl cancel {run}"
+
+
+def find_other_scores(connection: sa.Connection, model_id: int, mode: str | None) -> list[OtherScores]:
+    """Unfinished runs and rescorings of this prover with scores of another scoring mode; without a `mode`, all of its
+    unfinished ones."""
     rows = connection.execute(_OTHER_SCORING_MODES, {"model_id": model_id, "mode": mode})
-    return [(row.name, row.scoring_mode) for row in rows]
+    return [OtherScores(**row._mapping) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +224,9 @@ class Orders:
     revision: str | None
 
 
-def heartbeat(connection: sa.Connection, worker_id: uuid.UUID, condition: Condition | None = None) -> Orders | None:
+def write_heartbeat(
+    connection: sa.Connection, worker_id: uuid.UUID, condition: Condition | None = None
+) -> Orders | None:
     """Writes a heartbeat, with what keeps the worker from its work; returns None if the worker has no row.
 
     A worker that was declared lost is alive again, but its lost leases stay lost.
@@ -207,12 +235,12 @@ def heartbeat(connection: sa.Connection, worker_id: uuid.UUID, condition: Condit
     return None if row is None else Orders(drain=row.drain, revision=row.revision)
 
 
-def stop(connection: sa.Connection, worker_id: uuid.UUID, reason: str) -> None:
+def mark_stopped(connection: sa.Connection, worker_id: uuid.UUID, reason: str) -> None:
     """Marks the worker stopped."""
     connection.execute(_STOP, {"id": worker_id, "reason": reason})
 
 
-def heartbeats(connection: sa.Connection) -> dict[uuid.UUID, datetime]:
+def read_heartbeats(connection: sa.Connection) -> dict[uuid.UUID, datetime]:
     """The last heartbeat of each worker that is not marked stopped, by PostgreSQL's clock."""
     return {row.id: row.heartbeat_at for row in connection.execute(_HEARTBEATS)}
 

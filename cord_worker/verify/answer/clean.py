@@ -147,12 +147,12 @@ def without_lead(text: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """The words and numbers of a text, in lower case, without punctuation."""
+    """The words and numbers of a text, in order, in lower case and without punctuation."""
     return re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.casefold())
 
 
 def _without_emphasis(text: str) -> str:
-    """Removes pairs of `**`, which are Markdown; an unpaired `**` means a power, and so does each of `x**2 + y**2`."""
+    """The text without `**` that is Markdown; an unpaired one means a power, and so does each of `x**2 + y**2`."""
     pieces = text.split(_DOUBLE_STAR)
     if len(pieces) % 2 == 0:
         return "^".join(pieces)

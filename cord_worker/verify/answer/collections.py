@@ -24,8 +24,14 @@ Item = str | Node
 
 @dataclass(frozen=True, slots=True)
 class Elements:
-    """The elements of a text. `kind` is "set", "tuple", "square", "half-open" or "list"; `names` are those of `x=1,
-    y=2`."""
+    """The elements of a text.
+
+    Attributes:
+        kind: "set", "tuple", "square" (brackets), "half-open" or "list" (without brackets).
+        joined: "and", "or", or "" if only commas join them.
+        names: one name for each element, as in `x=1, y=2`.
+        name: the one name of all elements, as in `x = 1 or x = 2`.
+    """
 
     items: tuple[Item, ...]
     kind: str
@@ -35,7 +41,7 @@ class Elements:
 
 
 def elements(text: str) -> Elements:
-    """The elements of a text; a text that is no list is its own only element."""
+    """The elements of a text; a text that is not a list is its only element."""
     name: str | None = None
     if match := re.match(r"[a-zA-Z](?:_\w)? ?\\in(?![a-z]) ?(?=\\\{|\{)", text):
         name, text = text[0], text[match.end() :]
@@ -107,7 +113,7 @@ def compare_elements(reference: Elements, given: Elements, context: Context) -> 
     if reference.name and given.name and not equations.same_names(reference.name, given.name):
         return Outcome(False, "of another name")
     if reference.names or given.names:
-        return _by_names(reference, given, context)
+        return _compare_by_names(reference, given, context)
     if reference.kind == "set" and len(reference.items) > 0:
         if given.kind == "tuple":
             equal = _without_order(reference.items, given.items, context, repeated=False).equal
@@ -138,19 +144,19 @@ def compare_elements(reference: Elements, given: Elements, context: Context) -> 
             equal = _without_order(reference.items, given.items, context, repeated=False).equal
             return Outcome(False if equal is False else None, "a set for a tuple")
         in_order = _in_order(reference.items, given.items, context)
-        if in_order.equal and given.kind == "list" and reference.kind == "tuple" and not _asks_tuple(context):
+        if in_order.equal and given.kind == "list" and reference.kind == "tuple" and not _order_counts(context):
             return Outcome(None, "the elements of a tuple, without its brackets")
         return in_order
-    return _as_list(reference, given, context)
+    return _compare_lists(reference, given, context)
 
 
 def _without_spaces(item: Item) -> Item:
     return item.replace(" ", "") if isinstance(item, str) and not re.search(r"\\[a-z]|[a-z]{2}", item) else item
 
 
-def _as_list(reference: Elements, given: Elements, context: Context) -> Outcome:
+def _compare_lists(reference: Elements, given: Elements, context: Context) -> Outcome:
     in_order = _in_order(reference.items, given.items, context)
-    if in_order.equal and given.kind == "tuple" and reference.kind == "list" and not _asks_tuple(context):
+    if in_order.equal and given.kind == "tuple" and reference.kind == "list" and not _order_counts(context):
         return Outcome(None, "a tuple, and the reference has no brackets")
     if in_order.equal or context.ordered:
         return in_order
@@ -166,8 +172,8 @@ def _as_list(reference: Elements, given: Elements, context: Context) -> Outcome:
     return unordered
 
 
-def _asks_tuple(context: Context) -> bool:
-    """True if the question or the rule says that the order counts, so that brackets carry no further meaning."""
+def _order_counts(context: Context) -> bool:
+    """True if the question or the rule says that the order counts; then brackets need not say it."""
     return bool(context.ordered)
 
 
@@ -190,7 +196,7 @@ def _looks_like_a_sequence(items: Sequence[Item]) -> bool:
     return None not in steps and len({step for step in steps if step}) > 1
 
 
-def _by_names(reference: Elements, given: Elements, context: Context) -> Outcome:
+def _compare_by_names(reference: Elements, given: Elements, context: Context) -> Outcome:
     if reference.names and given.names:
         wanted, found = (
             dict(zip(reference.names, reference.items, strict=True)),
@@ -231,6 +237,7 @@ def _in_order(reference: Sequence[Item], given: Sequence[Item], context: Context
 
 
 def _all(found: Iterable[bool | None], why: str) -> Outcome:
+    """The outcome of comparing element by element; `why` is the reason if all are the same."""
     undecided = False
     for one in found:
         if one is False:
@@ -240,6 +247,7 @@ def _all(found: Iterable[bool | None], why: str) -> Outcome:
 
 
 def _without_order(reference: Sequence[Item], given: Sequence[Item], context: Context, *, repeated: bool) -> Outcome:
+    """Compares elements in any order; with `repeated`, an element must occur as often on both sides."""
     if max(len(reference), len(given)) > _MAX_UNORDERED:
         return Outcome(None, "too many elements to compare without an order")
     undecided = False
@@ -265,7 +273,7 @@ def _without_order(reference: Sequence[Item], given: Sequence[Item], context: Co
 
 
 def same_item(reference: Item, given: Item, context: Context) -> bool | None:
-    """True if two elements are the same; elements that came from a ± are already trees."""
+    """True if two elements are the same; None if that cannot be decided. Elements that a ± made are trees."""
     if isinstance(reference, str) and isinstance(given, str):
         return True if reference == given and reference else context.same(reference, given)
     trees = [_tree(item) for item in (reference, given)]
@@ -289,7 +297,10 @@ def _tree(item: Item) -> Node | None:
 
 
 def list_family(reference: str, given: str, context: Context) -> tuple[str, Outcome] | None:
-    """Compares a reference that lists several answers; its type ("set", "tuple" or "list") and the outcome."""
+    """Compares a reference that lists several answers: its type, such as "set", "tuple" or "list", and the outcome.
+
+    None if the reference is not a list.
+    """
     wanted = elements(reference)
     single = len(wanted.items) < 2 and wanted.kind != "set"
     if single or len(wanted.items) > MAX_ITEMS:
@@ -299,7 +310,7 @@ def list_family(reference: str, given: str, context: Context) -> tuple[str, Outc
     type_name = {"set": "set", "tuple": "tuple", "square": "list", "half-open": "interval"}.get(wanted.kind, "list")
     texts = tuple(item for item in wanted.items if isinstance(item, str))
     if wanted.kind == "list" and len(texts) == len(wanted.items):
-        special = _labels(texts, wanted.joined, given, context) or _pairs(texts, given)
+        special = _compare_choices(texts, wanted.joined, given, context) or _compare_pairs(texts, given)
         if special is not None:
             return special
     if wanted.kind == "list" and (comma := numbers.other_reading(reference)) is not None:
@@ -309,7 +320,7 @@ def list_family(reference: str, given: str, context: Context) -> tuple[str, Outc
                 return "number", Outcome(True, "the same number, with a decimal comma")
             return type_name, Outcome(None, "a list, or a decimal comma")
     found = elements(given)
-    if wanted.kind == "tuple" and (other := _other_vector(wanted, given, context)) is not None:
+    if wanted.kind == "tuple" and (other := _compare_tuple_notations(wanted, given, context)) is not None:
         return type_name, other
     if wanted.kind in ("set", "list") and len(found.items) == 1 and found.kind == "list" and len(wanted.items) > 1:
         return type_name, Outcome(False, "one element only")
@@ -326,7 +337,7 @@ def _are_words(items: tuple[str, ...]) -> bool:
     return bool(items) and all(re.fullmatch(r"[^\W\d_]+(?: [^\W\d_]+)*", item) for item in items)
 
 
-def _labels(items: tuple[str, ...], joined: str, given: str, context: Context) -> tuple[str, Outcome] | None:
+def _compare_choices(items: tuple[str, ...], joined: str, given: str, context: Context) -> tuple[str, Outcome] | None:
     """Compares several choices: their order does not count, but "A and B" is not "A or B"."""
     wanted = labels.letters(items)
     if wanted is None:
@@ -354,7 +365,7 @@ def _labels(items: tuple[str, ...], joined: str, given: str, context: Context) -
     return "choice", Outcome(True, "the same choices")
 
 
-def _pairs(items: tuple[str, ...], given: str) -> tuple[str, Outcome] | None:
+def _compare_pairs(items: tuple[str, ...], given: str) -> tuple[str, Outcome] | None:
     wanted = labels.matching(items)
     if wanted is None:
         return None
@@ -364,8 +375,9 @@ def _pairs(items: tuple[str, ...], given: str) -> tuple[str, Outcome] | None:
     return "matching", Outcome(wanted == found, "the same pairs" if wanted == found else "other pairs")
 
 
-def _other_vector(wanted: Elements, given: str, context: Context) -> Outcome | None:
-    """Compares a tuple with a column, or an interval with its inequality."""
+def _compare_tuple_notations(wanted: Elements, given: str, context: Context) -> Outcome | None:
+    """Compares a tuple with another notation: a column, unit vectors, or (for an interval) an inequality; None if
+    `given` has no such notation."""
     grid = structures.matrix(given)
     if grid is not None:
         flat = [cell for row in grid.rows for cell in row]
@@ -393,7 +405,7 @@ def _same_node(item: Item, tree: Node) -> bool | None:
 
 
 def matrix_family(reference: str, given: str, context: Context) -> Outcome | None:
-    """Compares a matrix or a column."""
+    """Compares a reference that is a matrix or a column; None if it is neither."""
     wanted = structures.matrix(reference)
     if wanted is None:
         return None
@@ -410,7 +422,7 @@ def matrix_family(reference: str, given: str, context: Context) -> Outcome | Non
         trees = [tree for row in computed for tree in row]
         return _all((_same_node(one, tree) for one, tree in zip(flat, trees, strict=True)), "the same matrix, computed")
     if found is None:
-        return _given_for_vector(flat, given, context) if is_vector else Outcome(False, "no matrix")
+        return _compare_with_vector(flat, given, context) if is_vector else Outcome(False, "no matrix")
     if found.determinant != wanted.determinant:
         return Outcome(None, "a matrix or its determinant")
     if (len(found.rows), len(found.rows[0])) != (len(wanted.rows), len(wanted.rows[0])):
@@ -422,7 +434,8 @@ def matrix_family(reference: str, given: str, context: Context) -> Outcome | Non
     return _in_order(flat, [cell for row in found.rows for cell in row], context)
 
 
-def _given_for_vector(flat: list[str], given: str, context: Context) -> Outcome:
+def _compare_with_vector(flat: list[str], given: str, context: Context) -> Outcome:
+    """Compares the components `flat` of a vector with an answer that is not a matrix."""
     components = structures.by_unit_vectors(given, len(flat))
     if components is not None:
         results = (_same_node(one, other) for one, other in zip(flat, components, strict=True))

@@ -1,4 +1,4 @@
-"""What a comparison knows in addition to the two answers, and what it returns."""
+"""`Context`: what a comparison knows besides the two answers; `Outcome`: its result."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _ANY_ORDER = re.compile(r"\bin any order\b|\border does not matter\b|\bregardles
 def order_counts(question: str | None) -> bool | None:
     """True if, by the question, the order of a listed answer counts; None if the question does not say.
 
-    "Arrange", "from least to greatest" and the like mean that it counts; "find all" and "in any order" that it does
-    not.
+    "Arrange", "from least to greatest" and the like mean that it counts; "find all" and "in any order" mean that it
+    does not.
     """
     if not question:
         return None
@@ -56,10 +56,13 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Attributes:
-    ordered: whether the order of a list counts; None if nothing says so.
-    question: the question, if it is known.
-    compare: compares two parts of the answers in the same way as whole answers.
+    """What the comparison of two answers knows besides them.
+
+    Attributes:
+        compare: compares two parts of the answers in the same way as whole answers.
+        ordered: whether the order of a list counts; None if nothing says so.
+        question: the question, if it is known.
+        depth: how many parts within parts the compared texts are; bounded.
     """
 
     compare: Callable[[str, str, Context], Outcome]

@@ -54,10 +54,10 @@ def dates(text: str) -> tuple[Date, ...]:
         return ()
     if match := _ISO.fullmatch(text):
         year, month, day = (int(group) for group in match.groups() if group)
-        return _real(Date(year, month, day))
+        return _if_possible(Date(year, month, day))
     if match := _NUMERIC.fullmatch(text):
         first, second, year = int(match[1]), int(match[3]), int(match[4])
-        found = _real(Date(year, first, second)) + _real(Date(year, second, first))
+        found = _if_possible(Date(year, first, second)) + _if_possible(Date(year, second, first))
         return tuple(dict.fromkeys(found))
     return _date_in_words(text)
 
@@ -87,7 +87,7 @@ def _date_in_words(text: str) -> tuple[Date, ...]:
     days = [number for number in numbers if len(number) <= 2]
     if len(years) > 1 or len(days) > 1 or len(years) + len(days) != len(numbers):
         return ()
-    return _real(Date(int(years[0]) if years else None, month, int(days[0]) if days else None))
+    return _if_possible(Date(int(years[0]) if years else None, month, int(days[0]) if days else None))
 
 
 def _month(word: str, words: list[str]) -> int | None:
@@ -95,7 +95,7 @@ def _month(word: str, words: list[str]) -> int | None:
     if found is not None:
         return found
     lengths = {len(other) for other in words if other.isdigit()}
-    # Only a day with its year, so that other texts do not pay for the look-up.
+    # Only with a day and a year, so that other texts do not pay for the look-up.
     return _foreign_months().get(word) if 4 in lengths and lengths & {1, 2} else None
 
 
@@ -116,9 +116,10 @@ def _foreign_months() -> dict[str, int]:
     return found
 
 
-def _real(date: Date) -> tuple[Date, ...]:
-    within = 1 <= date.month <= 12 and (date.day is None or 1 <= date.day <= 31)
-    return (date,) if within else ()
+def _if_possible(date: Date) -> tuple[Date, ...]:
+    """The date alone; empty if there is no such month or day."""
+    exists = 1 <= date.month <= 12 and (date.day is None or 1 <= date.day <= 31)
+    return (date,) if exists else ()
 
 
 def same_date(reference: tuple[Date, ...], given: tuple[Date, ...]) -> bool | None:
@@ -138,7 +139,7 @@ def _agrees(one: Date, other: Date) -> bool:
 
 @lru_cache(maxsize=256)
 def time(text: str) -> Time | None:
-    """The time of day; None if the text is none; `2:30` is not `sure`."""
+    """The time of day that a text names; None if it names none. `2:30` is not `sure`."""
     text = text.strip()
     low = text.casefold()
     if low in ("noon", "midday", "12 noon"):

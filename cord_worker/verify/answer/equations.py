@@ -57,7 +57,7 @@ class Equation:
 
 
 def name_of(text: str) -> str | None:
-    """`text` without spaces if it is a bare name."""
+    """`text` without spaces if it is a bare name (words: in lower case); otherwise None."""
     text = text.strip()
     if _NAME.fullmatch(text) or _TUPLE_OF_NAMES.fullmatch(text):
         return text.replace(" ", "")
@@ -80,7 +80,7 @@ def equation(text: str) -> Equation | None:
 
 
 def same_names(left: str, right: str) -> bool:
-    """True if two bare names may mean the same: `y` and `f(x)` do, `x` and `y` do not, words always may."""
+    """True if two bare names may mean the same: `y` and `f(x)` may, `x` and `y` may not, words always may."""
     if left == right:
         return True
     if any(len(name) > 4 and re.fullmatch("[a-z ,']+", name) for name in (left, right)):
@@ -93,7 +93,7 @@ def same_names(left: str, right: str) -> bool:
 
 
 def without_condition(text: str) -> tuple[str, str | None]:
-    """`x = k\\pi, k \\in \\mathbb{Z}` as its statement and the condition after it."""
+    """`x = k\\pi, k \\in \\mathbb{Z}` as its statement and the condition after it; None if it has no condition."""
     if len(text) > 400 or not re.search(r"\\in|\b(?:where|for|with|is|are|integer)\b|,", text):
         return text, None
     for match in re.finditer(r"[,;(]| (?:where|for|with)\b", text):
@@ -110,7 +110,7 @@ def without_condition(text: str) -> tuple[str, str | None]:
 
 @dataclass(frozen=True, slots=True)
 class Congruence:
-    """A residue of a modulus, and the name that has it, if there is one."""
+    """A residue of a modulus, and the name that has it; None if none is named."""
 
     name: str | None
     residue: int
@@ -118,7 +118,7 @@ class Congruence:
 
 
 def congruence(text: str) -> Congruence | None:
-    """`x \\equiv 3 \\pmod 5`, `3 mod 5`."""
+    """The congruence that a text such as `x \\equiv 3 \\pmod 5` or `3 mod 5` writes; None if it writes none."""
     if "mod" not in text:
         return None
     match = _CONGRUENCE.fullmatch(text)
@@ -136,7 +136,7 @@ def congruence(text: str) -> Congruence | None:
 
 
 def difference(left: str, right: str) -> Node | None:
-    """`left - right` as a tree."""
+    """`left - right` as a tree; None if a side is not understood or holds a ±."""
     first, second = expression.parse(left), expression.parse(right)
     if first is None or second is None or expression.holds(first, "pm", "mp") or expression.holds(second, "pm", "mp"):
         return None
@@ -144,8 +144,8 @@ def difference(left: str, right: str) -> Node | None:
 
 
 def same_equation(reference: Equation, given: Equation) -> bool | None:
-    """True if the equations are equivalent: one is the other times a nonzero number, or both are solved for one
-    name."""
+    """True if one equation is the other times a number that is not 0, or is the other solved for a name; None if
+    undecided."""
     if reference.between or given.between:
         return None
     left, right = difference(reference.left, reference.right), difference(given.left, given.right)
@@ -155,7 +155,7 @@ def same_equation(reference: Equation, given: Equation) -> bool | None:
 
 
 def proportional(left: Node, right: Node, *, positive: bool = False) -> bool | None:
-    """True if `left` is `right` times a constant that is not 0 (or that is positive)."""
+    """True if `left` is `right` times a constant that is not 0 (with `positive`: above 0); None if undecided."""
     names = sorted(expression.symbols(left) | expression.symbols(right))
     if not names or expression.symbols(left) != expression.symbols(right):
         return False

@@ -1,7 +1,7 @@
 """Parses mathematics, in LaTeX or plain, to a tree of tuples. A text that is not understood completely is rejected.
 
 The parser is stricter than those made for typesetting: a word is never a product of its letters, `AB` is one name, the
-case of letters counts, and no rest is allowed. A node is one of
+case of letters counts, and nothing may be left over. A node is one of
 
     ("num", Fraction) ("sym", name) ("const", "pi" | "e" | "i" | "inf") ("neg", a) ("pm", a) ("mp", a) ("fact", a)
     ("add", parts) ("mul", parts) ("div", a, b) ("pow", a, b) ("fn", name, arguments) ("diff", name, a)
@@ -68,7 +68,7 @@ def parse(text: str) -> Node | None:
 
 @lru_cache(maxsize=256)
 def parse_tight(text: str) -> Node | None:
-    """Like `parse`, but `1/2x` is 1/(2x) and `e^2x` is e^(2x); None if both readings are equal."""
+    """Like `parse`, but `1/2x` is 1/(2x) and `e^2x` is e^(2x); None too if the text has no such place."""
     if len(text) > MAX_CHARACTERS or not text:
         return None
     try:
@@ -155,7 +155,10 @@ def number(value: int | Fraction) -> Node:
 
 
 class _Parser:
-    """Recursive descent: sum, product, signed, power, postfix, primary."""
+    """A parser by recursive descent, one method a level: sum, product, power, postfix, primary.
+
+    `tight` changes what a slash or a power reaches (`parse_tight`); `unclear` is set where both readings are possible.
+    """
 
     def __init__(self, text: str, *, tight: bool = False) -> None:
         self.tokens = _tokens(_TIMES_X.sub(r" \\times ", text))
@@ -563,7 +566,7 @@ _NO_FACTOR = frozenset(
 
 
 def _is_deep(tree: Node) -> bool:
-    """True if recursive functions would exceed the stack on a tree."""
+    """True if the tree is too deep for recursive functions."""
     level: tuple[Node, ...] = (tree,)
     for _ in range(_MAX_NODES_DEEP):
         level = tuple(child for node in level for child in children(node))

@@ -1,4 +1,4 @@
-"""The types of answers, in the order in which a reference is tested for them, each with its comparison."""
+"""The types of answers, each with its comparison, in the order in which a reference is tested for them (`FAMILIES`)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def compare_by_type(reference: str, given: str, context: Context) -> Found:
 
 
 def _number(reference: str, given: str, context: Context) -> Found | None:
-    """Compares plain numbers, the most common references, first."""
+    """Compares plain numbers. They are tested first, because most references are numbers."""
     if re.fullmatch(r"-?0,\d{1,40}", reference):
         # A separator of thousands never follows a zero.
         reference = reference.replace(",", ".")
@@ -192,7 +192,7 @@ def _sequence(reference: str, given: str, context: Context) -> Found | None:
 
 
 def _ordering(reference: str, given: str, _: Context) -> Found | None:
-    """`A < B < C`: names in an order, which may be written from either end."""
+    """Compares names in an order, `A < B < C`, which may be written from either end."""
     wanted = _ordered_names(reference)
     if wanted is None:
         return None
@@ -353,7 +353,7 @@ def _with_integer_of(reference: str, right: str, given: str) -> str | None:
 
 
 def _with_condition(reference: str, given: str, context: Context) -> Found | None:
-    """`x = k\\pi, k \\in \\mathbb{Z}`: the condition may be left out on one side."""
+    """Compares answers such as `x = k\\pi, k \\in \\mathbb{Z}`; one side may leave the condition out."""
     statement, condition = equations.without_condition(reference)
     if condition is None or not statement:
         return None

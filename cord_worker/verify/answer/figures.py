@@ -30,7 +30,7 @@ _TIME_LIKE = re.compile(r"\d{1,2}:\d{2}")
 
 
 def based_numeral(text: str) -> tuple[str, int] | None:
-    """Digits and base of `101_2`, `101_{two}`, `52 (base 8)`, `0x1F`; None if the text is no such numeral."""
+    """Digits and base of `101_2`, `101_{two}`, `52 (base 8)`, `0x1F`; None if the text is not such a numeral."""
     for pattern in _BASE:
         if (match := pattern.fullmatch(text)) and _is_numeral(match["digits"], match["base"]):
             word = match["base"]
@@ -57,7 +57,8 @@ def _value_of(digits: str, base: int) -> int | None:
 
 
 def based_family(reference: str, given: str, context: Context) -> Outcome | None:
-    """A numeral in a named base: the same digits in the same base; digits alone if the question names a base."""
+    """Compares numerals in a named base: digits and base must be the same; digits alone are enough if the question
+    names a base. None if the reference is not such a numeral."""
     wanted = based_numeral(reference)
     if wanted is None:
         return None
@@ -80,7 +81,7 @@ def based_family(reference: str, given: str, context: Context) -> Outcome | None
 
 
 def span(text: str) -> tuple[Fraction, Fraction, str, str] | None:
-    """Both numbers of `10-15`, `3 to 4 weeks`, the sign or word between them and the text after them."""
+    """Both numbers of `10-15` or `3 to 4 weeks`, the sign or word between them, and the text after them; or None."""
     if len(text) > 80:
         return None
     match = _RANGE.fullmatch(text)
@@ -96,7 +97,7 @@ def span(text: str) -> tuple[Fraction, Fraction, str, str] | None:
 
 
 def span_family(reference: str, given: str, context: Context) -> Outcome | None:
-    """A score, or a range: two numbers in this order."""
+    """Compares scores and ranges: two numbers in this order. None if the reference is neither."""
     wanted = span(reference)
     if wanted is None:
         return None
@@ -119,7 +120,7 @@ def span_family(reference: str, given: str, context: Context) -> Outcome | None:
 
 
 def ratio(text: str) -> tuple[quantities.Quantity, ...] | None:
-    """The members of `3:4`, `1 : \\sqrt{3} : 2`."""
+    """The members of a ratio such as `3:4` or `1 : \\sqrt{3} : 2`; None if the text is not a ratio."""
     if ":" not in text or not _RATIO.fullmatch(text):
         return None
     members = tuple(quantities.bare(part.strip()) for part in text.split(":"))

@@ -21,7 +21,7 @@ _OPTION = re.compile(r"(?:^|[\s(])([A-J])[).:]\s*(\S.*?)(?=\s+\(?[A-J][).:]\s|\s
 
 
 def choice(text: str) -> str | None:
-    """The letter that a reference such as `B`, `(B)`, `B.`, `(B) 45` is; None if it is none."""
+    """The letter of a reference such as `B`, `(B)`, `B.`, `(B) 45`; None if it has another form."""
     if match := _LETTER.fullmatch(text):
         return match[1]
     if match := re.fullmatch(r"\(([a-j])\)", text):
@@ -54,7 +54,7 @@ def chosen_letter(text: str) -> str | None:
 
 
 def label_text(text: str) -> str | None:
-    """The text after the label: `45` in `(B) 45`."""
+    """The text after the label: `45` in `(B) 45`; None without a label."""
     match = _LABELLED.fullmatch(text)
     return match["text"].strip() if match else None
 
@@ -83,8 +83,7 @@ _FIRST = re.compile(r"([^\W\d_]+)\s*(?:입니다\s*)?(?:[.,;:!?。！？]|- |$)"
 
 
 def decision(text: str) -> str | None:
-    """ "yes", "no", "maybe", "true" or "false" if the text is such a word, or begins with one and a punctuation
-    mark."""
+    """The "yes", "no", "maybe", "true" or "false" that the text is, or begins with before a punctuation mark."""
     first = _FIRST.match(text)
     return _DECISION.get(first[1].casefold()) if first else None
 
@@ -109,7 +108,7 @@ _NOTHINGS = {word.casefold(): name for name, words in _NOTHING.items() for word 
 
 
 def nothing(text: str) -> str | None:
-    """The kind of nothing that a text names: the empty set, "does not exist", and so on."""
+    """The kind of nothing that a text names, such as "empty" or "absent" (does not exist); None if it names none."""
     return _NOTHINGS.get(text.casefold().strip())
 
 
@@ -130,7 +129,7 @@ _FORMULA = re.compile(
 
 
 def formula(text: str) -> str | None:
-    """A chemical formula in one spelling (`H2O` for `H_2O` and `\\mathrm{H_2O}`); None if the text is none."""
+    """A chemical formula in one spelling (`H2O` for `H_2O` and `\\mathrm{H_2O}`); None if the text is not a formula."""
     bare = re.sub(r"[_{}^\s]|\\ce", "", text)
     if len(bare) > 60 or not _FORMULA.fullmatch(bare):
         return None
@@ -159,7 +158,7 @@ _ROUTE = re.compile(r"[A-Z]\w*(?: ?- ?[A-Z]\w*){2,}")
 
 
 def sequence(text: str) -> tuple[str, ...] | None:
-    """A route or order such as `A-C-B` or `A → C → B`; None if the text is none."""
+    """The items of a route or order such as `A-C-B` or `A → C → B`; None if the text is neither."""
     if len(text) > 400:
         return None
     if re.search(r"\\to(?![a-z])|->|=>|\\Rightarrow", text) and r"\lim" not in text:
@@ -200,7 +199,8 @@ _STATES = frozenset(
 
 
 def same_text(reference: str, given: str) -> tuple[bool | None, str]:
-    """Compares two names or other texts; case, articles, accents and punctuation do not count."""
+    """Whether two names or other texts are the same (None: undecided), and why; articles, accents and punctuation do
+    not count, nor does the case of words."""
     if reference == given:
         return True, "the same text"
     left, right = _plain(reference), _plain(given)

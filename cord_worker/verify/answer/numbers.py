@@ -5,6 +5,7 @@ A number remembers how it was written, because that decides whether it may be a 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ class Number:
         places: number of decimals that were written; 0 without a decimal point.
         figures: significant figures that were written.
         scientific: written with a power of ten.
-        sure: False if the same text may mean another number: `1.234` as one thousand and so on.
+        sure: False if another reading of the text is likelier, such as 1.234 for `1.234`, here read as 1234.
     """
 
     value: Fraction
@@ -99,7 +100,7 @@ def without_about(text: str) -> str:
 
 
 def number(text: str) -> Number | None:
-    """The number that a whole cleaned text is, in its usual reading."""
+    """The number that a whole cleaned text writes, in its usual reading; None if it is not a number."""
     text = text.strip()
     if not text or len(text) > _MAX_DIGITS:
         return None
@@ -114,16 +115,16 @@ def number(text: str) -> Number | None:
 
 
 def ordinal(text: str) -> int | None:
-    """The place that `2nd`, `the 2nd` or `second` names; None if the text is no ordinal."""
+    """The place that `2nd`, `the 2nd` or `second` names; None if the text is not an ordinal."""
     text = text.casefold().removeprefix("the ")
     match = _ORDINAL.fullmatch(text)
     return int(match[1]) if match and len(match[1]) < 10 else _ORDINAL_WORDS.get(text)
 
 
 def other_reading(text: str) -> Number | None:
-    """The number that the same text means with a decimal comma: `3,14`, `1.234`, `1,234`.
+    """The number that the text means if the comma is the decimal sign: `3,14`, `1.234` (as 1234), `1,234`.
 
-    `sure` is False if that is the less likely reading.
+    None if the text has no such reading. `sure` is False if it is the less likely one.
     """
     text = text.strip()
     if text[:1] in "+-" and text[1:2].isdigit():
@@ -211,7 +212,7 @@ def _in_words(text: str) -> Number | None:
         return _with_operation(match["number"], match["word"])
     if not re.search(r"\d", text) and (value := numerals.in_words(text)) is not None:
         return Number(value)
-    if (match := _TENTHS.fullmatch(text)) and (below := numerals.part_of(match["part"])) is not None:
+    if (match := _TENTHS.fullmatch(text)) and (below := numerals.denominator_of(match["part"])) is not None:
         return Number(Fraction(int(match["number"]), below))
     if (match := _SCALED.fullmatch(text)) and (found := _with_scale(match)) is not None:
         return found
@@ -239,7 +240,8 @@ def _with_operation(before: str, word: str) -> Number | None:
     if word in ("squared", "cubed"):
         return Number(value ** (2 if word == "squared" else 3)) if abs(value) < 10**9 else None
     if word == "factorial":
-        return None if value.denominator != 1 or not 0 <= value <= 200 else Number(Fraction(_product(int(value))))
+        whole = value.denominator == 1 and 0 <= value <= 200
+        return Number(Fraction(math.factorial(int(value)))) if whole else None
     if word.startswith("below"):
         return Number(-value) if word == "below zero" else None
     if word in ("doubled", "tripled"):
@@ -248,16 +250,9 @@ def _with_operation(before: str, word: str) -> Number | None:
     return Number(value + Fraction(*part)) if value.denominator == 1 else None
 
 
-def _product(value: int) -> int:
-    result = 1
-    for factor in range(2, value + 1):
-        result *= factor
-    return result
-
-
 def may_be_rounded(written: Number, exact: Fraction) -> bool:
     """True if `written` is `exact`, a non-terminating decimal, rounded or cut to at least six places."""
-    if _ends(exact):
+    if _terminates(exact):
         return False
     return is_rounding(written, lambda step: rounded_or_cut(written.value, exact, step))
 
@@ -268,7 +263,8 @@ def rounded_or_cut(written: Fraction, exact: Fraction, step: Fraction) -> bool:
 
 
 def is_rounding(written: Number, is_within: Callable[[Fraction], bool]) -> bool:
-    """True if `written` has enough places to be a rounded value, and `is_within(step)` holds for its last place."""
+    """True if `written` has enough digits to be a rounded value, and `is_within` holds for the value of its last
+    place."""
     enough = written.places >= ROUNDED_PLACES and written.figures >= ROUNDED_PLACES - 2
     if not enough and not (written.scientific and written.figures > ROUNDED_PLACES):
         return False
@@ -280,11 +276,17 @@ def is_rounding(written: Number, is_within: Callable[[Fraction], bool]) -> bool:
 
 def _magnitude(value: Fraction) -> int:
     """The power of ten of the first digit."""
-    size = len(str(abs(value.numerator))) - len(str(value.denominator))
-    return size if abs(value) >= Fraction(10) ** size else size - 1
+    # Not from the decimal digits: Python refuses to write integers of more than 4,300 digits.
+    power = math.floor(math.log10(abs(value.numerator)) - math.log10(value.denominator))
+    while abs(value) < Fraction(10) ** power:
+        power -= 1
+    while abs(value) >= Fraction(10) ** (power + 1):
+        power += 1
+    return power
 
 
-def _ends(value: Fraction) -> bool:
+def _terminates(value: Fraction) -> bool:
+    """True if the decimals of `value` end."""
     below = value.denominator
     for factor in (2, 5):
         while below % factor == 0:

@@ -1,4 +1,4 @@
-"""Parses numbers in words: English by its grammar, Chinese and Japanese signs, other languages by a table.
+"""Parses numbers in words: English by its grammar, Chinese and Japanese by character, others by a table.
 
 Every function takes a whole text and returns None if the text is not a number.
 """
@@ -23,7 +23,7 @@ _THOUSANDS = {
     "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "quadrillion": 10**15, "lakh": 10**5,
     "crore": 10**7,
 }  # fmt: skip
-_PARTS = {
+_DENOMINATORS = {
     "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
     "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "thirteenth": 13, "fourteenth": 14, "fifteenth": 15,
     "sixteenth": 16, "seventeenth": 17, "eighteenth": 18, "nineteenth": 19, "twentieth": 20, "thirtieth": 30,
@@ -32,15 +32,15 @@ _PARTS = {
 _WORD = re.compile(r"[a-z]+")
 
 
-def part_of(word: str) -> int | None:
+def denominator_of(word: str) -> int | None:
     """The denominator that a word names: 7 for "sevenths", 4 for "quarters"."""
     word = word.casefold()
-    return _PARTS.get(word) or _PARTS.get("half" if word == "halves" else word.removesuffix("s"))
+    return _DENOMINATORS.get(word) or _DENOMINATORS.get("half" if word == "halves" else word.removesuffix("s"))
 
 
 @lru_cache(maxsize=256)
 def in_words(text: str) -> Fraction | None:
-    """The number that `text` writes in English words, in Chinese or Japanese signs, or in another unmistakable
+    """The number that `text` writes in English words, in Chinese or Japanese characters, or in another unmistakable
     script."""
     text = text.strip().casefold()
     if not text or len(text) > 200 or any(char.isascii() and char.isdigit() for char in text):
@@ -52,15 +52,15 @@ def in_words(text: str) -> Fraction | None:
 
 
 def foreign(text: str) -> Fraction | None:
-    """A number in a language written without special letters, such as `doce` or `elf`.
+    """The number that a word of another language names, if it is written in ASCII letters: `doce`, `elf`.
 
-    Such words may be names or products elsewhere, so they are read only where a number is expected.
+    Elsewhere such a word may be a name or a product, so it is read only where a number is expected.
     """
     return _by_table(text) if text.isascii() and 2 <= len(text) <= 60 and re.sub("[ -]", "", text).isalpha() else None
 
 
 def english(text: str) -> Fraction | None:
-    """`minus one hundred and five`, `three sevenths`, `two and a half`, `three point one four`."""
+    """The number in English words: `minus one hundred and five`, `three sevenths`, `two and a half`."""
     if not re.fullmatch(r"[a-z][a-z ,-]*", text):
         return None
     words = _WORD.findall(text)
@@ -73,7 +73,7 @@ def english(text: str) -> Fraction | None:
         return _with_point(words, sign)
     value = _whole(words)
     if value is None:
-        value = _with_part(words)
+        value = _with_fraction(words)
     return None if value is None else sign * value
 
 
@@ -86,8 +86,8 @@ def _with_point(words: list[str], sign: int) -> Fraction | None:
     return sign * (whole + Fraction(int("".join(map(str, digits))), 10 ** len(digits)))
 
 
-def _with_part(words: list[str]) -> Fraction | None:
-    below = part_of(words[-1])
+def _with_fraction(words: list[str]) -> Fraction | None:
+    below = denominator_of(words[-1])
     if below is None or words == ["second"]:
         return None
     before = words[:-1]
@@ -153,8 +153,8 @@ _HAN = re.compile(r"[零〇一二三四五六七八九两兩壹贰叁肆伍陆�
 
 
 def han(text: str) -> Fraction | None:
-    """`二分之一`, `负三点五`, `一万二千`, `百分之二十` (0.2)."""
-    if text[:1] in ("负", "負", "零") and len(text) > 1 and text[0] != "零":
+    """The number in Chinese or Japanese characters: `二分之一`, `负三点五`, `一万二千`, `百分之二十` (0.2)."""
+    if text[:1] in ("负", "負") and len(text) > 1:
         value = han(text[1:])
         return None if value is None else -value
     below, divided, above = text.partition("分之")
@@ -180,23 +180,35 @@ def han(text: str) -> Fraction | None:
             section += (digit or 1) * _HAN_PLACES[char]
             digit = 0
         else:
-            total = (total + section + digit or 1) * _HAN_MYRIADS[char]
+            total = _times_myriad(total, section + digit, _HAN_MYRIADS[char])
             section = digit = 0
     return Fraction(total + section + digit)
+
+
+def _times_myriad(total: int, count: int, myriad: int) -> int:
+    """The number so far, after `count` and `myriad` were read.
+
+    In 一万二千亿, 亿 multiplies all before it; in 一亿二千万, 万 multiplies only 二千.
+    """
+    if not count:
+        return (total or 1) * myriad
+    below = total % myriad
+    return total - below + (below + count) * myriad
 
 
 _LANGUAGES = (
     "ar es fr de it pt nl pl ru uk cs sv da fi hu ro tr id vi th ko fa he bn te el no ca sk sl sr lt lv kz az"
 ).split()
-_OWN = {
+_ADDED_WORDS = {
     "ko": "영 하나 둘 셋 넷 다섯 여섯 일곱 여덟 아홉 열 열하나 열둘 열셋 열넷 열다섯 열여섯 열일곱 열여덟 열아홉 스물",
     "hi": "शून्य एक दो तीन चार पाँच छह सात आठ नौ दस ग्यारह बारह तेरह चौदह पंद्रह सोलह सत्रह अठारह उन्नीस बीस",
     "ja": "ゼロ ひとつ ふたつ みっつ よっつ いつつ むっつ ななつ やっつ ここのつ とお",
     "ar": "صفر واحدة اثنتان ثلاث أربع خمس ست سبع ثمان تسع عشر",
     "ar2": "صفر واحد اثنين ثلاثة أربعة خمسة ستة سبعة ثمانية تسعة عشرة",
 }
-_OWN_TENS = {"서른": 30, "마흔": 40, "쉰": 50, "예순": 60, "일흔": 70, "여든": 80, "아흔": 90}
-_OWN_MORE = {
+"""Words for 0, 1, 2, … that num2words lacks."""
+_KOREAN_TENS = {"서른": 30, "마흔": 40, "쉰": 50, "예순": 60, "일흔": 70, "여든": 80, "아흔": 90}
+_MORE_ARABIC = {
     "إحدى عشرة": 11, "اثنتا عشرة": 12, "اثني عشر": 12, "اثنتي عشرة": 12, "ثلاث عشرة": 13, "أربع عشرة": 14,
     "خمس عشرة": 15, "ست عشرة": 16, "سبع عشرة": 17, "ثماني عشرة": 18, "تسع عشرة": 19, "مئة": 100, "مائتان": 200,
     "عشرين": 20, "ثلاثين": 30, "أربعين": 40, "خمسين": 50, "ستين": 60, "سبعين": 70, "ثمانين": 80, "تسعين": 90,
@@ -210,7 +222,7 @@ def _by_table(text: str) -> Fraction | None:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, int]:
-    """The words for 0 to 200 and some round numbers; a word with two values in two languages is left out."""
+    """The words for 0 to 200 and some round numbers; a word that means two numbers is left out."""
     # Imported here: only an answer in words needs it.
     import num2words
 
@@ -229,15 +241,15 @@ def _table() -> dict[str, int]:
                 note(num2words.num2words(value, lang=language), value)
             except (NotImplementedError, OverflowError, KeyError, IndexError, ValueError, TypeError):
                 break
-    for words in _OWN.values():
+    for words in _ADDED_WORDS.values():
         for value, word in enumerate(words.split()):
             note(word, value)
-    native = _OWN["ko"].split()[1:10]
-    for ten, tens in [("스물", 20), *_OWN_TENS.items()]:
+    native = _ADDED_WORDS["ko"].split()[1:10]
+    for ten, tens in [("스물", 20), *_KOREAN_TENS.items()]:
         note(ten, tens)
         for value, word in enumerate(native, 1):
             note(ten + word, tens + value)
-    for word, value in _OWN_MORE.items():
+    for word, value in _MORE_ARABIC.items():
         note(word, value)
     return {key: value for key, value in found.items() if key not in doubtful}
 

@@ -35,14 +35,14 @@ _UNIT_START = re.compile(
     r"|(?<=[\d)} ])(?=\\frac ?\{(?:m|km|cm|miles?)\})|(?<=[\d)} ])(?=\\Omega|\\mu)"
     r"|(?<=[一二两三四五六七八九十百千万])(?=[\u3040-\u9fff])"
 )
-_AND = re.compile(r",? and |, | ")
 _MAX_STARTS = 12
 _TRIGONOMETRIC = re.compile("sin|cos|tan|cot|sec|csc")
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """`value` times `unit`, and the number as written, if it is one. A percentage is not divided by 100 yet."""
+    """`value` times `unit`; `number` is the value as written, if that is a number. A percentage is not divided by 100
+    yet."""
 
     value: Node
     number: Number | None = None
@@ -63,7 +63,7 @@ class Quantity:
 
 
 def bare(text: str) -> Quantity | None:
-    """A value without a unit."""
+    """The number or expression that the text is; None if it is neither."""
     found = numbers.number(text)
     if found is not None:
         return Quantity(expression.number(found.value), found)
@@ -72,7 +72,7 @@ def bare(text: str) -> Quantity | None:
 
 
 def _amount(text: str) -> Quantity | None:
-    """A value before a unit, where a comma does not make a list: `12,5 kg`."""
+    """Like `bare`, for the text before a unit, where a comma does not make a list: `12,5 kg`."""
     found = bare(text)
     if found is not None:
         return found
@@ -81,7 +81,7 @@ def _amount(text: str) -> Quantity | None:
 
 
 def quantity(text: str) -> Quantity | None:
-    """A value with its unit, currency or percent sign; None if the text is no value, or a bare one."""
+    """The value that the text is, with its unit, currency or percent sign; None if it has none of these."""
     if len(text) > expression.MAX_CHARACTERS:
         return None
     return _percentage(text) or _money(text) or _feet_and_inches(text) or _compound(text) or _with_unit(text)
@@ -259,7 +259,8 @@ def _same_measure(reference: Quantity, given: Quantity) -> bool | None:
 
 
 def _same_count(reference: Quantity, given: Quantity) -> bool | None:
-    """Red apples are apples; whether red apples may be green apples is undecided, as for nouns in other scripts."""
+    """Red apples are apples. Whether red apples may be green apples is undecided, and so it is for nouns of other
+    scripts."""
     same = same_amount(reference, given)
     words, other = (side.unit.nouns[0].split()[1:] for side in (reference, given))
     if set(words) <= set(other) or set(other) <= set(words):

@@ -1,7 +1,7 @@
 """Sets of real numbers: intervals, unions and the solutions of inequalities in one variable.
 
 A set is a tree of ("interval", low, low closed, high, high closed), ("or", sets), ("and", sets) and ("not", set).
-Two sets are compared exactly: at every end point of both, and between neighbouring end points.
+Two sets are compared exactly: at every end point of either, and between neighbouring end points.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def relation(text: str) -> tuple[list[str], list[str]] | None:
 
 
 def read(text: str) -> tuple[RealSet, str | None] | None:
-    """A set and the name of its variable, if it has one; None if the text is no such set."""
+    """The set that the text writes, and the name of its variable, if it has one; None if it is not a set of numbers."""
     text = with_signs(text.strip())
     if len(text) > 600:
         return None
@@ -127,7 +127,7 @@ def read(text: str) -> tuple[RealSet, str | None] | None:
         points = _points(match[1])
         return None if points is None else (("and", (REALS, ("not", points))), None)
     for sign, kind in ((r"\cup", "or"), (r"\cap", "and"), (r"\setminus", "minus")):
-        pieces = _outermost(text, sign)
+        pieces = _split_at(text, sign)
         if len(pieces) > 1:
             return _combine(pieces, kind)
     if re.search(r"[\])] U [\[(]", text):
@@ -138,13 +138,14 @@ def read(text: str) -> tuple[RealSet, str | None] | None:
     return _solutions(text)
 
 
-def _outermost(text: str, sign: str) -> list[str]:
-    pieces, depth, start = [], 0, 0
-    for match in re.finditer(r"\\[a-zA-Z]+|[()\[\]{}]", text):
-        if match[0] == sign and depth == 0:
+def _split_at(text: str, sign: str) -> list[str]:
+    """The pieces between the occurrences of a command. Also within brackets, because those of intervals need not
+    match."""
+    pieces, start = [], 0
+    for match in re.finditer(r"\\[a-zA-Z]+", text):
+        if match[0] == sign:
             pieces.append(text[start : match.start()].strip())
             start = match.end()
-    # The brackets of intervals need not match, so the nesting depth is meaningless.
     pieces.append(text[start:].strip())
     return pieces
 
@@ -297,7 +298,7 @@ def _polynomial(difference: Node, sign: str, name: str) -> RealSet | None:
 
 
 def same_set(left: RealSet, right: RealSet) -> bool | None:
-    """True if both sets hold the same numbers."""
+    """True if both sets hold the same numbers; None if that cannot be decided."""
     if left == right:
         return True
     ends = _ends(left) + _ends(right)

@@ -30,7 +30,7 @@ _MAX_PARTS = 200
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The elements of a list in their order; `joined` is "and", "or" or "" for a plain comma list."""
+    """The elements of a list, in order; `joined` is "and", "or", or "" if only commas join them."""
 
     items: tuple[str, ...]
     joined: str = ""
@@ -38,7 +38,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Bracketed:
-    """Elements within brackets: `kind` is "set", "tuple" (round or angle brackets) or "square"; or "half-open"."""
+    """Elements within brackets: `kind` is "set", "tuple" (round or angle brackets), "square" or "half-open"."""
 
     items: tuple[str, ...]
     kind: str
@@ -47,7 +47,10 @@ class Bracketed:
 
 @lru_cache(maxsize=512)
 def split(text: str, *, inside: bool = False) -> Parts:
-    """The elements of a cleaned list. If `inside` brackets, a comma without a space also separates: `(1,200)`."""
+    """The elements of a cleaned list; a text that is not a list is its only element.
+
+    With `inside` (the text stood in brackets), a comma without a space also separates: `(1,200)`.
+    """
     spaced = re.search(r", |;|\band\b|\bor\b", text) is not None
     parts: list[str] = []
     joints: list[str] = []
@@ -59,8 +62,11 @@ def split(text: str, *, inside: bool = False) -> Parts:
                 depth += 1
             elif text.startswith((r"\}", r"\rangle"), at):
                 depth -= 1
-            elif depth == 0 and text.startswith((r"\lor ", r"\land "), at) and parts is not None:
-                pass
+            elif depth <= 0 and at > start and (word := _WORDS.match(text, at)) is not None:
+                joints.append(word[0])
+                parts.append(text[start:at])
+                at = start = word.end()
+                continue
             at += 2
             continue
         if char in _OPEN:
@@ -138,7 +144,7 @@ class Matrix:
 
 @lru_cache(maxsize=128)
 def matrix(text: str) -> Matrix | None:
-    """A LaTeX matrix or a list of lists of one length."""
+    """The matrix that a text writes in LaTeX, or as a list of lists of one length; None if it is not a matrix."""
     text = text.strip()
     if match := _MATRIX.fullmatch(_BRACKETED_GRID.sub(r"\1", text)):
         body = match["body"]
@@ -168,7 +174,7 @@ Trees = tuple[tuple[Node, ...], ...]
 
 
 def computed_matrix(text: str) -> Trees | None:
-    """The value of a sum, a difference or a product of small matrices, if the text holds nothing else."""
+    """The value of a sum, a difference or a product of small matrices, or of a number times one; otherwise None."""
     grids = list(_GRID.finditer(text))
     if not 1 <= len(grids) <= 4 or text[grids[-1].end() :].strip():
         return None
@@ -226,7 +232,7 @@ _BASES = ("i", "j", "k")
 
 
 def by_unit_vectors(text: str, size: int) -> tuple[Node, ...] | None:
-    """The components of `2\\mathbf{i}-\\mathbf{j}`; None if the text is no such sum."""
+    """The components of `2\\mathbf{i}-\\mathbf{j}`; None if the text is not such a sum."""
     tree = expression.parse(text)
     if tree is None or not 2 <= size <= 3:
         return None

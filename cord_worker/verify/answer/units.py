@@ -1,6 +1,6 @@
-"""Units: which words and symbols are the same unit, and whether two units measure the same. pint does the conversions.
+"""Units: which words and symbols name one unit, and whether two units measure the same. pint converts them.
 
-A word that is no unit, no currency and no word about numbers may be a counted noun ("5 apples").
+A word that is not a unit, a currency or a word about numbers may be a counted noun ("5 apples").
 """
 
 from __future__ import annotations
@@ -295,7 +295,7 @@ def unit(text: str) -> Unit | None:
 
 
 def _parse_unit(text: str) -> Unit | None:
-    """The unit of a text of units and currencies; on both sides of "per", of a counted noun too."""
+    """The unit of a text that holds only units and currencies, and counted nouns on either side of "per"."""
     bare = _without_tail(text)
     if bare is None:
         return None
@@ -438,7 +438,7 @@ _IRREGULAR |= {
 
 
 def singular(word: str) -> str:
-    """A simple guess at the singular, applied to both sides alike."""
+    """The singular of a noun, by simple rules; both sides of a comparison go through them."""
     if word in _IRREGULAR:
         return _IRREGULAR[word]
     if word.endswith("ies") and len(word) > 4:

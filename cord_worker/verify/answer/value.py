@@ -29,7 +29,7 @@ class TooLarge(ArithmeticError):
 
 
 class NoValue(ArithmeticError):
-    """There is no value at this point, or none is known here."""
+    """An expression has no value at this point, or none that is known here."""
 
 
 def same_value(left: Node, right: Node) -> bool | None:
@@ -125,7 +125,7 @@ def _rational(tree: Node, names: dict[str, Fraction]) -> Fraction | None:
     if kind == "big":
         return _rational_series(tree, names)
     parts = []
-    for child in _children(tree):
+    for child in children(tree):
         part = _rational(child, names)
         if part is None:
             return None
@@ -161,12 +161,6 @@ def _rational_step(tree: Node, parts: list[Fraction]) -> Fraction | None:
     return None
 
 
-def _children(tree: Node) -> tuple[Node, ...]:
-    if tree[0] in ("add", "mul"):
-        return tuple(tree[1])
-    return tuple(tree[2]) if tree[0] == "fn" else tuple(tree[1:])
-
-
 def _rational_series(tree: Node, names: dict[str, Fraction]) -> Fraction | None:
     _, kind, variable, low, high, body = tree
     first, last = _rational(low, names), _rational(high, names)
@@ -190,7 +184,7 @@ def _nesting_depth(tree: Node) -> int:
 
 
 def _most_terms(body: Node) -> int:
-    """Bound on the terms: nested series take the product of their lengths."""
+    """Most terms of a series; fewer if it holds another one, because the lengths multiply."""
     return _MAX_TERMS_WITHIN if holds(body, "big", "diff") else _MAX_TERMS
 
 
@@ -288,10 +282,7 @@ _RATIONAL_FUNCTIONS: dict[str, Callable[[list[Fraction]], Fraction | None]] = {
 def _holds_bare_logarithm(tree: Node) -> bool:
     if tree[0] == "fn" and tree[1] == "log" and len(tree[2]) == 1:
         return True
-    inner = tree[3:] if tree[0] == "big" else tree[2:] if tree[0] == "diff" else None
-    if inner is None:
-        inner = () if tree[0] in ("num", "sym", "const") else _children(tree)
-    return any(_holds_bare_logarithm(child) for child in inner)
+    return any(map(_holds_bare_logarithm, children(tree)))
 
 
 def _agree(left: Node, right: Node, base: str) -> bool | None:
@@ -346,28 +337,18 @@ def _needs_whole_numbers(tree: Node) -> bool:
         return bool(symbols(tree))
     if kind == "big":
         return bool(symbols(tree[3]) | symbols(tree[4])) and tree[1] != "int"
-    return any(_needs_whole_numbers(child) for child in (tree[2:] if kind == "diff" else _children(tree)))
+    return any(map(_needs_whole_numbers, children(tree)))
 
 
 def _has_steps(tree: Node) -> bool:
     """True if the tree holds floors and the like, which jump only at integers."""
-    if tree[0] in ("num", "sym", "const"):
-        return False
     if tree[0] == "fn" and tree[1] in ("floor", "ceil", "sgn", "mod"):
         return True
-    return any(
-        _has_steps(child)
-        for child in (tree[3:] if tree[0] == "big" else tree[2:] if tree[0] == "diff" else _children(tree))
-    )
+    return any(map(_has_steps, children(tree)))
 
 
 def _holds_i(tree: Node) -> bool:
-    if tree == ("const", "i"):
-        return True
-    if tree[0] in ("num", "sym", "const"):
-        return False
-    inner = tree[3:] if tree[0] == "big" else tree[2:] if tree[0] == "diff" else _children(tree)
-    return any(_holds_i(child) for child in inner)
+    return tree == ("const", "i") or any(map(_holds_i, children(tree)))
 
 
 def _at_point(
@@ -402,7 +383,7 @@ def _at_point(
             return (None if absorbed else True), False
         if before:
             return False, False
-        # No difference at low precision, but one at high precision: a third look tells noise from a small difference.
+        # No difference at low precision, but one at high precision: a third precision tells noise from a difference.
         before = now
     return False, False
 
@@ -445,7 +426,10 @@ def _context(digits: int) -> Any:
 
 
 class _Evaluation:
-    """The value of a tree at a point. `absorbed`: a term was too small to change a sum at this precision."""
+    """Computes trees at a point; `absorbed` is set if a term was too small to change a sum at this precision.
+
+    `base` is the base of bare logarithms, "e" or "10".
+    """
 
     def __init__(self, digits: int, point: dict[str, Fraction], base: str) -> None:
         self.context = _context(digits)
@@ -472,7 +456,7 @@ class _Evaluation:
             return self.series(tree)
         if kind == "diff":
             return self.derivative(tree)
-        parts = [self.value(child) for child in _children(tree)]
+        parts = [self.value(child) for child in children(tree)]
         if kind == "neg":
             return -parts[0]
         if kind == "add":

@@ -42,14 +42,9 @@ _APPROXIMATELY = re.compile(r"\\approx|\\simeq|≈")
 
 
 def value(text: str) -> Quantity | None:
-    """The one value that a text is; None for `10-15` and `2024-01-05`."""
+    """The number, quantity or expression that a text is, tried in this order; None for `10-15` and `2024-01-05`."""
     if _HYPHENED.fullmatch(text):
         return None
-    return numbers_first(text)
-
-
-def numbers_first(text: str) -> Quantity | None:
-    """A number, a quantity or an expression, tried in this order."""
     found = numbers.number(text)
     if found is not None:
         return Quantity(expression.number(found.value), found)
@@ -69,7 +64,7 @@ def is_word(text: str) -> bool:
 
 
 def value_family(reference: str, given: str, context: Context) -> tuple[str, Outcome] | None:
-    """Compares a reference with one value; its type and the outcome."""
+    """Compares a reference that is one value: its type and the outcome; None if it is not one value."""
     tree = expression.parse(reference) if _may_be_a_name(reference) else None
     wanted = value(reference) if tree is None else Quantity(tree)
     if wanted is None or expression.holds(wanted.value, "pm", "mp"):
@@ -141,7 +136,7 @@ def _same(wanted: Quantity, found: Quantity, given: str, context: Context) -> Ou
     if given.endswith("!") and (plain := value(given.rstrip("!"))) and quantities.same_quantity(wanted, plain):
         return Outcome(None, "an exclamation mark, or a factorial")
     if same is None:
-        return Outcome(None, _unclear(wanted, found))
+        return Outcome(None, _why_undecided(wanted, found))
     other = numbers.other_reading(given)
     zeros = re.fullmatch(r"\d+,0+", given) is not None
     if other is not None and wanted.number is not None and other.value == wanted.number.value and not zeros:
@@ -170,7 +165,7 @@ def _may_be_a_name(given: str) -> bool:
     return re.fullmatch(r"\d[kKMB]", given) is not None
 
 
-def _unclear(wanted: Quantity, found: Quantity) -> str:
+def _why_undecided(wanted: Quantity, found: Quantity) -> str:
     if found.unit.attached or wanted.unit.attached:
         return "a letter that may be a unit or a name"
     if wanted.percent or found.percent:
@@ -204,7 +199,7 @@ def _right_side(wanted: Quantity, equation: equations.Equation, context: Context
             return compare_value(wanted, equation.right, context)
         return Outcome(None if quantities.same_quantity(wanted, right) else False, "an equation whose sides differ")
     if right is not None and left is not None and left.value[0] == "fn" and quantities.same_quantity(wanted, right):
-        return Outcome(None, "an equation whose left side is no bare name")
+        return Outcome(None, "an equation whose left side is not a bare name")
     if (
         left is not None
         and right is not None
@@ -290,13 +285,12 @@ def _is_near(wanted: Quantity, text: str) -> bool:
         return False
     try:
         exact = constant(wanted.value)
+        if exact is None:
+            return False
+        size = exact * 100 if near.percent and not wanted.percent else exact
+        apart = abs(float(size) - float(near.number.value))
     except (TooLarge, OverflowError):
         return False
-    if exact is None:
-        return False
-    size = exact * 100 if near.percent and not wanted.percent else exact
-    written = near.number.value
-    apart = abs(float(size) - float(written))
     return near.number.places > 0 and apart <= 0.5001 * 10.0**-near.number.places
 
 

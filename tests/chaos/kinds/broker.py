@@ -54,6 +54,15 @@ def drop_redis(storm: Storm) -> Watch:
     return everything(storm, "Redis connections dropped", storm.servers.drop_connections)
 
 
+@kind("Redis connections dropped, but those that wait for messages")
+def drop_idle_connections(storm: Storm) -> Watch:
+    return everything(
+        storm,
+        "Redis connections dropped, but those that wait for messages",
+        lambda: storm.servers.drop_connections(waiting=False),
+    )
+
+
 @kind("messages doubled")
 def double(storm: Storm) -> Watch:
     return everything(storm, "messages doubled", storm.servers.double)

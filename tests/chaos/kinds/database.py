@@ -12,8 +12,8 @@ from tests.chaos.recovery import Watch
 from tests.chaos.servers import stop_and_continue
 
 
-def _crash(storm: Storm, number: int) -> None:
-    storm.servers.stop_postgres(number)
+def _crash(storm: Storm, signal_number: int) -> None:
+    storm.servers.stop_postgres(signal_number)
     time.sleep(storm.chance.random())
     storm.servers.start_postgres()
 

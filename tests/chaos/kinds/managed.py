@@ -50,14 +50,35 @@ def out_of_sight(storm: Storm) -> Watch:
     """As while a dump is restored: the schema has another name for a while."""
 
     def strike() -> None:
-        with _administrator(storm) as administrator:
-            administrator.execute("ALTER SCHEMA public RENAME TO away")
-            try:
-                time.sleep(storm.chance.uniform(0.5, 3))
-            finally:
-                administrator.execute("ALTER SCHEMA away RENAME TO public")
+        with _without_tables(storm):
+            time.sleep(storm.chance.uniform(0.5, 3))
 
     return everything(storm, "tables out of sight", strike)
+
+
+@kind("started without tables")
+def started_without_tables(storm: Storm) -> Watch:
+    """Processes that are killed and started again while the schema has another name."""
+
+    def strike() -> None:
+        with _without_tables(storm):
+            for name in (storm.one_of(COORDINATOR), storm.one_of(*TEACHERS, "prover")):
+                storm.fleet.kill(name)
+                storm.fleet.start(name)
+            time.sleep(storm.chance.uniform(2, 4))
+
+    return everything(storm, "started without tables", strike)
+
+
+@contextmanager
+def _without_tables(storm: Storm) -> Iterator[None]:
+    """For the length of a `with`, the schema has another name."""
+    with _administrator(storm) as administrator:
+        administrator.execute("ALTER SCHEMA public RENAME TO away")
+        try:
+            yield
+        finally:
+            administrator.execute("ALTER SCHEMA away RENAME TO public")
 
 
 @kind("rows of workers lost", slow=True)

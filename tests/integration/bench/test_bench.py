@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from cord_worker.bench.control_plane import ControlPlaneBench, service_rate
-from cord_worker.bench.place import open_place
+from cord_worker.bench.workspace import open_workspace
 from cord_worker.config import Settings
 from cord_worker.errors import ConfigError
 from cord_worker.store.database import Database
@@ -97,13 +97,14 @@ def databases(url: str) -> set[str]:
         database.close()
 
 
+@pytest.mark.long
 def test_enqueue_reports_speed_and_memory_of_each_size_and_leaves_nothing_behind(
     bench: Bench, database_url: str
 ) -> None:
     before = databases(database_url)
     found = bench("enqueue", "--rows", "20", "--rows", "200", "--row-bytes", "300")
     assert found["rows"] == [20, 200]
-    values = found["measured"]["200-rows: whole command"]["values"]
+    values = found["figures"]["200-rows: whole command"]["values"]
     assert found["rows_per_second"] == statistics.median(values)
     assert len(values) == found["rounds"] == 3
     by_rows = found["peak_rss_mb_by_rows"]
@@ -111,6 +112,20 @@ def test_enqueue_reports_speed_and_memory_of_each_size_and_leaves_nothing_behind
     assert found["rss_growth"] == pytest.approx(by_rows["200"] / by_rows["20"])
     left = {name for name in databases(database_url) - before if name.startswith("cord_bench")}
     assert not left
+
+
+@pytest.mark.long
+def test_export_writes_every_trajectory_of_its_own_runs(bench: Bench) -> None:
+    found = bench("export", "--rows", "20", "--rows", "60", "--steps", "2")
+    assert found["rows"] == [20, 60]
+    for kind in ("jsonl", "parquet"):
+        values = found["figures"][f"{kind}, 60 rows: whole command"]["values"]
+        assert found[f"{kind}_rows_per_second"] == statistics.median(values)
+        assert len(values) == found["rounds"] == 3
+        peaks = [
+            statistics.median(found["figures"][f"{kind}, {rows} rows: peak memory"]["values"]) for rows in (20, 60)
+        ]
+        assert found[f"{kind}_rss_growth"] == pytest.approx(peaks[1] / peaks[0])
 
 
 def test_external_is_refused_without_its_variables(settings: Settings, tmp_path: Path) -> None:
@@ -128,12 +143,13 @@ def test_external_is_refused_without_its_variables(settings: Settings, tmp_path:
     assert "CORD_DATABASE_URL" in done.stderr
 
 
+@pytest.mark.long
 def test_control_plane_compares_with_a_bare_worker_and_watches_its_processes(bench: Bench) -> None:
     found = bench(
         *("control-plane", "--problems", "3", "--max-active", "2", "--noop-tasks", "100", "--light-problems", "1"),
         *("--noop-concurrency", "4", "--soak-tasks", "60"),
     )
-    measured = {name: entry["values"] for name, entry in found["measured"].items()}
+    measured = {name: entry["values"] for name, entry in found["figures"].items()}
     fractions = [
         rate / reference
         for rate, reference in zip(
@@ -149,19 +165,20 @@ def test_control_plane_compares_with_a_bare_worker_and_watches_its_processes(ben
     assert {"rss_growth", "threads_growth", "files_growth"} <= set(found)
 
 
+@pytest.mark.long
 def test_the_rate_is_that_of_the_tables_and_a_soak_of_too_few_tasks_is_refused(settings: Settings) -> None:
     from cord_worker.bench.control_plane import instant_config
     from cord_worker.bench.fleet import running_fleet
     from cord_worker.bench.soak import soak
 
     bench = ControlPlaneBench(beam_width=2)
-    with open_place(settings, external=True) as place:
-        config, path = instant_config(place, bench.beam_width, 2)
-        with running_fleet(place, config, path) as fleet:
-            rate = service_rate(place, fleet, bench, "one", 3, 2)
+    with open_workspace(settings, external=True) as workspace:
+        config, path = instant_config(workspace, bench.beam_width, 2)
+        with running_fleet(workspace, config, path) as fleet:
+            rate = service_rate(workspace, fleet, bench, "one", 3, 2)
             with pytest.raises(ConfigError, match="too few for a soak: worker-"):
-                soak(place, fleet, 1, lambda _: None)
-        rows = place.database.run(
+                soak(workspace, fleet, 1, lambda _: None)
+        rows = workspace.database.run(
             lambda connection: connection.execute(
                 sa.text(
                     "SELECT (SELECT count(*) FROM candidates WHERE state IN ('scored', 'invalid')), "
@@ -172,9 +189,10 @@ def test_the_rate_is_that_of_the_tables_and_a_soak_of_too_few_tasks_is_refused(s
     assert rate == pytest.approx(rows[0] / float(rows[1]))
 
 
+@pytest.mark.long
 def test_the_engine_alone_gets_the_requests_of_the_service(bench: Bench) -> None:
     found = bench("engine", str(BUNDLED), "--problems", "1", "--warm-up", "1")
-    measured = {name: entry["values"] for name, entry in found["measured"].items()}
+    measured = {name: entry["values"] for name, entry in found["figures"].items()}
     ratios = [ours / alone for ours, alone in zip(measured["service"], measured["engine alone"], strict=True)]
     assert found["service_over_engine"] == pytest.approx(statistics.median(ratios))
     # In float64 these engines give equal scores to equal requests of any caller.
@@ -185,6 +203,7 @@ def test_the_engine_alone_gets_the_requests_of_the_service(bench: Bench) -> None
         assert 0 < use["ideal"] <= use["prompt_tokens"]
 
 
+@pytest.mark.long
 def test_scores_with_and_without_the_cache_are_the_same(bench: Bench) -> None:
     found = bench("scoring", "--lengths", "400", "--lengths", "600", "--reference")
     assert found["max_difference_uncached"] < 1e-6

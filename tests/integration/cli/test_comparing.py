@@ -11,6 +11,19 @@ from psycopg import Connection
 
 from tests.support.cordctl_process import Cordctl
 
+PRICES = """
+currency = "EUR"
+[models.alpha]
+input = 2
+cached = 1
+output = 10
+gpu_hour = 3.5
+gpus = 2
+[models.judge]
+input = 0.5
+output = 0
+"""
+
 
 @pytest.fixture(scope="module")
 def two_runs(finished: Cordctl) -> Cordctl:
@@ -34,6 +47,7 @@ def lines(cordctl: Cordctl, name: str) -> list[dict]:  # type: ignore[type-arg]
     return [json.loads(line) for line in (cordctl.folder / name).read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.long
 def test_runs_are_compared_on_the_problems_that_they_share(two_runs: Cordctl) -> None:
     document = json.loads(two_runs("compare", "done", "other", "--json").stdout)
     assert document["problems"] == 5
@@ -55,6 +69,24 @@ def test_a_run_compared_with_itself_differs_by_nothing(two_runs: Cordctl) -> Non
     assert document["runs"][1]["score_difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
 
 
+@pytest.mark.parametrize("option", ['score = "mean_probability"', "score_full_stop = true"])
+@pytest.mark.long
+def test_scores_of_another_kind_are_shown_without_a_difference(two_runs: Cordctl, option: str) -> None:
+    config = (two_runs.folder / "cord.toml").read_text(encoding="utf-8")
+    name = option.partition(" ")[0].replace("_", "-")
+    (two_runs.folder / f"{name}.toml").write_text(
+        config.replace("[prover]\n", f"[prover]\n{option}\n"), encoding="utf-8"
+    )
+    two_runs("run", "problems.jsonl", "--config", f"{name}.toml", "--run", name, "-o", f"{name}.jsonl")
+    two_runs("verify-db", name)
+    two_runs("replay", name)
+    (_, other) = json.loads(two_runs("compare", "done", name, "--json").stdout)["runs"]
+    assert other["score"] is not None
+    assert other["accuracy_difference"] is not None
+    assert other["score_difference"] is None
+
+
+@pytest.mark.long
 def test_runs_without_a_common_problem_are_refused(two_runs: Cordctl) -> None:
     (two_runs.folder / "else.jsonl").write_text('{"id": "x", "question": "1 + 1?", "answer": "2"}\n', encoding="utf-8")
     two_runs("run", "else.jsonl", "--run", "elsewhere", "-o", "else-out.jsonl")
@@ -109,7 +141,7 @@ def test_table_14_has_the_seconds_a_question_of_every_run(two_runs: Cordctl) -> 
 
 def test_table_15_has_accuracy_and_score_against_the_cost_of_a_question(two_runs: Cordctl) -> None:
     document = json.loads(two_runs("cost", "done", "other", "--table", "15", "--json").stdout)
-    assert document == json.loads(two_runs("compare", "done", "other", "--json").stdout)
+    assert {**document, "rescorings": []} == json.loads(two_runs("compare", "done", "other", "--json").stdout)
     done = document["runs"][0]
     assert done["cost"]["tokens_out_per_problem"] == pytest.approx(done["tokens_per_problem"])
     printed = two_runs("cost", "done", "other", "--table", "15").stdout
@@ -125,3 +157,31 @@ def test_a_run_without_a_final_problem_costs_nothing_yet(two_runs: Cordctl) -> N
     assert (document["problems"], document["models"], document["run_seconds"]) == (0, [], 0)
     assert document["generation_engine_seconds_per_problem"] is None
     assert "-" in two_runs("cost", "waiting", "--table", "14").stdout
+
+
+def test_the_cost_in_money_is_that_of_tokens_and_gpu_hours(two_runs: Cordctl) -> None:
+    without = json.loads(two_runs("cost", "done", "--json").stdout)
+    assert without["money"] is None
+    prices = two_runs.folder / "prices.toml"
+    prices.write_text(PRICES, encoding="utf-8")
+    found = json.loads(two_runs("cost", "done", "--prices", "prices.toml", "--json").stdout)
+    model, judge = found["money"]["models"]
+    rows = [row for row in found["models"] if row["model"] == "alpha"]
+    tokens = sum(
+        2 * (row["prompt_tokens"] - row["cached_tokens"]) + row["cached_tokens"] + 10 * row["completion_tokens"]
+        for row in rows
+    )
+    [scores] = [row for row in found["models"] if row["model"] == "judge"]
+    assert (judge["of_tokens"], judge["gpu_hours"]) == (pytest.approx(0.5 * scores["prompt_tokens"] / 1e6), None)
+    assert model["of_tokens"] == pytest.approx(tokens / 1e6)
+    assert model["of_gpus"] == pytest.approx(3.5 * model["gpu_hours"])
+    # One worker wrote steps and final answers, at times in the same second.
+    seconds = [row["engine_seconds"] for row in rows]
+    assert max(seconds) - 1e-3 <= model["gpu_hours"] * 3600 / 2 <= sum(seconds) + 1e-3
+    assert found["money"]["total"] == pytest.approx(model["total"] + judge["total"])
+    assert found["money"]["per_problem"] == pytest.approx(found["money"]["total"] / 5)
+    assert "EUR" in two_runs("cost", "done", "--prices", "prices.toml", "--table", "14").stdout
+    table_15 = json.loads(two_runs("cost", "done", "--prices", "prices.toml", "--table", "15", "--json").stdout)
+    assert table_15["runs"][0]["cost"]["money"] == found["money"]
+    prices.write_text(PRICES.replace("judge", "beta"), encoding="utf-8")
+    assert "no price for judge" in two_runs("cost", "done", "--prices", "prices.toml", exits=1).stderr

@@ -25,7 +25,7 @@ def test_a_failed_check_is_named_with_a_remedy(cordctl: Cordctl) -> None:
     config.write_text(text, encoding="utf-8")
     cordctl.environment["CORD_DATABASE_URL"] = "postgresql://nobody:s3cret@127.0.0.1:1/none"
     cordctl.environment["CORD_BROKER_URL"] = "redis://:s3cret@127.0.0.1:1/0"
-    found = findings(cordctl, exits=1)
+    found = findings(cordctl, exits=4)
     for subject in ("database", "broker", "model judge"):
         assert found[subject]["level"] == "fail"
         assert found[subject]["advice"]

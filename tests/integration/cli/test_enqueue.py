@@ -86,11 +86,32 @@ def test_validate_names_every_flaw_and_needs_no_database(cordctl: Cordctl) -> No
     cordctl.environment = {}
     assert "5 problems, 0 invalid rows" in cordctl("validate", "problems.jsonl").stdout
     cordctl.write_problems(problem(1), problem(1), {"id": "x\x1b[2J", "question": "", "answer": "1"})
-    result = cordctl("validate", "problems.jsonl", exits=1)
-    assert "problems.jsonl:2: field id: id 'p1' was given before, at problems.jsonl:1" in result.stderr
+    result = cordctl("validate", "problems.jsonl", exits=4)
+    assert "problems.jsonl:2: field 'id' is 'p1', which was given before, at problems.jsonl:1" in result.stderr
     assert "problems.jsonl:3" in result.stderr
+    assert "enqueued" not in result.stderr  # it enqueues nothing, and has no --skip-invalid
+    assert "--skip-invalid" not in result.stderr
     assert "1 problem, 2 invalid rows" in result.stdout
     assert "\x1b" not in result.stdout + result.stderr
+
+
+def test_a_repeated_row_without_an_id_is_named_by_its_content(cordctl: Cordctl) -> None:
+    row = {"question": "How many?", "answer": "4"}
+    cordctl.write_problems(row, {"question": "Another?", "answer": "5"}, row)
+    for command, code in (("validate", 4), ("enqueue", 1)):
+        error = cordctl(command, "problems.jsonl", exits=code).stderr
+        assert "problems.jsonl:3: question and answer are those of problems.jsonl:1\n" in error
+        assert "id '" not in error
+    cordctl("enqueue", "problems.jsonl", "--skip-invalid")
+    (rejected,) = (cordctl.folder / "problems.jsonl.rejects.jsonl").read_text(encoding="utf-8").splitlines()
+    assert (json.loads(rejected)["field"], json.loads(rejected)["location"]) == (None, "problems.jsonl:3")
+    cordctl.write_problems({**row, "passage": "One."}, {**row, "passage": "Two."})
+    for command, code in (("validate", 4), ("enqueue", 1)):
+        assert "only the passage is another" in cordctl(command, "problems.jsonl", exits=code).stderr
+    cordctl("enqueue", "problems.jsonl", "--limit", "1", "--run", "passages")
+    cordctl.write_problems({**row, "passage": "Two."})
+    conflict = cordctl("enqueue", "problems.jsonl", "--run", "passages", exits=1).stderr
+    assert "already holds a problem with this question and answer" in conflict
 
 
 def test_validate_checks_rows_as_enqueue_does_with_a_configuration(cordctl: Cordctl) -> None:
@@ -98,7 +119,7 @@ def test_validate_checks_rows_as_enqueue_does_with_a_configuration(cordctl: Cord
     with (cordctl.folder / "cord.toml").open("a", encoding="utf-8") as config:
         config.write('\n[verify]\nreference_field = "final"\n')
     assert "3 problems, 0 invalid rows" in cordctl("validate", "problems.jsonl").stdout
-    validated = cordctl("validate", "problems.jsonl", "--config", "cord.toml", exits=1)
+    validated = cordctl("validate", "problems.jsonl", "--config", "cord.toml", exits=4)
     assert "1 problem, 2 invalid rows" in validated.stdout
     flaws = validated.stderr.splitlines()
     assert [flaw.partition(" is ")[0] for flaw in flaws] == [
@@ -155,7 +176,7 @@ def test_validate_and_enqueue_report_a_worked_solution_and_keep_it_whole_if_aske
     as_is = cordctl("validate", "problems.jsonl", "--answer-as-is", "--json").stdout
     assert json.loads(as_is)["first"]["answer"] == SOLVED["answer"]
     conflict = cordctl("enqueue", "problems.jsonl", "--answer-as-is", exits=1).stderr
-    assert "already holds another problem with the id 's'" in conflict
+    assert "field 'id' is 's': run" in conflict
 
 
 def test_lost_backslashes_stop_everything_or_are_restored_and_counted(cordctl: Cordctl) -> None:

@@ -18,6 +18,7 @@ EVAL = (
 )
 
 
+@pytest.mark.long
 def test_a_bundled_model_is_sampled_and_counted_once(cordctl: Cordctl) -> None:
     cordctl.write_problems(
         *(
@@ -82,6 +83,7 @@ def views(cordctl: Cordctl, answers: dict[str, int]) -> None:
     assert "category 'sort': no row of the run 'closer' has such a field; there are: kind" in error
 
 
+@pytest.mark.long
 def test_a_model_of_cord_toml_is_named_by_its_key(cordctl: Cordctl) -> None:
     cordctl.write_problems(problem(1), problem(2), name="benchmark.jsonl")
     found = json.loads(cordctl("eval", "benchmark.jsonl", "--model", "alpha", "--samples", "2", "--json").stdout)

@@ -69,6 +69,7 @@ def exported(cordctl: Cordctl, form: str, *options: str, run: str | None = None)
 
 
 @pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.long
 def test_every_format_is_the_same_rows_in_lines_and_in_parquet(runs: Cordctl, form: str) -> None:
     rows = exported(runs, form)
     run = "samples" if Need.SEVERAL in FORMATS[form].needs else "done"
@@ -228,7 +229,7 @@ def test_a_run_that_lacks_what_the_format_needs_is_refused(
         (("--format", "prm", *STUDENT, "--threshold", "0.5"), "--threshold belongs to"),
         (("--split", "train=0.9"), "add up to 0.9"),
         (("--split", "train:1"), "train=0.9,test=0.1"),
-        (("--format", "alpaca", "-o", "no.jsonl.gz", "--dataset-info"), "LLaMA-Factory reads no"),
+        (("--format", "alpaca", "-o", "no.jsonl.gz", "--dataset-info"), "LLaMA-Factory cannot read"),
         (("--teachers", ","), "names no teacher"),
     ],
 )
@@ -321,6 +322,7 @@ def test_llama_factory_finds_the_file_by_its_entry(runs: Cordctl) -> None:
 
 
 @pytest.mark.parametrize("search", ["greedy", "curation", "integration", "mcts", "line break"])
+@pytest.mark.long
 def test_every_pipeline_has_pairs_labels_and_candidates(runs: Cordctl, search: str) -> None:
     name = search.replace(" ", "-")
     (runs.folder / f"{name}.toml").write_text(config_of(search), encoding="utf-8")

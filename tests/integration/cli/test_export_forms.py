@@ -41,6 +41,7 @@ def mixed(
         yield cordctl
 
 
+@pytest.mark.long
 def test_every_form_holds_the_same_rows(mixed: Cordctl) -> None:
     for name in ("out.jsonl", "out.jsonl.gz", "out.jsonl.zst"):
         mixed("export", "mixed", "-o", name)

@@ -16,6 +16,7 @@ def lines(cordctl: Cordctl, name: str) -> list[dict]:  # type: ignore[type-arg]
     return [json.loads(line) for line in (cordctl.folder / name).read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.long
 def test_a_row_is_the_trajectory_of_the_export_split_at_the_opening_of_the_thinking(finished: Cordctl) -> None:
     report = finished("export", "done", "-o", "sft.jsonl", *SFT).stderr
     assert "5 trajectories to sft.jsonl" in report

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 import urllib.error
 import urllib.request
 from typing import Any
 
+import pytest
+
 from cord_worker.engines.instant import takes
 from tests.support.cordctl_process import Cordctl, problem
 
 
+@pytest.mark.long
 def test_flower_shows_running_work_with_the_problem_and_step_it_is_about(cordctl: Cordctl) -> None:
     cordctl.environment["FLOWER_UNAUTHENTICATED_API"] = "true"
     slow = [problem(number) for number in range(5)]
@@ -39,6 +43,13 @@ def test_flower_shows_running_work_with_the_problem_and_step_it_is_about(cordctl
         for name in wanted:
             assert "'problem_id': " in shown[name]
             assert "'step': " in shown[name]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/tasks", timeout=10) as page:
+            columns = re.findall(r'data-column="(\w+)"', page.read().decode())
+        assert columns == ["name", "kwargs", "state", "worker", "received", "started", "runtime"]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/worker/shutdown/anyone", data=b"", timeout=10)
+        assert refused.value.code == 403
+        assert "Read only" in refused.value.read().decode()
     finally:
         for process in (flower, run):
             process.terminate()

@@ -41,11 +41,12 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("limit", "value", "subject"), LIMITS)
+@pytest.mark.long
 def test_doctor_and_run_report_a_low_limit_in_one_line_before_anything_starts(
     embedded_cordctl: Cordctl, limit: int, value: int, subject: str
 ) -> None:
     doctor = limited(embedded_cordctl, limit, value, "doctor")
-    assert doctor.returncode == 1
+    assert doctor.returncode == 4
     assert f"fail  {subject}: " in doctor.stdout
     run = limited(embedded_cordctl, limit, value, "run", "problems.jsonl", "-o", "out.jsonl")
     assert run.returncode == 1
@@ -91,12 +92,13 @@ def folder_of_other_user(embedded_cordctl: Cordctl) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        (("doctor",), 1),
+        (("doctor",), 4),
         (("run", "problems.jsonl", "-o", "out.jsonl"), 1),
         (("coordinator",), 78),
         (("worker", "alpha"), 78),
     ],
 )
+@pytest.mark.long
 def test_a_limit_that_forbids_new_processes_and_threads_is_reported_in_one_line(
     embedded_cordctl: Cordctl, folder_of_other_user: Path, command: tuple[str, ...], code: int
 ) -> None:
@@ -139,6 +141,7 @@ def test_export_exits_with_1_if_standard_error_is_full(embedded_cordctl: Cordctl
     assert ended.returncode == 1
 
 
+@pytest.mark.long
 def test_two_concurrent_calls_of_up_start_one_daemon_also_after_a_killed_call(embedded_cordctl: Cordctl) -> None:
     state = Path(embedded_cordctl.environment["CORD_STATE_DIR"])
     killed = embedded_cordctl.start("up", "--no-wait")

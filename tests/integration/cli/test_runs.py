@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import time
+from collections import Counter
 
+import psycopg
 import pytest
 
+from cord_worker.store.reports.sample_queries import QUERIES
+from tests.support.closed_pipes import without_reader
 from tests.support.cordctl_process import Cordctl
 
 KEYS = [
@@ -16,6 +21,7 @@ KEYS = [
     "answer",
     "trajectory",
     "final_answer",
+    "base_score",
     "score",
     "correct",
     "verification",
@@ -33,6 +39,7 @@ def exported(cordctl: Cordctl) -> list[dict]:  # type: ignore[type-arg]
     return [json.loads(line) for line in (cordctl.folder / "out.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.long
 def test_status_counts_the_results_of_the_run(finished: Cordctl) -> None:
     document = json.loads(finished("status", "done", "--json").stdout)
     assert document["problems"] == {**NO_PROBLEMS, "total": 5, "active": 0, "done": 5}
@@ -75,6 +82,73 @@ def test_a_finished_run_and_its_engine_seconds_are_called_the_same_everywhere(fi
     assert sum(teacher["request_seconds"] for teacher in teachers) == pytest.approx(proposals, abs=1e-2)
 
 
+def test_every_ready_query_answers_its_question(finished: Cordctl) -> None:
+    url = finished.variables()["CORD_DATABASE_URL"].replace("+psycopg", "")
+    with psycopg.connect(url) as connection:
+        answers = {query.question: connection.execute(query.of("done").encode()).fetchall() for query in QUERIES}
+    assert [query.question for query in QUERIES if not answers[query.question] and not query.may_be_empty] == []
+    wins = answers["The same as a table: a row a teacher, a column a tenth"]
+    assert {teacher for teacher, *_ in wins} == {"alpha", "alpha-hot"}
+    ((state, problems, done, failed, *_),) = answers["Where does the run stand, and how good is it?"]
+    assert (state, problems, done, failed) == ("finished", 5, 5, 0)
+    best = answers["What do the best trajectories say?"]
+    assert all(thinking and answer for *_, thinking, answer in best)
+    check_against_rows(answers, exported(finished))
+
+
+def check_against_rows(answers: dict[str, list[tuple]], rows: list[dict]) -> None:  # type: ignore[type-arg]
+    """Compares answers of ready queries with the exported rows."""
+    ((correct, checked, undecided, low, percent, high),) = next(
+        rows for question, rows in answers.items() if "Wilson" in question
+    )
+    decided = [row["correct"] for row in rows if row["correct"] is not None]
+    assert (correct, checked, undecided) == (sum(decided), len(decided), len(rows) - len(decided))
+    assert (float(low), float(high)) == pytest.approx(wilson(correct, checked), abs=0.05)
+    assert low <= percent <= high
+    lengths = next(rows for question, rows in answers.items() if "How long are the winners" in question)
+    assert {steps: winners for steps, winners, *_ in lengths} == Counter(len(row["steps"]) for row in rows)
+    winners = answers["The same, of winners only"]
+    assert {step: number for step, number, *_ in winners} == Counter(
+        place for row in rows for place, _ in enumerate(row["steps"], start=1)
+    )
+    assert sum(row[1] for row in answers["How many problems and tokens were finished in each minute?"]) == len(rows)
+    seeds = answers["With which seed was a candidate drawn?"]
+    assert seeds
+    assert all(isinstance(seed, int) for _, _, seed, *_ in seeds)
+
+
+def wilson(right: int, number: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval in percent, as the roots of its definition: (p - share)^2 = z^2 p (1 - p) / number."""
+    share, a = right / number, 1 + z * z / number
+    b, c = -(2 * share + z * z / number), share * share
+    root = math.sqrt(max(0.0, b * b - 4 * a * c))
+    return 100 * (-b - root) / (2 * a), 100 * (-b + root) / (2 * a)
+
+
+def test_no_command_fails_when_nobody_reads_its_output(finished: Cordctl) -> None:
+    commands = (
+        *(("runs",), ("status",), ("stats",), ("stats", "--plot"), ("stats", "--csv", "-", "--table", "problems")),
+        *(("show", "p0"), ("show", "p0", "--json"), ("cost",), ("cost", "--table", "15"), ("compare", "done")),
+        *(
+            ("trace", "-o", "-"),
+            ("export", "-o", "-"),
+            ("logs",),
+            ("verify-db",),
+            ("replay",),
+            ("validate", "problems.jsonl"),
+        ),
+    )
+    ended = without_reader(
+        [finished.command(*command) for command in commands],
+        folder=finished.folder,
+        environment=finished.variables(),
+    )
+    silent = {
+        command: (code, "" if code == 141 else errors) for command, (code, errors) in zip(commands, ended, strict=True)
+    }
+    assert silent == dict.fromkeys(commands, (141, ""))
+
+
 def test_events_that_did_not_happen_are_counted_as_zero(finished: Cordctl) -> None:
     document = json.loads(finished("status", "--json").stdout)
     assert {state: document["problems"][state] for state in ("failed", "queued", "cancelled")} == {
@@ -106,7 +180,14 @@ def test_stats_agree_with_the_exported_steps(finished: Cordctl) -> None:
     for row in document["tenths"]:
         by_tenth[row["tenth"]] = by_tenth.get(row["tenth"], 0.0) + (row["hit_rate"] or 0.0)
     assert all(total == pytest.approx(1.0) or total == 0.0 for total in by_tenth.values())
-    assert "hit rate" in finished("stats").stdout
+    shown = finished("stats").stdout
+    assert "hit rate" in shown
+    gains = [line["score"] - line["base_score"] for line in exported(finished)]
+    base = document["base_scores"]
+    assert (base["problems"], base["known"]) == (len(gains), len(gains))
+    assert base["mean_gain"] == pytest.approx(sum(gains) / len(gains))
+    assert base["unmoved"] == sum(gain <= 0 for gain in gains)
+    assert f"of {len(gains)} done problems the prover knows {base['by_heart']} by heart" in shown
 
 
 def test_an_exported_line_holds_the_whole_trajectory_in_dataset_order(finished: Cordctl) -> None:
@@ -124,6 +205,8 @@ def test_an_exported_line_holds_the_whole_trajectory_in_dataset_order(finished: 
         assert line["provenance"]["run"] == "done"
         assert line["provenance"]["prover_model"] == "judge"
         assert "{answer}" in line["provenance"]["scoring_template"]
+        assert line["provenance"]["prover_score"] == "geometric_mean"
+        assert line["provenance"]["score_full_stop"] is False
 
 
 def test_an_export_is_the_same_bytes_every_time_and_on_standard_output(finished: Cordctl) -> None:
@@ -256,7 +339,7 @@ def test_a_run_is_given_a_priority(cordctl: Cordctl) -> None:
 
 def test_a_worker_is_drained_by_its_address(cordctl: Cordctl) -> None:
     cordctl("enqueue", "problems.jsonl", "--run", "mine")
-    assert "no living worker is called 'here:1' (there: none)" in cordctl("drain", "here:1", exits=1).stderr
+    assert "no living worker is called 'here:1'. There are: none" in cordctl("drain", "here:1", exits=1).stderr
     coordinator = cordctl.start("coordinator")
     try:
         deadline = time.monotonic() + 60
@@ -287,3 +370,41 @@ def test_a_process_that_is_asked_to_end_exits_cleanly(cordctl: Cordctl, number: 
     finally:
         coordinator.kill()
         coordinator.communicate()
+
+
+def test_show_prints_the_search_of_one_problem(finished: Cordctl) -> None:
+    row = exported(finished)[0]
+    document = json.loads(finished("show", row["id"], "--json").stdout)
+    texts = {one["lineage"]: one["text"] for one in document["candidates"]}
+    assert [texts[lineage] for lineage in document["winning_path"]] == [step["text"] for step in row["steps"]]
+    assert (document["score"], document["correct"]) == (row["score"], row["correct"])
+    output = finished("show", row["id"], "done", "--text").stdout
+    assert row["steps"][0]["text"].strip() in output
+    assert "step 1" in finished("show", row["id"], "--step", "1").stdout
+    missing = finished("show", "nothing", exits=1).stderr
+    assert "no problem is called 'nothing'" in missing
+    assert row["id"] in missing
+
+
+def test_statistics_are_drawn_and_written_as_csv(finished: Cordctl) -> None:
+    drawn = finished("stats", "done", "--plot").stdout
+    assert "\x1b" not in drawn
+    assert max(map(len, drawn.splitlines())) <= 80
+    for title in (
+        "by tenth",
+        "mean score, by depth",
+        "mean gain of a winning step",
+        "steps of the result",
+        "generated",
+    ):
+        assert title in drawn
+    assert "no data yet" not in drawn
+    figures = json.loads(finished("stats", "done", "--plot", "--json").stdout)
+    assert [row["depth"] for row in figures["depths"]] == list(range(len(figures["depths"])))
+    winning = sum(row["winning_steps"] for row in figures["gains"])
+    assert winning == pytest.approx(sum(row["winners"] for row in figures["depths"][1:]))
+    files = json.loads(finished("stats", "done", "--csv", "tables", "--json").stdout)["files"]
+    assert len(files) == 7
+    one = finished("stats", "done", "--csv", "-", "--table", "problems").stdout
+    assert one == (finished.folder / "tables" / "problems.csv").read_text(encoding="utf-8")
+    assert len(one.splitlines()) == 1 + 5

@@ -112,6 +112,7 @@ def _end(generated: str, *_: object) -> object:
     return None
 
 
+@pytest.mark.long
 def test_a_check_that_kills_its_own_process_is_undecided_after_its_attempts(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

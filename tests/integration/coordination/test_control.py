@@ -17,7 +17,7 @@ from cord_worker.errors import SchemaMismatch
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.runs.processes import live_processes, request_drain
-from cord_worker.store.schema.version import downgrade, upgrade
+from cord_worker.store.schema.migration import downgrade, upgrade
 from tests.support.cluster import Cluster
 from tests.support.tables import count
 
@@ -82,9 +82,9 @@ def test_a_drained_worker_finishes_its_leases_without_a_time_limit_and_takes_no_
     add(cluster, database, "run", 4, 4.0)
     cluster.wait_until(lambda: count(database, "state = 'proposing'", "candidates") == 4, 120)
     asked = database.run(lambda c: request_drain(c, address(cluster, "alpha"), timeout_seconds=60.0))
-    assert (asked.state, asked.kind) == ("works", "worker")
+    assert (asked.state, asked.kind) == ("running", "worker")
     states = {one.address: one.state for one in database.run(lambda c: live_processes(c, 60.0))}
-    assert states == {address(cluster, "alpha"): "drains", address(cluster, "coordinator"): "works"}
+    assert states == {address(cluster, "alpha"): "draining", address(cluster, "coordinator"): "running"}
     assert cluster.processes["alpha"].wait(timeout=120) == 0
     # Its leases were written once, at the first attempt; later work was left to others.
     assert count(database, "state = 'proposed' AND propose_attempts = 1", "candidates") == 4
@@ -128,6 +128,18 @@ def test_a_migration_is_refused_while_workers_run_and_a_forced_one_ends_them(
     assert cluster.processes["coordinator"].wait(timeout=60) == 78
     database.run(lambda c: c.execute(sa.text("UPDATE workers SET stopped_at = now()")))
     upgrade(database_url)
+
+
+def test_a_process_that_starts_without_tables_waits_for_them(cluster: Cluster, database: Database) -> None:
+    """A dump is restored, or the job that migrates comes later than the processes."""
+    rename = "ALTER SCHEMA {} RENAME TO {}"
+    database.run(lambda c: c.execute(sa.text(rename.format("public", "away"))))
+    cluster.start("coordinator")
+    log = cluster.config_path.parent / "coordinator.log"
+    cluster.wait_until(lambda: "cordctl db upgrade makes them" in log.read_text(), 60)
+    assert cluster.processes["coordinator"].poll() is None
+    database.run(lambda c: c.execute(sa.text(rename.format("away", "public"))))
+    cluster.wait_until(lambda: count(database, "stopped_at IS NULL", "workers") == 1, 60)
 
 
 def test_workers_end_when_a_newer_version_has_migrated(cluster: Cluster, database: Database) -> None:

@@ -59,7 +59,7 @@ class Place:
 
         def enter(connection: sa.Connection) -> None:
             workers.register(connection, worker, WorkerRole.COORDINATOR, hostname="h", pid=1, model_id=None)
-            workers.ready(connection, worker)
+            workers.mark_ready(connection, worker)
 
         self.database.run(enter)
         return Coordinator(

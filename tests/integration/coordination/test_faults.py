@@ -45,6 +45,7 @@ def scored_of(database: Database, problems: int) -> int:
     return count(database, f"state = 'scored' AND {first}", "candidates")
 
 
+@pytest.mark.long
 def test_faults_of_every_kind_change_nothing_in_the_tables(
     cluster: Cluster, database: Database, broker: EmbeddedRedis
 ) -> None:

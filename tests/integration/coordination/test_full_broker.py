@@ -1,4 +1,4 @@
-"""A Redis that hands out messages and takes none, and the connections that a Redis must have room for."""
+"""A Redis that delivers messages but accepts none, and the connections that Redis needs room for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.redis_server import private_redis
 from tests.support.tables import count
 
 PROBLEMS = 6
-SAID = "cannot send messages to its broker at %: it is out of memory and takes no messages%"
+OUT_OF_MEMORY = "cannot send messages to its broker at %: it is out of memory and takes no messages%"
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-def test_a_process_that_cannot_send_says_so_until_the_broker_takes_messages_though_it_sends_no_more(
+def test_a_failed_send_is_reported_until_the_broker_takes_messages_again_without_another_send(
     server: EmbeddedRedis, client: redis.Redis, database: Database
 ) -> None:
     described: list[str | None] = []
@@ -82,7 +82,7 @@ def test_a_full_broker_is_named_in_the_condition_of_the_process_and_only_while_i
         cluster.wait_until(lambda: count(database, "ready_at IS NOT NULL", "workers") == 4, 120)
         with full(client):
             cluster.enqueue(database, PROBLEMS)
-            cluster.wait_until(lambda: count(database, f"condition LIKE '{SAID}'", "workers") > 0, 60)
+            cluster.wait_until(lambda: count(database, f"condition LIKE '{OUT_OF_MEMORY}'", "workers") > 0, 60)
         cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
         cluster.wait_until(lambda: count(database, "condition IS NOT NULL", "workers") == 0, 60)
         for name in cluster.names:
@@ -96,11 +96,11 @@ def connections(client: redis.Redis) -> int:
 def test_the_limit_of_open_files_counts_at_least_the_connections_that_processes_open(
     tmp_path: Path, server: EmbeddedRedis, client: redis.Redis, database: Database, database_url: str
 ) -> None:
-    most, mine = 0, connections(client)
+    most, own = 0, connections(client)
 
     def is_done() -> bool:
         nonlocal most
-        most = max(most, connections(client) - mine)
+        most = max(most, connections(client) - own)
         return count(database, "state = 'done'") == 5 * PROBLEMS
 
     with Cluster(tmp_path, database_url, server.url) as cluster:

@@ -25,6 +25,7 @@ RUN = "run\x1b[2J\x9b2J\u202e\u2066<b>"
 
 
 @pytest.mark.parametrize("search", ["every option", "phrases", "sample"])
+@pytest.mark.long
 def test_hostile_text_is_stored_shown_and_exported_as_text(
     search: str, tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:

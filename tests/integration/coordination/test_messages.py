@@ -59,7 +59,7 @@ def start_replica(database: Database) -> int:
         model_id = ensure_model(connection, MODEL, "somewhere", {})
         worker_id = uuid.uuid4()
         shard = workers.register(connection, worker_id, WorkerRole.MODEL, hostname="here", pid=1, model_id=model_id)
-        workers.ready(connection, worker_id)
+        workers.mark_ready(connection, worker_id)
         return shard
 
     shard = database.run(enter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ PROBLEMS = 4
 @pytest.fixture
 def cluster(tmp_path: Path, database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setenv("CORD_METRICS_PORT", "0")
+    monkeypatch.setenv("CORD_LOG_FORMAT", "json")
     with Cluster(tmp_path, database_url, broker_url) as cluster:
         yield cluster
 
@@ -53,13 +55,23 @@ def test_a_worker_counts_its_work_and_its_cost(cluster: Cluster, database: Datab
     for part in ("transit", "start", "room", "lease", "engine", "write"):
         assert judge["cord_task_part_seconds_count", ("score", part)] > 0, part
         assert alpha.get(("cord_task_part_seconds_count", ("answer", part)), 0) > 0 or not answered_by_alpha, part
-    tokens = sa.text("SELECT sum(score_prompt_tokens) FROM candidates")
+    tokens = sa.text("SELECT sum(score_prompt_tokens) + (SELECT sum(base_prompt_tokens) FROM problems) FROM candidates")
     read = database.run(lambda connection: connection.execute(tokens).scalar_one())
     assert judge["cord_tokens_total", ("prompt", "score")] == read
     answered = f"FROM trajectories WHERE answer_worker_id {by_alpha}"
     tokens = sa.text(f"SELECT coalesce(sum(answer_completion_tokens), 0) {answered}")
     written = database.run(lambda connection: connection.execute(tokens).scalar_one())
     assert alpha.get(("cord_tokens_total", ("completion", "answer")), 0) == written
+    assert alpha["cord_process_info", ("alpha", "model")] == 1
+    coordinator = scrape(database, cluster.processes["coordinator"].pid)
+    assert coordinator["cord_leading", ()] == 1
+    assert coordinator["cord_process_info", ("", "coordinator")] == 1
+    assert coordinator["cord_workers", ("alpha", "running")] == 1
+    assert coordinator["cord_lost_leases_total", ()] == 0
+    assert ("cord_leading", ()) not in alpha
+    for name in cluster.names:
+        lines = (cluster.config_path.parent / f"{name}.log").read_text().splitlines()
+        assert {json.loads(line)["worker"] for line in lines} <= {name}
 
 
 def test_a_port_that_is_taken_is_named(cluster: Cluster, database: Database) -> None:

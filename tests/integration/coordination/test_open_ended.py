@@ -51,6 +51,6 @@ def test_datasets_of_every_kind_are_exported_as_they_were_read(
             assert line["verification"]["method"] in methods
             assert line["correct"] is not None
     kinds = database.run(
-        lambda c: c.execute(sa.text("SELECT run, requests FROM run_costs WHERE kind = 'verdict'")).all()
+        lambda c: c.execute(sa.text("SELECT run, requests FROM model_usage WHERE kind = 'verdict'")).all()
     )
     assert [tuple(row) for row in kinds] == [("pubmedqa_like", 1)]

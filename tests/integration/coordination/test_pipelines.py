@@ -22,6 +22,7 @@ from cord_worker.store.runs.runs import resolve_run
 from tests.support.cluster import Cluster
 from tests.support.configurations import INSTANT, REWARD, config_of
 from tests.support.tables import content, count, differences, empty_tables
+from tests.support.web_documents import faults_of_run
 
 PROBLEMS = 6
 
@@ -31,6 +32,7 @@ JUDGED = {"binary_judgment": ("", "judge"), "reward_model": (REWARD, "prm")}
 
 
 @pytest.mark.parametrize("selection", sorted(JUDGED))
+@pytest.mark.long
 def test_a_search_by_judgments_killed_while_it_judges_ends_like_an_undisturbed_one(
     selection: str, tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
@@ -86,6 +88,7 @@ RUNS = ("run", "decided")
 """A run whose answers are judged, and one whose answers are compared."""
 
 
+@pytest.mark.long
 def test_undecided_answers_go_to_the_judge_and_end_the_same_if_it_is_killed(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
@@ -251,6 +254,7 @@ def test_integration_merges_the_trajectories_and_its_answer_needs_no_model(
         assert [step["teacher"] for step in line["steps"]] == ["integrator"]
         assert line["final_answer"].startswith("The final answer is")
         assert_numbered(line["trajectory"])
+    assert faults_of_run(database, "run") == []
 
 
 def test_a_reply_that_cannot_be_read_fails_its_problem_after_the_last_round(

@@ -97,6 +97,7 @@ def undisturbed(
         return found
 
 
+@pytest.mark.long
 def test_lost_connections_deleted_queues_and_a_killed_worker_change_nothing(
     tmp_path: Path, database: Database, database_url: str, prefix: str, undisturbed: Content
 ) -> None:
@@ -192,6 +193,7 @@ def test_the_check_succeeds_for_a_user_that_may_not_send(vhost: str) -> None:
         _control("set_permissions", "-p", vhost, vhost, ".*", ".*", ".*")
 
 
+@pytest.mark.long
 def test_workers_survive_malformed_messages_lost_permissions_and_a_deleted_virtual_host(
     tmp_path: Path, database: Database, database_url: str, vhost: str
 ) -> None:

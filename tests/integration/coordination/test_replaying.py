@@ -65,6 +65,7 @@ def test_replaying_every_decision_of_a_run_finds_no_difference(run: str, worked:
     assert replayed.decisions >= 2 * PROBLEMS
 
 
+@pytest.mark.long
 def test_no_invariant_is_broken(worked: Database) -> None:
     assert count(worked, "state = 'failed'") == PROBLEMS
     found = verify_tables(worked, None, examples=3, compare=True)
@@ -220,9 +221,11 @@ def test_an_edited_row_is_found(edit: str, worked: Database) -> None:
 
 
 def test_every_invariant_is_broken_by_some_edit() -> None:
-    assert {invariant for _, _, invariant in EDITS.values()} >= {one.name for one in INVARIANTS}
+    of_other_tests = {"trimmed runs"}  # test_trimming_edits.py
+    assert {invariant for _, _, invariant in EDITS.values()} >= {one.name for one in INVARIANTS} - of_other_tests
 
 
+@pytest.mark.long
 def test_the_commands_report_the_differences_and_exit_with_1(worked: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     url = worked.run(lambda connection: connection.engine.url.render_as_string(hide_password=False))
     monkeypatch.setenv("CORD_DATABASE_URL", url)
@@ -237,4 +240,5 @@ def test_the_commands_report_the_differences_and_exit_with_1(worked: Database, m
     replayed = runner.invoke(cli, ["replay", HOPELESS, "--all"], standalone_mode=False)
     assert "problem problem-0: step 2, round" in replayed.output
     assert "the failure: stored tired, recomputed what the integrator wrote is invalid" in replayed.output
-    assert replayed.return_value == 1 or replayed.exit_code == 1
+    assert "problems recomputed, 1 difference\n" in replayed.output
+    assert replayed.return_value == 4 or replayed.exit_code == 4

@@ -178,3 +178,13 @@ def test_a_broker_of_another_database_is_named_and_everything_owed_is_sent_at_on
         wait_for(lambda: broker.rounds > 2)
     assert {due.problem_id for due in sent} == {problem}
     assert sum("another CORD_KEY_PREFIX" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_one_of_two_sweepers_says_that_it_leads_and_the_other_takes_over(place: Place) -> None:
+    broker = SlowBroker(lambda: None)
+    shards = Shards(place.database)
+    with Sweeper(place.database, broker, shards, _SETTINGS) as second:
+        with Sweeper(place.database, broker, shards, _SETTINGS) as first:
+            before = broker.rounds
+            wait_for(lambda: broker.rounds > before + 3 and first.leads != second.leads)
+        wait_for(lambda: second.leads)

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 
 from cord_worker.coordination.run_context import RunContexts
 from cord_worker.operations.recheck import recheck_run
 from cord_worker.operations.replaying import replay_problem, verify_runs, verify_tables
 from cord_worker.store.audit.digest_invariants import Undigested, run_digest
+from cord_worker.store.audit.invariants import INVARIANTS, check
+from cord_worker.store.audit.rollup_invariants import ROLLUP_INVARIANTS
 from cord_worker.store.audit.stored_decisions import started_problems
 from cord_worker.store.database import Database
+from cord_worker.store.reports.base_scores import read_base_scores
+from cord_worker.store.reports.costs import problem_results, read_costs, read_wall_times
+from cord_worker.store.reports.multiplied_runs import add_blocks, begin_copy, run_size, views_of_runs
+from cord_worker.store.reports.status import prefix_cache, read_totals, results_by_run
 from cord_worker.store.runs.runs import list_runs, resolve_run
 from cord_worker.store.schema.digests import CORRECTNESS, DIGESTS
+from cord_worker.store.schema.migration import alembic_config
+from cord_worker.store.schema.rollups import fill_rollups
 from cord_worker.store.schema.tables import Base
 from tests.support.tables import count
 from tests.support.tampering import CONFIGS, PROBLEMS, Found, differences_of, look
+from tests.support.tampering_columns import changes_of
 from tests.support.tampering_edits import (
     DERIVED,
     EACH_FINDS,
@@ -29,11 +42,13 @@ from tests.support.tampering_edits import (
     WHOLE,
     Edit,
     candidate,
+    rollup,
     trajectory,
 )
 
 
 @pytest.mark.parametrize("name", EDITS)
+@pytest.mark.long
 def test_an_edit_by_hand_is_found_with_its_row_and_column(name: str, finished: Database) -> None:
     edit = EDITS[name]
     found = look(finished, edit)
@@ -154,9 +169,150 @@ def test_a_configuration_without_a_table_of_default_values_means_the_same(finish
     assert look(finished, Edit(config, "its row", "config", "unchecked")).replay  # there it says method = "none"
 
 
+def test_a_multiplied_run_has_the_rows_of_the_original(finished: Database) -> None:
+    """For `cordctl bench tables`."""
+    with finished.transaction() as connection:
+        source = resolve_run(connection, "alike").id
+        copy = begin_copy(connection, source, "copies")
+        for block in (0, 1):
+            add_blocks(connection, source, copy, first=block, last=block)
+        assert run_size(connection, copy) == tuple(2 * number for number in run_size(connection, source))
+        assert fill_rollups(connection, after=0, most=100)
+        usage = sa.text(
+            "SELECT sum(winning) AS winning, sum(duplicates) AS duplicates, sum(tokens) AS tokens FROM teacher_summary "
+            "WHERE run = :run"
+        )
+        one, two = (connection.execute(usage, {"run": run}).one() for run in ("alike", "copies"))
+        assert tuple(two) == tuple(2 * number for number in one)
+        assert one.duplicates > 0
+        broken = [check(connection, invariant, copy).examples for invariant in (*INVARIANTS, *ROLLUP_INVARIANTS)]
+        connection.rollback()
+    assert [examples for examples in broken if examples] == []
+
+
+ROLLUP_COLUMNS = [
+    column
+    for table in ("problem_rollups", "teacher_rollups", "request_rollups")
+    for column in Base.metadata.tables[table].columns
+]
+
+
+def test_every_change_of_every_column_of_a_rollup_is_found(finished: Database) -> None:
+    tried, missed = set(), []
+    (invariant,) = ROLLUP_INVARIANTS
+    with finished.transaction() as connection:
+        run = resolve_run(connection, "cord")
+        problem = started_problems(connection, run.id)[1]
+        for column in ROLLUP_COLUMNS:
+            changes = [change.sql for change in changes_of(column)][:2]
+            if isinstance(column.type, sa.Double):  # an engine that answers at once takes 0 seconds
+                changes = [rollup(column.table.name, f"{column.name} = {column.name} + 1e-6")]
+            for change in changes:
+                edit = connection.begin_nested()
+                try:
+                    changed = connection.execute(sa.text(change), {"problem": problem}).rowcount
+                    if changed and not check(connection, invariant, None, problem_id=problem).violations:
+                        missed.append(f"{column}: {change}")
+                except sa.exc.IntegrityError:
+                    changed = 1
+                edit.rollback()
+                tried |= {column} if changed else set()
+        connection.rollback()
+    assert missed == []
+    # No candidate of this problem is invalid for another reason than being a duplicate, and every worker is known.
+    assert set(map(str, set(ROLLUP_COLUMNS) - tried)) <= {"teacher_rollups.invalid_reasons"}
+
+
+def figures(connection: sa.Connection, name: str) -> dict[str, object]:
+    """What commands and views say of the run."""
+    run = resolve_run(connection, name)
+    views = {
+        view: connection.execute(sa.text(f"SELECT * FROM {view} WHERE run = :run"), {"run": name}).all()
+        for view in views_of_runs(connection)
+    }
+    return {
+        "totals": read_totals(connection, run.id, window_seconds=1e9),
+        "caches": prefix_cache(connection, name),
+        "costs": read_costs(connection, name),
+        "walls": read_wall_times(connection, run.id),
+        "results": problem_results(connection, run.id),
+        "base scores": read_base_scores(connection, run.id),
+        "overview": results_by_run(connection)[run.id],
+        **{view: sorted(rows, key=str) for view, rows in views.items()},
+    }
+
+
+def rounded(value: object) -> object:
+    """The value with its floats to 9 digits: sums depend on the order of their parts."""
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: rounded(one) for name, one in dataclasses.asdict(value).items() if name != "recent_seconds"}
+    if isinstance(value, Mapping):
+        return {name: rounded(one) for name, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, (list, tuple, sa.Row)) else value
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_figures_are_the_same_with_rollups_and_without(name: str, finished: Database) -> None:
+    with finished.transaction() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM problem_rollups")).scalar_one() == count(
+            finished, "true"
+        )
+        stored = figures(connection, name)
+        for table in ("request_rollups", "teacher_rollups", "problem_rollups"):
+            connection.execute(sa.text(f"DELETE FROM {table}"))
+        computed = figures(connection, name)
+        connection.rollback()
+    assert rounded(stored) == rounded(computed)
+
+
+def test_views_say_what_the_views_of_the_previous_revision_said_of_the_rows(finished: Database) -> None:
+    before = ScriptDirectory.from_config(alembic_config(None)).get_revision("0021").module
+    asked = {
+        "teacher_selection": "SELECT * FROM {} o",
+        "prefix_cache": "SELECT run, model, kind, worker_id, requests, at_home, prompt_tokens, cached_tokens FROM {} o",
+        "run_costs": "SELECT run, model, kind, requests, prompt_tokens, cached_tokens, completion_tokens, "
+        "request_seconds, engine_seconds FROM {} o",
+    }
+    now = {
+        "teacher_selection": "SELECT run, teacher, tenth, proposed, kept, on_winning_path, hit_rate, mean_score, "
+        "tokens FROM teacher_selection",
+        "prefix_cache": "SELECT run, model, kind, worker_id, requests, at_home, prompt_tokens, cached_tokens "
+        "FROM model_usage WHERE kind <> 'verdict'",
+        "run_costs": "SELECT run, model, kind, sum(requests), sum(prompt_tokens), coalesce(sum(cached_tokens), 0), "
+        "sum(completion_tokens), sum(request_seconds), sum(engine_seconds) FROM model_usage GROUP BY run, model, kind",
+    }
+
+    def rows(connection: sa.Connection, query: str) -> list[list[object]]:
+        found = [
+            [float(x) if isinstance(x, (int, Decimal)) else x for x in row]
+            for row in connection.execute(sa.text(query))
+        ]
+        return sorted((rounded(row) for row in found), key=str)
+
+    with finished.transaction() as connection:
+        # The engine that answers at once takes 0 seconds.
+        for statement in (
+            "UPDATE candidates SET propose_seconds = id % 7 / 50.0 WHERE propose_seconds IS NOT NULL",
+            "UPDATE candidates SET score_seconds = id % 5 / 9.0 WHERE score_seconds IS NOT NULL",
+            "UPDATE trajectories SET answer_seconds = 0.25 WHERE answer_seconds IS NOT NULL",
+            "DELETE FROM request_rollups",
+            "DELETE FROM teacher_rollups",
+            "DELETE FROM problem_rollups",
+        ):
+            connection.execute(sa.text(statement))
+        assert fill_rollups(connection, after=0, most=100)
+        assert connection.execute(sa.text("SELECT sum(engine_seconds) FROM model_usage")).scalar_one() > 1
+        for view, query in asked.items():
+            definition = getattr(before, view.upper()).partition(" AS\n")[2].replace(":", "\\:")
+            assert rows(connection, now[view]) == rows(connection, query.format(f"({definition})")), view
+        connection.rollback()
+
+
 INSTANTS = [
     column
-    for table in ("runs", "models", "workers", "problems", "candidates", "trajectories")
+    for table in ("runs", "models", "workers", "problems", "candidates", "trajectories", "rescorings", "rescores")
     for column in Base.metadata.tables[table].columns
     if isinstance(column.type, sa.DateTime)
 ]
@@ -235,6 +391,35 @@ def test_an_answer_digest_of_an_older_version_without_a_seed_is_accepted(finishe
         connection.rollback()
     assert found[16] == []
     assert len(found[12]) >= PROBLEMS
+
+
+def test_a_score_of_an_older_version_without_a_mean_probability_is_accepted(finished: Database) -> None:
+    older = sa.text(
+        "UPDATE candidates c SET score_digest = substr(c.score_digest, 1, :bytes), mean_probability = NULL "
+        "FROM problems p WHERE p.id = c.problem_id AND c.scored_at IS NOT NULL AND p.run_id = "
+        "(SELECT id FROM runs WHERE name = 'cord')"
+    )
+    without = sa.text(
+        "UPDATE problems SET base_score = NULL, base_log_prob_sum = NULL, base_mean_probability = NULL, "
+        "base_answer_tokens = NULL, base_prompt_tokens = NULL, base_cached_tokens = NULL, base_score_seconds = NULL, "
+        "base_scored_by = NULL, base_scored_at = NULL, base_score_digest = NULL"
+    )
+    with finished.transaction() as connection:
+        run = resolve_run(connection, "cord")
+        whole = run_digest(connection, run.id)
+        found = {}
+        for size in (32, 28):
+            assert connection.execute(older, {"bytes": size}).rowcount > PROBLEMS
+            connection.execute(without)
+            for table in ("problem_rollups", "teacher_rollups", "request_rollups"):
+                connection.execute(sa.text(f"DELETE FROM {table}"))  # those of an older version had no base scores
+            verified = verify_runs(connection, RunContexts(finished), [run], everything=False, examples=PROBLEMS)
+            found[size] = [str(violation) for report in verified.broken for violation in report.examples]
+            if size == 32:
+                assert run_digest(connection, run.id) == whole
+        connection.rollback()
+    assert found[32] == []
+    assert len(found[28]) >= PROBLEMS
 
 
 def test_the_digest_of_an_answer_covers_its_seed(finished: Database) -> None:

@@ -265,7 +265,7 @@ def test_a_run_is_never_bound_to_a_server_without_scores(
         ready = "ready_at IS NOT NULL AND role = 'model'"
         cluster.wait_until(lambda: count(database, ready, "workers") == 1, 60)
         cluster.enqueue(database, 1)
-        parked = "condition LIKE 'is the prover of a run, but its server gives no log-probabilities%'"
+        parked = "condition LIKE 'is the prover of a run or rescoring, but its server gives no log-probabilities%'"
         cluster.wait_until(lambda: count(database, parked, "workers") == 1, 60)
         assert cluster.processes["alpha"].poll() is None
         assert count(database, "scoring_mode IS NOT NULL", "runs") == 0

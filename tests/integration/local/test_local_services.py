@@ -21,12 +21,15 @@ import sqlalchemy
 from kombu.transport import _transport_cache
 from kombu.transport.redis import Transport
 
+from cord_worker.config import Settings
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
 from cord_worker.local.daemon import DaemonSpec, start_daemon, start_stopped, stop_daemon
 from cord_worker.local.services import LocalServices, ensure_started, held, release, stop
 from cord_worker.local.state import Services, StateDir
 from cord_worker.local.supervisor import ProcessSpec
+from cord_worker.local.watchdog import INTERVAL_SECONDS
+from cord_worker.operations.database import database_url_for
 from tests.support.waiting import LIFETIME, wait_until
 
 OWNER = f"""
@@ -40,11 +43,12 @@ time.sleep({LIFETIME})
 
 @pytest.fixture
 def plain_transport(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kombu's own transport for Redis: the service's, which takes only its own messages, may be registered."""
+    """Kombu's own transport for Redis. An earlier test may have put the service's in its place, which refuses messages
+    that are not the service's."""
     monkeypatch.setitem(_transport_cache, "redis", Transport)
 
 
-def server_pids(state_dir: Path) -> list[processes.ProcessId]:
+def server_processes(state_dir: Path) -> list[processes.ProcessId]:
     recorded = StateDir.open(state_dir).read()
     return [server.process for server in (recorded.postgres, recorded.redis) if server is not None]
 
@@ -79,24 +83,24 @@ def test_both_servers_serve_sqlalchemy_and_celerys_broker_and_stop_with_their_on
                 message.ack()
                 assert message.payload == {"id": 1}
                 assert broker.default_channel.client.connection_pool.connection_kwargs["db"] == database
-        pids = server_pids(state_dir)
-        assert len(pids) == 2
+        servers = server_processes(state_dir)
+        assert len(servers) == 2
         assert json.loads((state_dir / "services.json").read_text())["redis"]["url"] == endpoints.broker_url
         assert LocalServices(state_dir).endpoints() == endpoints
-    assert not any(pid.is_alive() for pid in pids)
+    assert not any(server.is_alive() for server in servers)
     assert StateDir.open(state_dir).read() == Services()
 
 
 def test_starting_again_adopts_the_running_servers_and_stopping_again_does_nothing(state_dir: Path) -> None:
     first = ensure_started(state_dir)
-    pids = server_pids(state_dir)
+    servers = server_processes(state_dir)
     assert ensure_started(state_dir) == first
     with held(state_dir) as endpoints:
         assert endpoints == first
-    assert server_pids(state_dir) == pids, "an inner owner's end stopped the servers of an outer one"
-    assert all(pid.is_alive() for pid in pids)
+    assert server_processes(state_dir) == servers, "an inner owner's end stopped the servers of an outer one"
+    assert all(server.is_alive() for server in servers)
     release(state_dir)
-    assert not any(pid.is_alive() for pid in pids)
+    assert not any(server.is_alive() for server in servers)
     stop(state_dir)
     stop(state_dir)
 
@@ -118,10 +122,10 @@ def test_servers_end_soon_after_their_owner_is_killed(state_dir: Path) -> None:
         assert owner.stdout is not None
         owner.stdout.readline()
         recorded = StateDir.open(state_dir).read()
-        everyone = [*server_pids(state_dir), recorded.watchdog]
+        everyone = [*server_processes(state_dir), recorded.watchdog]
         os.killpg(owner.pid, signal.SIGKILL)
         owner.wait()
-        assert wait_until(lambda: not any(pid and pid.is_alive() for pid in everyone)), everyone
+        assert wait_until(lambda: not any(one and one.is_alive() for one in everyone)), everyone
 
 
 def test_servers_of_a_killed_owner_stay_for_another_one(state_dir: Path) -> None:
@@ -129,20 +133,32 @@ def test_servers_of_a_killed_owner_stay_for_another_one(state_dir: Path) -> None
         assert owner.stdout is not None
         owner.stdout.readline()
         with held(state_dir):
-            pids = server_pids(state_dir)
+            servers = server_processes(state_dir)
             owner.kill()
             owner.wait()
-            threading.Event().wait(2.5)
-            assert all(pid.is_alive() for pid in pids)
+            threading.Event().wait(2.5 * INTERVAL_SECONDS)  # the watchdog looks twice
+            assert all(server.is_alive() for server in servers)
+
+
+def test_a_command_that_reads_keeps_the_servers_when_the_one_that_started_them_ends(state_dir: Path) -> None:
+    with contextlib.ExitStack() as reading:
+        with held(state_dir) as endpoints:
+            url = reading.enter_context(database_url_for(Settings(state_dir=state_dir)))
+            assert url == endpoints.database_url
+        with sqlalchemy.create_engine(url).connect() as connection:
+            assert connection.execute(sqlalchemy.text("SELECT 1")).scalar_one() == 1
+    assert not LocalServices(state_dir).are_running()
 
 
 def test_the_watchdog_restarts_servers_that_were_killed_under_the_same_urls(state_dir: Path) -> None:
     with held(state_dir) as endpoints:
         services = LocalServices(state_dir)
-        before = server_pids(state_dir)
-        for pid in before:
-            os.kill(pid.pid, signal.SIGKILL)
-        assert wait_until(lambda: len(server_pids(state_dir)) == 2 and not set(server_pids(state_dir)) & set(before))
+        before = server_processes(state_dir)
+        for server in before:
+            os.kill(server.pid, signal.SIGKILL)
+        assert wait_until(
+            lambda: len(after := server_processes(state_dir)) == len(before) and not set(after) & set(before)
+        )
         assert services.endpoints() == endpoints
         with psycopg.connect(host=endpoints.database_url.partition("host=")[2], user="cord", dbname="cord") as db:
             assert db.execute("SELECT 1").fetchone() == (1,)
@@ -158,9 +174,9 @@ def test_servers_whose_watchdog_was_killed_too_are_adopted_and_watched_again(sta
         assert wait_until(lambda: not watchdog.is_alive())
         owner.kill()
         owner.wait()
-    pids = server_pids(state_dir)
+    servers = server_processes(state_dir)
     with held(state_dir):
-        assert server_pids(state_dir) == pids
+        assert server_processes(state_dir) == servers
         successor = StateDir.open(state_dir).read().watchdog
         assert successor is not None
         assert successor != watchdog
@@ -171,10 +187,10 @@ def test_deleting_the_state_folder_ends_its_servers(state_dir: Path) -> None:
     with another_owner(state_dir) as owner:
         assert owner.stdout is not None
         owner.stdout.readline()
-        pids = server_pids(state_dir)
+        servers = server_processes(state_dir)
         while state_dir.exists():
             shutil.rmtree(state_dir, ignore_errors=True)
-        assert wait_until(lambda: not any(pid.is_alive() for pid in pids))
+        assert wait_until(lambda: not any(server.is_alive() for server in servers))
 
 
 def test_a_server_that_cannot_start_is_an_error_and_leaves_nothing_running(
@@ -190,10 +206,10 @@ def test_a_server_that_cannot_start_is_an_error_and_leaves_nothing_running(
 
 def test_running_servers_are_found_despite_a_damaged_services_file(state_dir: Path) -> None:
     endpoints = ensure_started(state_dir)
-    pids = server_pids(state_dir)
+    servers = server_processes(state_dir)
     (state_dir / "services.json").write_text('{"postgres": {"ur')
     assert ensure_started(state_dir) == endpoints
-    assert server_pids(state_dir) == pids
+    assert server_processes(state_dir) == servers
 
 
 def test_a_daemon_keeps_processes_and_servers_until_it_is_stopped(state_dir: Path, tmp_path: Path) -> None:
@@ -209,10 +225,10 @@ def test_a_daemon_keeps_processes_and_servers_until_it_is_stopped(state_dir: Pat
     assert (seen.name, seen.state, seen.restarts) == ("teacher-a", "running", 0)
     with pytest.raises(LocalServiceError, match=f"pid {daemon.pid}"):
         start_daemon(DaemonSpec(state_dir))
-    pids = server_pids(state_dir)
+    servers = server_processes(state_dir)
     with held(state_dir):
         pass
-    assert all(pid.is_alive() for pid in pids), "a foreground run ended the servers of `up`"
+    assert all(server.is_alive() for server in servers), "a foreground run ended the servers of `up`"
     assert seen.pid is not None
     os.kill(seen.pid, signal.SIGKILL)
     assert wait_until(lambda: [w.restarts for w in state.read().workers] == [1])
@@ -220,13 +236,13 @@ def test_a_daemon_keeps_processes_and_servers_until_it_is_stopped(state_dir: Pat
     assert worker_pid is not None
     assert stop_daemon(state_dir)
     assert processes.start_mark(worker_pid) is None
-    assert not any(pid.is_alive() for pid in pids)
+    assert not any(server.is_alive() for server in servers)
     assert state.read() == Services()
     assert not stop_daemon(state_dir)
 
 
 def test_a_daemon_restarts_processes_that_stopped_or_were_given_up(state_dir: Path, tmp_path: Path) -> None:
-    """As a second `cordctl up` asks for: a drained worker ends with 0, one that can never start with 78."""
+    """A second `cordctl up` asks for this. A drained worker exits with 0, one that can never start with 78."""
     ends = tmp_path / "ends"
     script = f"import os, time; p = {str(ends)!r}; os.path.exists(p) and os._exit(int(open(p).read())); time.sleep"
     worker = ProcessSpec("w", (sys.executable, "-S", "-c", f"{script}({LIFETIME})"), tmp_path / "w.log")
@@ -257,7 +273,7 @@ def test_a_daemon_that_is_told_to_stop_twice_waits_for_no_process(state_dir: Pat
     state = StateDir.open(state_dir)
     log = state.logs / "daemon.log"
     [seen] = state.read().workers
-    pids = server_pids(state_dir)
+    servers = server_processes(state_dir)
     assert wait_until(lambda: "deaf" in (tmp_path / "w.log").read_text())
     os.kill(daemon.pid, signal.SIGTERM)
     assert wait_until(lambda: "stopping" in log.read_text())
@@ -268,7 +284,7 @@ def test_a_daemon_that_is_told_to_stop_twice_waits_for_no_process(state_dir: Pat
     assert "asked twice" in log.read_text()
     assert seen.pid is not None
     assert processes.start_mark(seen.pid) is None
-    assert not any(pid.is_alive() for pid in pids)
+    assert not any(server.is_alive() for server in servers)
     assert state.read() == Services()
 
 
@@ -276,12 +292,12 @@ def test_all_processes_of_a_killed_daemon_end(state_dir: Path, tmp_path: Path) -
     worker = ProcessSpec("w", (sys.executable, "-S", "-c", f"import time; time.sleep({LIFETIME})"), tmp_path / "w.log")
     daemon = start_daemon(DaemonSpec(state_dir, (worker,)))
     [seen] = StateDir.open(state_dir).read().workers
-    pids = server_pids(state_dir)
+    servers = server_processes(state_dir)
     os.kill(daemon.pid, signal.SIGKILL)
     assert seen.pid is not None
     worker_pid = seen.pid
     assert wait_until(lambda: processes.start_mark(worker_pid) is None)
-    assert wait_until(lambda: not any(pid.is_alive() for pid in pids))
+    assert wait_until(lambda: not any(server.is_alive() for server in servers))
 
 
 def test_a_daemon_that_cannot_start_says_why(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ def reproduction(tmp_path: Path, database_url: str, broker_url: str, key_prefix:
     )
 
 
+@pytest.mark.long
 def test_the_tables_come_from_the_runs_and_a_second_call_repeats_no_work(reproduction: Reproduction) -> None:
     output = reproduction(*RUNS)
     assert "3 of 3 runs to do" in output
@@ -76,6 +77,7 @@ def test_the_tables_come_from_the_runs_and_a_second_call_repeats_no_work(reprodu
     assert reproduction.cells() == cells
 
 
+@pytest.mark.long
 def test_a_command_killed_after_the_first_run_does_not_repeat_it(reproduction: Reproduction) -> None:
     process = reproduction.start("cord", "closer-alone")
     assert process.stdout is not None
@@ -98,6 +100,7 @@ def test_a_command_killed_after_the_first_run_does_not_repeat_it(reproduction: R
     assert disturbed["Teachers alone", "closer", "score"]["problems"] == PROBLEMS
 
 
+@pytest.mark.long
 def test_runs_with_an_integrator_and_with_a_reward_model_have_their_own_rows(reproduction: Reproduction) -> None:
     reproduction("integration", "integration-homogeneous", "reward-model")
     cells = reproduction.cells()

@@ -19,7 +19,7 @@ from kombu import Connection
 from cord_worker.config import Settings
 from cord_worker.coordination.celery.app import create_app
 from cord_worker.store.database import Database
-from cord_worker.store.schema.version import upgrade
+from cord_worker.store.schema.migration import upgrade
 from tests.support.cluster import Cluster
 from tests.support.encrypted_servers import certificates, encrypted_postgres, encrypted_redis, missing
 from tests.support.tables import count
@@ -246,6 +246,7 @@ def test_a_refusal_of_the_broker_is_final_and_gives_its_reason(
     assert told in refusal(secured, ("coordinator",), 78, CORD_BROKER_URL=url)
 
 
+@pytest.mark.long
 def test_a_certificate_of_a_wrong_authority_is_not_trusted(secured: Secured) -> None:
     other = secured.folder / "other"
     other.mkdir()

@@ -11,7 +11,6 @@ from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.schema.kinds import VERIFY
 from cord_worker.store.work import answer
 from cord_worker.store.work.answer import AnswerResult
-from cord_worker.store.work.values import Due
 from tests.support.rows import registered
 
 CONFIG = RunConfig.model_validate(
@@ -33,7 +32,7 @@ _SEARCHED = (
     INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish, winner, answer_state, answer_seed)
     SELECT c.problem_id, c.id, 1, 0.5, 'think_end', true, 'pending', 7 FROM candidates c
     """,
-    "UPDATE problems SET state = 'answering'",
+    "UPDATE problems SET state = 'answering', step = 1",
 )
 
 
@@ -50,8 +49,8 @@ def test_cached_tokens_of_an_answer_are_in_the_costs_and_in_the_use_of_the_cache
     (lease,) = database.run(lambda c: answer.claim(c, [problem], worker_id=holder, model=model), single=True).leases
     result = AnswerResult(lease.trajectory_id, lease.attempt, "So.", "eos", 40, 3, 32, 0.5)
     outcome = database.run(lambda c: answer.finish(c, [result], worker_id=holder))
-    assert outcome.due == (Due(VERIFY, problem, 0),)
-    use = "SELECT kind, requests, prompt_tokens, cached_tokens, hit_rate FROM prefix_cache"
+    assert [(due.kind, due.problem_id) for due in outcome.due] == [(VERIFY, problem)]
+    use = "SELECT kind, requests, prompt_tokens, cached_tokens, hit_rate FROM model_usage"
     assert tuple(database.run(lambda c: c.execute(sa.text(use)).one())) == ("answer", 1, 40, 32, 0.8)
-    cost = "SELECT kind, prompt_tokens, cached_tokens, completion_tokens FROM run_costs"
+    cost = "SELECT kind, prompt_tokens, cached_tokens, completion_tokens FROM model_usage"
     assert tuple(database.run(lambda c: c.execute(sa.text(cost)).one())) == ("answer", 40, 32, 3)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from cord_worker.store.database import Database
 from cord_worker.store.schema.kinds import SCORE
-from cord_worker.store.schema.version import downgrade, upgrade
+from cord_worker.store.schema.migration import downgrade, upgrade
 from cord_worker.store.work import propose, score, sweep
 from cord_worker.store.work.score import ScoreResult
 from cord_worker.store.work.values import Due, Outcome

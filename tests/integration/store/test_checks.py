@@ -87,7 +87,7 @@ def test_the_check_of_a_lost_coordinator_is_owed_again_and_its_late_result_dropp
 ) -> None:
     lost, other = coordinator(database), coordinator(database)
     (late,) = claim(database, lost, problem)
-    database.run(lambda c: workers.stop(c, lost, "lost"))
+    database.run(lambda c: workers.mark_stopped(c, lost, "lost"))
     assert database.run(reclaim) == 1
     assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [VERIFY]
     assert finish(database, lost, late) == []

@@ -31,7 +31,7 @@ def test_a_condition_lasts_until_a_heartbeat_without_it_or_the_end_of_its_worker
         model = ensure_model(connection, "f" * 16, "models/one", {})
         workers.register(connection, worker, WorkerRole.MODEL, hostname="gpu-7", pid=12, model_id=model)
         assert worker_conditions(connection, 60) == []
-        workers.heartbeat(connection, worker, workers.Condition("waits for its server", 90.0))
+        workers.write_heartbeat(connection, worker, workers.Condition("waits for its server", 90.0))
         [found] = worker_conditions(connection, 60)
         assert (found.model, found.path, found.process) == ("f" * 16, "models/one", "gpu-7:12")
         assert found.text == "waits for its server"
@@ -39,10 +39,10 @@ def test_a_condition_lasts_until_a_heartbeat_without_it_or_the_end_of_its_worker
         [process] = live_processes(connection, 60)
         assert process.to_json({})["condition"] == "waits for its server"
         assert process.to_json({})["condition_since"] == found.since.isoformat()
-        workers.heartbeat(connection, worker)
+        workers.write_heartbeat(connection, worker)
         assert worker_conditions(connection, 60) == []
-        workers.heartbeat(connection, worker, workers.Condition("waits for its server", 1.0))
-        workers.stop(connection, worker, "shutdown")
+        workers.write_heartbeat(connection, worker, workers.Condition("waits for its server", 1.0))
+        workers.mark_stopped(connection, worker, "shutdown")
         assert worker_conditions(connection, 60) == []
 
     database.run(work)
@@ -83,7 +83,7 @@ def test_a_worker_waits_while_its_tables_are_out_of_sight(database_url: str) -> 
         for here, away in names:
             database.run(lambda c, h=here, a=away: c.execute(sa.text(rename.format(h, a))))
         with pytest.raises(TablesMissing, match="no tables of cord-worker at present"):
-            database.run(workers.heartbeats, retry_seconds=0.2)
+            database.run(workers.read_heartbeats, retry_seconds=0.2)
         for here, away in reversed(names):
             database.run(lambda c, h=here, a=away: c.execute(sa.text(rename.format(a, h))))
         since = database.run(lambda c: c.execute(sa.text("SELECT now()")).scalar_one())

@@ -60,7 +60,7 @@ def test_a_text_that_may_repeat_a_missing_one_is_not_scored_before_that_one_is_w
     database.run(lambda c: c.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '2 seconds'")))
     kinds = {due.kind for due in database.run(lambda c: sweep.due_model_work(c, MODELS, 1.0))}
     assert (claim_scores(database, holder, problem), kinds) == ([], {PROPOSE.name})
-    assert database.run(sweep.waiting) == {MODELS[0]: 1}  # the proposal of the first teacher
+    assert database.run(sweep.waiting_messages) == {MODELS[0]: 1}  # the proposal of the first teacher
 
 
 def test_a_late_text_that_repeats_a_scored_one_completes_the_step_without_the_prover(

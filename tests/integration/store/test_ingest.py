@@ -75,6 +75,15 @@ def test_a_repeated_id_is_named_with_both_places_and_nothing_is_enqueued(databas
     assert stored(database) == []
 
 
+@pytest.mark.parametrize(("repeated", "ends_with_dots"), [(20, False), (21, True)])
+def test_the_first_20_repeated_ids_are_named(database: Database, repeated: int, ends_with_dots: bool) -> None:
+    with pytest.raises(DatasetError) as caught:
+        put(database, [record("a", line=line) for line in range(1, repeated + 2)])
+    named = str(caught.value).partition("\nNothing was enqueued")[0].splitlines()
+    assert len(named) == 20 + ends_with_dots
+    assert (named[-1] == "…") == ends_with_dots
+
+
 def test_another_problem_under_a_known_id_is_refused(database: Database) -> None:
     put(database, [record("a")])
     with pytest.raises(DatasetError, match="already holds another problem"):

@@ -40,8 +40,8 @@ def test_a_result_is_written_once_and_a_second_one_is_dropped_and_counted(databa
 def test_a_lost_workers_result_is_dropped_after_another_took_its_lease(database: Database, problem: int) -> None:
     stale, fresh = registered(database), registered(database)
     old = claim(database, stale, problem)
-    heard = database.run(workers.heartbeats)
-    database.run(lambda connection: workers.heartbeat(connection, fresh))
+    heard = database.run(workers.read_heartbeats)
+    database.run(lambda connection: workers.write_heartbeat(connection, fresh))
     assert database.run(lambda connection: workers.expire(connection, heard)) == [stale]
     assert database.run(reclaim) == 1
     assert finish(database, stale, proposed(old, " too late")).dropped == 1
@@ -53,7 +53,7 @@ def test_a_lost_workers_result_is_dropped_after_another_took_its_lease(database:
 
 def test_a_lease_that_a_lost_worker_takes_is_reclaimed(database: Database, problem: int) -> None:
     ghost = registered(database)
-    database.run(lambda connection: workers.stop(connection, ghost, "lost"))
+    database.run(lambda connection: workers.mark_stopped(connection, ghost, "lost"))
     assert len(claim(database, ghost, problem)) == 1
     assert database.run(reclaim) == 1
     assert states(database) == ["pending", "pending"]
@@ -79,8 +79,8 @@ def test_the_leases_of_a_worker_whose_row_was_lost_are_reclaimed(database: Datab
 
 def test_a_worker_that_is_heard_again_is_no_longer_lost(database: Database, problem: int) -> None:
     late = registered(database)
-    database.run(lambda connection: workers.stop(connection, late, "lost"))
-    database.run(lambda connection: workers.heartbeat(connection, late))
+    database.run(lambda connection: workers.mark_stopped(connection, late, "lost"))
+    database.run(lambda connection: workers.write_heartbeat(connection, late))
     claim(database, late, problem)
     assert database.run(reclaim) == 0
 
@@ -91,8 +91,8 @@ def test_a_living_worker_keeps_its_lease_however_long_it_takes(database: Databas
     database.run(
         lambda connection: connection.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '1 hour'"))
     )
-    heard = database.run(workers.heartbeats)
-    database.run(lambda connection: workers.heartbeat(connection, slow))
+    heard = database.run(workers.read_heartbeats)
+    database.run(lambda connection: workers.write_heartbeat(connection, slow))
     assert database.run(lambda connection: workers.expire(connection, heard)) == []
     assert states(database)[0] == "proposing"
 

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from cord_worker.errors import StoreError
 from cord_worker.service_url_checks import checked_database_url
 from cord_worker.store.database import Database
+from cord_worker.store.schema.migration import upgrade
 from cord_worker.store.schema.roles import find_hindrances, grant_service
-from cord_worker.store.schema.version import check_schema, upgrade
+from cord_worker.store.schema.version import check_schema
 from tests.support.two_postgres import Address, TwoPostgres, has_postgres_programs, two_postgres
 
 Role = Callable[..., str]

@@ -31,13 +31,13 @@ from cord_worker.coordination.run_context import RunContext
 from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import InstantEngine
 from cord_worker.store.database import Database
-from cord_worker.store.reports.backlog import owed_work
+from cord_worker.store.reports.backlog import read_backlog
 from cord_worker.store.runs.admission import admit
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.schema import kinds
 from cord_worker.store.schema.kinds import WorkKind
 from cord_worker.store.work import sweep, workers
-from cord_worker.store.work.leases import claim_statement, claimed_rows, columns, count_dropped, is_held
+from cord_worker.store.work.leases import claim_statement, claimed_from, count_dropped, field_arrays, is_held
 from cord_worker.store.work.returning import reclaim, return_all
 from cord_worker.store.work.values import Claimed, Due, Outcome
 from tests.support.rows import registered
@@ -101,11 +101,11 @@ def claim(
     connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, model: str, exclusive: bool = False
 ) -> Claimed:
     asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "exclusive": exclusive}
-    return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedGreeting(**row._mapping))
+    return claimed_from(connection.execute(_CLAIM, asked), lambda row: LeasedGreeting(**row._mapping))
 
 
 def finish(connection: sa.Connection, results: Sequence[GreetingResult], *, worker_id: uuid.UUID) -> Outcome:
-    rows = connection.execute(_FINISH, {"worker_id": worker_id, **columns(GreetingResult, results)}).all()
+    rows = connection.execute(_FINISH, {"worker_id": worker_id, **field_arrays(GreetingResult, results)}).all()
     due = tuple(Due(kinds.ADVANCE, row.problem_id, 0) for row in rows)
     return Outcome(due, count_dropped(connection, worker_id, len(results) - len(rows)))
 
@@ -152,9 +152,9 @@ def scalar(database: Database, query: str) -> object:
 
 def test_a_new_kind_is_due_waiting_and_in_the_backlog(database: Database, problem: int) -> None:
     assert database.run(lambda c: sweep.due_model_work(c, [MODEL], 60.0)) == [Due("greet", problem, 0, MODEL)]
-    assert database.run(sweep.waiting) == {MODEL: 1}
+    assert database.run(sweep.waiting_messages) == {MODEL: 1}
     assert ("greeting", MODEL, 1, 0) in [
-        (one.kind, one.model, one.waiting, one.in_work) for one in database.run(lambda c: owed_work(c, 1))
+        (one.kind, one.model, one.waiting, one.in_work) for one in database.run(lambda c: read_backlog(c, 1))
     ]
 
 
@@ -165,7 +165,7 @@ def test_its_leases_are_returned_and_those_of_lost_workers_reclaimed(database: D
     assert database.run(lambda c: return_all(c, [first], forgiven=True)) == 1
     assert scalar(database, "SELECT greeting_attempts FROM candidates") == 0
     database.run(lambda c: claim(c, [problem], worker_id=first, model=MODEL), single=True)
-    database.run(lambda c: workers.stop(c, first, "lost"))
+    database.run(lambda c: workers.mark_stopped(c, first, "lost"))
     assert database.run(reclaim) == 1
     assert scalar(database, "SELECT greeting_state || greeting_attempts FROM candidates") == "due1"
 
@@ -178,7 +178,7 @@ def test_work_that_keeps_failing_fails_its_problem_with_the_kinds_own_reason(dat
 
 def test_a_new_kind_has_a_task_an_urgency_and_fault_points(problem: int) -> None:
     del problem
-    assert "cord.greet" in tasks._of_model_workers()
+    assert "cord.greet" in tasks._model_worker_tasks()
     assert urgency_of("greet") == GREET.urgency
     assert {"claim greet", "finish greet", "send greet"} <= set(all_points())
 

@@ -138,7 +138,7 @@ def test_its_progress_is_told_while_answers_are_left(database: Database, monkeyp
     monkeypatch.setattr(recheck, "_BATCH", 2)
     monkeypatch.setattr(recheck, "_REPORT_SECONDS", -1.0)
     told: list[tuple[int, int]] = []
-    again(database, tell=lambda done, total: told.append((done, total)))
+    again(database, on_progress=lambda done, total: told.append((done, total)))
     assert told == [(2, 5), (4, 5)]
 
 
@@ -256,6 +256,7 @@ _BROKEN = {
 
 
 @pytest.mark.parametrize("changed", _BROKEN)
+@pytest.mark.long
 def test_an_edited_row_gets_no_new_result_and_is_named(
     changed: str, database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,7 +266,7 @@ def test_an_edited_row_gets_no_new_result_and_is_named(
     before = verdicts(database)
     monkeypatch.setenv("CORD_DATABASE_URL", database_url)
     shown = CliRunner().invoke(cli, ["recheck", "run", "--timeout", "60"])
-    assert shown.exit_code == 1, shown.output
+    assert shown.exit_code == 4, shown.output
     (line,) = [line for line in shown.output.splitlines() if line.startswith("not changed: ")]
     assert line.startswith("not changed: problem changed: ")
     assert said in line
@@ -274,7 +275,7 @@ def test_an_edited_row_gets_no_new_result_and_is_named(
     assert after["changed"] == before["changed"]
     assert after["right"][0] is True
     again_as_json = CliRunner().invoke(cli, ["recheck", "run", "--json", "--timeout", "60"])
-    assert again_as_json.exit_code == 1
+    assert again_as_json.exit_code == 4
     found = json.loads(again_as_json.stdout)
     assert (found["left_broken"], found["rewritten"]) == (1, 0)
     assert [(one["problem"], said in one["detail"]) for one in found["broken"]] == [("changed", True)]
@@ -306,7 +307,7 @@ def test_an_edited_configuration_is_not_used_for_a_recheck(
     before = verdicts(database)
     monkeypatch.setenv("CORD_DATABASE_URL", database_url)
     shown = CliRunner().invoke(cli, ["recheck", "run", "--timeout", "60"])
-    assert shown.exit_code == 1
+    assert shown.exit_code == 4
     assert "not changed: run run: its row: config or config_fingerprint: stored" in shown.output
     assert "0 answers checked" in shown.output
     assert verdicts(database) == before

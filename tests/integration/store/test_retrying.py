@@ -161,7 +161,7 @@ def test_a_lease_of_a_living_worker_stays_and_one_of_a_dead_worker_is_returned(d
             lambda c, w=worker_id, p=problem: propose.claim(c, [p], worker_id=w, model=MODEL), single=True
         )
         assert claimed.leases
-    database.run(lambda connection: workers.stop(connection, dead, "lost"))
+    database.run(lambda connection: workers.mark_stopped(connection, dead, "lost"))
     fail_all(database)
     retry(database)
     of_first = rows(database, "SELECT state, propose_attempts FROM candidates WHERE teacher_id = 1 ORDER BY problem_id")

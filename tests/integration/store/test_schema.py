@@ -6,11 +6,13 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from cord_worker.errors import SchemaMismatch
 from cord_worker.store.database import Database
+from cord_worker.store.schema.migration import alembic_config, downgrade, upgrade
 from cord_worker.store.schema.tables import Base
-from cord_worker.store.schema.version import check_schema, downgrade, head_revision, upgrade
+from cord_worker.store.schema.version import check_schema, head_revision, revisions
 
 
 def test_the_migrated_schema_equals_the_models(database: Database) -> None:
@@ -120,3 +122,9 @@ def test_a_run_that_began_before_the_table_verify_keeps_its_way_of_checking(
         "checked": {"run": {"max_active": 3, "verify_answers": True}},
         "unchecked": {"run": {"verify_answers": False}},
     }
+
+
+def test_the_files_of_the_migrations_have_the_names_of_their_revisions() -> None:
+    scripts = ScriptDirectory.from_config(alembic_config(None))
+    assert tuple(reversed([script.revision for script in scripts.walk_revisions()])) == revisions()
+    assert scripts.get_current_head() == head_revision()

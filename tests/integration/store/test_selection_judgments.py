@@ -86,10 +86,10 @@ def test_a_worker_of_another_model_gets_no_judgment(database: Database, judged_p
 def test_a_judgment_of_a_worker_that_is_gone_is_owed_again(database: Database, judged_problem: int) -> None:
     model = CONFIG.models["m"].fingerprint()
     lost, fresh = registered(database), registered(database)
-    assert database.run(sweep.waiting) == {model: 1}
+    assert database.run(sweep.waiting_messages) == {model: 1}
     (old,) = lease_judgments(database, lost, judged_problem)
-    assert database.run(sweep.waiting) == {}
-    database.run(lambda c: workers.stop(c, lost, "lost"))
+    assert database.run(sweep.waiting_messages) == {}
+    database.run(lambda c: workers.mark_stopped(c, lost, "lost"))
     assert database.run(reclaim) == 1
     owed = database.run(lambda c: sweep.due_model_work(c, [model], 20.0))
     assert [(due.kind, due.problem_id, due.model) for due in owed] == [(JUDGE_CANDIDATE.name, judged_problem, model)]

@@ -45,13 +45,13 @@ def test_unclaimed_work_is_owed_again_after_a_while_and_marked_as_sent(database:
 
 
 def test_work_of_a_paused_or_cancelled_run_is_not_waited_for(database: Database, problem: int) -> None:
-    assert database.run(sweep.waiting) == dict.fromkeys(MODELS, 1)
+    assert database.run(sweep.waiting_messages) == dict.fromkeys(MODELS, 1)
     database.run(lambda c: c.execute(sa.text("UPDATE runs SET state = 'paused'")))
-    assert database.run(sweep.waiting) == {}
+    assert database.run(sweep.waiting_messages) == {}
     database.run(lambda c: lifecycle.resume_run(c, "run"))
     assert database.run(lambda c: lifecycle.cancel_run(c, "run")) == 1
     assert claim(database, registered(database), problem) == []
-    assert database.run(sweep.waiting) == {}
+    assert database.run(sweep.waiting_messages) == {}
 
 
 def test_the_lead_ends_with_its_transaction(database: Database) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from cord_worker.errors import DatabaseRefused, StoreError
 from cord_worker.store import database as database_module
 from cord_worker.store.database import Database
-from cord_worker.store.schema.version import upgrade
+from cord_worker.store.schema.migration import upgrade
 
 
 def reason(url: str | sa.URL, retry_seconds: float = 60.0) -> StoreError:

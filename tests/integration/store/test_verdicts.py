@@ -83,7 +83,7 @@ def test_a_verdict_is_written_once_by_the_holder_of_the_lease(database: Database
     problem = answered(database)
     lost, holder = registered(database), registered(database)
     (late,) = claim(database, lost, problem)
-    database.run(lambda c: workers.stop(c, lost, "lost"))
+    database.run(lambda c: workers.mark_stopped(c, lost, "lost"))
     assert database.run(reclaim) == 1
     (lease,) = claim(database, holder, problem)
     assert finish(database, lost, late) == set()
@@ -107,14 +107,15 @@ def test_a_judged_problem_is_ended_by_the_coordinator_and_costs_are_kept(databas
     state = "SELECT p.state, j.correct FROM problems p JOIN trajectories j ON j.problem_id = p.id"
     assert tuple(database.run(lambda c: c.execute(sa.text(state)).one())) == ("done", True)
     cost = (
-        "SELECT kind, requests, prompt_tokens, completion_tokens, request_seconds FROM run_costs WHERE kind = 'verdict'"
+        "SELECT kind, requests, prompt_tokens, completion_tokens, request_seconds FROM model_usage "
+        "WHERE kind = 'verdict'"
     )
     assert tuple(database.run(lambda c: c.execute(sa.text(cost)).one())) == ("verdict", 1, 20, 5, 0.5)
 
 
 def test_an_unclaimed_verdict_is_owed_to_the_judges_model(database: Database) -> None:
     problem = answered(database)
-    assert database.run(sweep.waiting) == {JUDGE: 1}
+    assert database.run(sweep.waiting_messages) == {JUDGE: 1}
     assert database.run(lambda c: sweep.due_model_work(c, [JUDGE], 20.0)) == []
     database.run(lambda c: c.execute(sa.text("UPDATE trajectories SET touched_at = now() - interval '30 seconds'")))
     (due,) = database.run(lambda c: sweep.due_model_work(c, [JUDGE], 20.0))
@@ -125,7 +126,7 @@ def test_an_unclaimed_verdict_is_owed_to_the_judges_model(database: Database) ->
 def test_a_row_with_its_own_method_is_not_judged(database: Database) -> None:
     problem = answered(database, verify="exact")
     assert claim(database, registered(database), problem) == []
-    assert database.run(sweep.waiting) == {}
+    assert database.run(sweep.waiting_messages) == {}
     assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [VERIFY]
 
 
@@ -186,7 +187,7 @@ def test_an_undecided_answer_waits_for_the_judge_and_its_result_names_check_and_
     problem, trajectory = compared(database)
     assert row_of(database, trajectory)[:3] == ("verifying", "unjudged", None)
     assert "verdicts" not in broken(database)
-    assert database.run(sweep.waiting) == {JUDGE: 1}
+    assert database.run(sweep.waiting_messages) == {JUDGE: 1}
     assert database.run(lambda c: sweep.due_coordination(c, -1.0)) == []
     (due,) = database.run(lambda c: sweep.due_model_work(c, [JUDGE], -1.0))
     assert (due.kind, due.problem_id, due.model) == (JUDGE_ANSWER.name, problem, JUDGE)
@@ -208,7 +209,7 @@ def test_an_undecided_answer_that_its_judge_returns_waits_for_the_judge_again(da
     lost = registered(database)
     (late,) = claim(database, lost, problem)
     assert row_of(database, trajectory)[1] == "judging"
-    database.run(lambda c: workers.stop(c, lost, "lost"))
+    database.run(lambda c: workers.mark_stopped(c, lost, "lost"))
     assert database.run(reclaim) == 1
     assert row_of(database, trajectory)[1] == "unjudged"
     holder = registered(database)

@@ -12,7 +12,7 @@ from cord_worker.dataset import ProblemRecord
 from cord_worker.search import cord
 from cord_worker.search.types import SeedScope
 from cord_worker.store.database import Database
-from cord_worker.store.reports.backlog import owed_work
+from cord_worker.store.reports.backlog import read_backlog
 from cord_worker.store.reports.status import read_counts
 from cord_worker.store.runs.admission import admit
 from cord_worker.store.runs.enqueue import enqueue
@@ -52,7 +52,7 @@ def test_a_run_waits_first_for_its_coordinator_then_for_its_teachers_then_for_it
     run = database.run(lambda connection: enqueue(connection, "run", CONFIG, records)).run_id
 
     def owed() -> list[tuple[str, str | None, int, int]]:
-        found = database.run(lambda connection: owed_work(connection, run))
+        found = database.run(lambda connection: read_backlog(connection, run))
         return [(one.kind, one.model, one.waiting, one.in_work) for one in found]
 
     assert owed() == [("admission", None, 2, 0)]
@@ -80,7 +80,7 @@ def test_a_run_waits_first_for_its_coordinator_then_for_its_teachers_then_for_it
         single=True,
     ).leases
     assert owed()[1] == ("proposal", TEACHER, 0, 2)
-    [_, at_work] = database.run(lambda connection: owed_work(connection, run))
+    [_, at_work] = database.run(lambda connection: read_backlog(connection, run))
     assert at_work.seconds is not None
     assert 0 <= at_work.seconds < 60
 

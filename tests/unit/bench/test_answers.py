@@ -37,6 +37,7 @@ def measured(request: pytest.FixtureRequest) -> AnswerFigures:
     return measure_answers(path.stem, references(path), rule=Rule(), others=True, processes=2, timeout_seconds=60)
 
 
+@pytest.mark.long
 def test_every_reference_is_written_in_twenty_styles_or_more(measured: AnswerFigures) -> None:
     assert measured.least_styles >= 20
     assert len(STYLES) >= 40

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from cord_worker.bench.engine import EngineBench, measure
-from cord_worker.bench.place import Place
+from cord_worker.bench.workspace import Workspace
 from cord_worker.config import RunConfig
 from cord_worker.errors import ConfigError
 from cord_worker.operations.enqueue import DatasetSource
@@ -30,4 +30,4 @@ def test_a_run_whose_requests_cannot_be_repeated_is_refused(tables: str, told: s
     config = RunConfig.parse(SMALL + tables, source="test", folder=Path.cwd())
     bench = EngineBench(DatasetSource(Path("none.jsonl")), config, Path("cord.toml"))
     with pytest.raises(ConfigError, match=told):
-        measure(bench, cast(Place, None), print)
+        measure(bench, cast(Workspace, None), print)

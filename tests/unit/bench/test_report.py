@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cord_worker.bench.report import Measured, Report, check_rounds, quotients
+from cord_worker.bench.report import Figure, Report, check_rounds, quotients
 from cord_worker.errors import ConfigError
 
 
@@ -19,7 +19,7 @@ def test_quotients_are_taken_round_by_round() -> None:
 
 
 def test_the_json_holds_the_keys_and_every_round() -> None:
-    report = Report("x", (Measured("speed", (1.0, 3.0, 2.0), "rows/s"),), {"speed": 2.0}, ("how",))
+    report = Report("x", (Figure("speed", (1.0, 3.0, 2.0), "rows/s"),), {"speed": 2.0}, ("how",))
     document = report.to_json()
-    assert document["speed"] == report.measured[0].median
-    assert document["measured"]["speed"] == {"unit": "rows/s", "values": [1.0, 3.0, 2.0]}
+    assert document["speed"] == report.figures[0].median
+    assert document["figures"]["speed"] == {"unit": "rows/s", "values": [1.0, 3.0, 2.0]}

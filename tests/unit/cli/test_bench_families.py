@@ -33,4 +33,4 @@ def test_an_unknown_family_is_answered_with_all_families() -> None:
     result = CliRunner().invoke(cli, ["bench", "families", "--only", "nobody"])
     assert result.exit_code == 1
     assert all(family.name in str(result.exception or "") + result.output for family in FAMILIES)
-    assert "lists all names" in " ".join(CliRunner().invoke(cli, ["bench", "families", "--help"]).output.split())
+    assert "all names are listed" in " ".join(CliRunner().invoke(cli, ["bench", "families", "--help"]).output.split())

@@ -104,11 +104,11 @@ def test_with_json_every_line_is_an_object_and_the_last_one_has_the_shares(pairs
     assert (last["pairs"], last["right_refused_share"], last["wrong_accepted_share"]) == (4, 0.5, 1.0)
 
 
-def test_strict_exits_with_1_if_a_pair_differs_or_the_answer_is_not_right(pairs: Path) -> None:
-    assert cordctl(pairs, "--strict", "--timeout", "60").exit_code == 1
+def test_strict_exits_with_4_if_a_pair_differs_or_the_answer_is_not_right(pairs: Path) -> None:
+    assert cordctl(pairs, "--strict", "--timeout", "60").exit_code == 4
     right = ("--reference", "12", "--answer", "The answer is 12.", "--strict", "--timeout", "60")
     assert cordctl(*right).exit_code == 0
-    assert cordctl(*right[:3], "The answer is 1.", *right[4:]).exit_code == 1
+    assert cordctl(*right[:3], "The answer is 1.", *right[4:]).exit_code == 4
 
 
 def test_pairs_may_come_from_standard_input(pairs: Path) -> None:
@@ -153,7 +153,7 @@ def test_method_and_tolerance_may_come_from_a_configuration(tmp_path: Path) -> N
     path.write_text(written + '[verify]\nmethod = "none"\n')
     refused = cordctl(*near, "--config", path)
     assert refused.exit_code == 1
-    assert "is no comparison" in refused.output
+    assert "is not a comparison" in refused.output
 
 
 def test_it_starts_without_the_libraries_of_models_and_databases() -> None:

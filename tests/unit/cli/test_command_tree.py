@@ -11,15 +11,19 @@ from click.testing import CliRunner
 
 from cord_worker.cli import cli
 from cord_worker.cli.command_groups import summary
+from cord_worker.cli.options import NumberRange
 
 WITHOUT_JSON = {
     "init": "prints a cord.toml",
     "worker": "logs until SIGTERM",
     "coordinator": "logs until SIGTERM",
     "flower": "becomes another program",
+    "watch": "draws on the terminal",
     "db psql": "runs another program",
+    "view": "serves until Ctrl-C",
 }
-CHANGING = {"pause", "resume", "cancel", "recheck", "retry", "rm", "priority"}
+CHANGING = {"pause", "resume", "cancel", "recheck", "rescore", "retry", "rm", "priority", "trim"}
+"""Commands that change a run, or make one of it."""
 SEVERAL = {"compare", "cost"}
 """Commands of several runs; `compare` needs at least two."""
 
@@ -123,3 +127,10 @@ def test_every_option_has_a_help_text(name: str) -> None:
         if not option.hidden and not is_phrase:
             poor[option.opts[0]] = text
     assert poor == {}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_numbers_are_finite(name: str) -> None:
+    for parameter in PLAIN[name].params:
+        if isinstance(parameter.type, click.types.FloatParamType):
+            assert isinstance(parameter.type, NumberRange), parameter.name

@@ -43,10 +43,10 @@ def test_nothing_found_ends_with_0(tmp_path: Path, benchmark: Path) -> None:
     assert "1 question, 0 with hits" in result.output
 
 
-def test_something_found_ends_with_1_and_shows_both_rows_and_the_matching_text(tmp_path: Path, benchmark: Path) -> None:
+def test_something_found_ends_with_4_and_shows_both_rows_and_the_matching_text(tmp_path: Path, benchmark: Path) -> None:
     rows = [{"question": OTHER}, {"question": QUESTION.upper()}, {"question": f"Solve this. {QUESTION} Think."}]
     result = contaminated(lines(tmp_path / "d.jsonl", rows), "--against", benchmark)
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     for text in ("exact", "ngram", "d.jsonl:2", "benchmark.jsonl:2", "3 questions, 2 with hits"):
         assert text in result.output
 
@@ -56,7 +56,7 @@ def test_json_counts_by_kind_and_the_output_holds_every_hit(tmp_path: Path, benc
     dataset = lines(tmp_path / "d.jsonl", rows)
     output = tmp_path / "hits.jsonl"
     result = contaminated(dataset, "--against", benchmark, "--json", "-o", output)
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     found = json.loads(result.output)
     assert (found["questions"], found["contaminated"], found["hits"]) == (3, 2, 2)
     assert found["by_kind"] == {"exact": 1, "renumbered": 1, "ngram": 0, "containment": 0, "near": 0}
@@ -77,7 +77,7 @@ def test_datasets_and_benchmarks_may_have_any_format_and_field(tmp_path: Path) -
     packed = tmp_path / "d.jsonl.gz"
     packed.write_bytes(gzip.compress(json.dumps({"row": {"q": QUESTION}}).encode()))
     result = contaminated(packed, "--question-field", "row.q", "--against", table, "--against-field", "stem", "--json")
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == 4, result.output
     assert json.loads(result.output)["first"][0]["benchmark_location"] == "benchmark.parquet:2"
 
 
@@ -120,13 +120,13 @@ def test_near_finds_near_equal_trajectories_of_an_export(tmp_path: Path) -> None
 def test_only_the_kinds_that_are_asked_for_count(tmp_path: Path, benchmark: Path) -> None:
     dataset = lines(tmp_path / "d.jsonl", [{"question": QUESTION}])
     assert contaminated(dataset, "--against", benchmark, "--kind", "renumbered").exit_code == 0
-    assert contaminated(dataset, "--against", benchmark, "--kind", "exact").exit_code == 1
+    assert contaminated(dataset, "--against", benchmark, "--kind", "exact").exit_code == 4
 
 
 def test_hostile_text_is_shown_as_escapes(tmp_path: Path) -> None:
     benchmark = lines(tmp_path / "b.jsonl", [{"question": HOSTILE}])
     result = contaminated(lines(tmp_path / "d.jsonl", [{"question": f"{HOSTILE} now"}]), "--against", benchmark)
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert "\x1b" not in result.output
     assert "\u202e" not in result.output
     assert "\x07" not in result.output
@@ -154,6 +154,49 @@ def test_a_lone_surrogate_is_refused_by_the_reader(tmp_path: Path, benchmark: Pa
     result = contaminated(dataset, "--against", benchmark)
     assert result.exit_code == 1
     assert result.output.count("\n") == 1
+
+
+def test_an_error_of_a_row_names_the_option_of_this_command(tmp_path: Path, benchmark: Path) -> None:
+    good = lines(tmp_path / "d.jsonl", [{"question": OTHER}])
+    bad = lines(tmp_path / "bad.jsonl", [{"question": OTHER}, {"question": ""}])
+    for arguments in ((bad, "--against", benchmark), (good, "--against", bad), (bad, "--within")):
+        result = contaminated(*arguments)
+        assert result.exit_code == 1
+        assert "bad.jsonl:2" in result.output
+        assert "--skip-unreadable" in result.output
+        assert "--skip-invalid" not in result.output
+        assert "enqueued" not in result.output
+        assert contaminated(*arguments, "--skip-unreadable").exit_code in (0, 4)
+
+
+def test_backslashes_of_benchmarks_are_restored_by_the_option_that_the_error_names(tmp_path: Path) -> None:
+    benchmark = tmp_path / "b.jsonl"
+    benchmark.write_text('{"question": "Compute $\\alpha + 1$ and then the sum of all of its digits, please."}\n')
+    dataset = lines(tmp_path / "d.jsonl", [{"question": OTHER}])
+    benchmark.write_text(benchmark.read_text().replace("\\\\", "\\"))
+    refused = contaminated(dataset, "--against", benchmark)
+    assert refused.exit_code == 1
+    assert "--repair-latex" in refused.output
+    assert contaminated(dataset, "--against", benchmark, "--repair-latex").exit_code == 0
+
+
+def test_an_error_of_a_benchmarks_split_names_its_option(tmp_path: Path, benchmark: Path) -> None:
+    result = contaminated(
+        lines(tmp_path / "d.jsonl", [{"question": OTHER}]), "--against", benchmark, "--against-split", "test"
+    )
+    assert result.exit_code == 1
+    assert "leave out --against-split" in result.output
+
+
+@pytest.mark.parametrize("wrong", ["empty", "missing", "output"])
+def test_an_error_does_not_end_as_a_hit_does(tmp_path: Path, benchmark: Path, wrong: str) -> None:
+    dataset = lines(tmp_path / "d.jsonl", [] if wrong == "empty" else [{"question": QUESTION}])
+    if wrong == "missing":
+        dataset.unlink()
+    output = tmp_path / ("no/hits.jsonl" if wrong == "output" else "hits.jsonl")
+    assert contaminated(dataset, "--against", benchmark, "-o", output).exit_code in (1, 2)
+    if wrong == "output":
+        assert contaminated(dataset, "--against", benchmark).exit_code == 4
 
 
 def test_an_error_names_the_option_of_the_benchmarks_field(tmp_path: Path) -> None:

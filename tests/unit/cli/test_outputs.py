@@ -64,7 +64,7 @@ def test_no_other_input_is_overwritten(dataset: str, output: str, told: str) -> 
 def test_one_file_is_not_written_twice() -> None:
     result = used("export mine -o out.jsonl --failures ./out.jsonl")
     assert result.exit_code == 1
-    assert "are one file" in result.stderr
+    assert "are the same file" in result.stderr
 
 
 @pytest.mark.parametrize("option", ["-o", "--failures"])

@@ -20,6 +20,7 @@ from cord_worker.operations.eta import EtaClock, TotalsCache
 from cord_worker.progress import Condition, JsonView, LineView, Snapshot, line, panel, shown, shown_lines
 from cord_worker.store.reports.status import Counts, TeacherTotals, Totals
 from cord_worker.store.runs.processes import LiveProcess
+from cord_worker.store.runs.spending import Spending
 
 
 def counts(*, done: int = 0, active: int = 0, queued: int = 0, failed: int = 0, active_steps: int = 0) -> Counts:
@@ -88,6 +89,19 @@ def test_a_paused_run_says_so() -> None:
     assert line(paused).startswith("paused, ")
 
 
+def test_a_run_that_its_spending_limit_paused_says_why_and_what_it_has_spent() -> None:
+    spending = Spending(tokens=1_012, max_tokens=1_000, cost=0.00123, max_cost=5.0, currency="USD\x1b")
+    reason = spending.reached_limit()
+    paused = Snapshot("run", "paused", counts(queued=1), totals(), {}, [], None, spending=spending, pause_reason=reason)
+    for text in (line(paused), drawn(panel(paused, 3.0))):
+        assert "spent 1,012 of 1,000 tokens, 0.0012 of 5.00 USD\\x1b" in text
+        assert "paused by its spending limit; found at the pause: 1,012 tokens are generated, of at most 1,000" in text
+    document = paused.to_json()
+    assert (document["pause_reason"], document["spending"]["max_cost"]) == (reason, 5.0)
+    assert replace(spending, max_tokens=1_013).reached_limit() is None
+    assert "(run.max_cost)" in str(replace(spending, max_tokens=None, cost=5.0).reached_limit())
+
+
 def test_a_run_that_waits_for_a_worker_says_for_whose() -> None:
     halted = Snapshot("run", "active", counts(active=1), totals(), {"planner": 1}, ["closer\x1b", "prover"], None)
     assert line(halted).endswith(
@@ -114,6 +128,11 @@ def drawn(panel: RenderableType) -> str:
 )
 def test_a_number_and_its_noun_agree(number: int, told: str) -> None:
     assert counted(number, "problem") == told
+
+
+@pytest.mark.parametrize(("noun", "plural"), [("trajectory", "trajectories"), ("day", "days"), ("pair", "pairs")])
+def test_a_noun_has_its_regular_plural(noun: str, plural: str) -> None:
+    assert (counted(1, noun), counted(2, noun)) == (f"1 {noun}", f"2 {plural}")
 
 
 def waiting_snapshot(idle: float, *, proposed: bool = True, missing: Sequence[str] = ()) -> Snapshot:
@@ -240,4 +259,4 @@ def test_the_table_of_processes_says_what_keeps_one_from_its_work_in_place_of_wo
         {"f1": "planner"},
     )
     states = list(table.columns[-1].cells)
-    assert [str(state) for state in states] == ["works", CHECKS, "begins: loads its model", "drains: waits"]
+    assert [str(state) for state in states] == ["running", CHECKS, "starting: loads its model", "draining: waits"]

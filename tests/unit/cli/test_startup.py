@@ -12,7 +12,10 @@ from click.testing import CliRunner
 
 from cord_worker.cli import cli
 
-HEAVY = ("torch", "transformers", "sqlalchemy", "celery", "kombu", "pyarrow", "pydantic", "alembic", "rich", "psycopg")
+HEAVY = (
+    *("torch", "transformers", "sqlalchemy", "celery", "kombu", "pyarrow", "pydantic", "alembic", "rich", "psycopg"),
+    *("textual", "opentelemetry"),
+)
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -39,6 +42,12 @@ def test_help_imports_nothing_heavy() -> None:
     loaded = {module.partition(".")[0] for module in json.loads(result.stderr)}
     assert loaded.isdisjoint(HEAVY)
     assert "run" in result.stdout
+
+
+@pytest.mark.parametrize("module", ["operations.database", "operations.local_run", "coordination.process.main"])
+def test_only_a_migration_imports_alembic(module: str) -> None:
+    script = f"import sys, cord_worker.{module}\nsys.exit('alembic' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize("path", commands(cli), ids=" ".join)

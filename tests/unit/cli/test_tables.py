@@ -8,17 +8,20 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from cord_worker.cli.tables import print_failures, selection_tables
+from cord_worker.cli.tables import base_scores_lines, print_failures, selection_tables
 from cord_worker.operations.run_watch import TeacherSelection
+from cord_worker.store.reports.base_scores import BaseScores
 from cord_worker.store.reports.failure_causes import FailureCause
 from cord_worker.store.reports.status import CacheRow
+
+NO_BASE_SCORES = BaseScores(3, 0, 0, 0, None, None)
 
 
 @pytest.mark.parametrize("path", ["/模型/教师", "/모델/교사", "/نماذج/معلم", "/models/テスト"])
 def test_wide_characters_leave_columns_aligned(path: str) -> None:
     caches = [CacheRow(model, "score", 1, 2, 2, 10, 5) for model in (path, "/models/teacher")]
     console = Console(file=io.StringIO(), width=120)
-    for table in selection_tables(TeacherSelection("run", [], [], caches)):
+    for table in selection_tables(TeacherSelection("run", [], [], caches, NO_BASE_SCORES)):
         console.print(table)
     assert isinstance(console.file, io.StringIO)
     rows = [line for line in console.file.getvalue().splitlines() if "score" in line and "/" in line]
@@ -46,3 +49,19 @@ def test_a_cause_is_followed_by_the_result_of_a_retry(
     assert first == "failed: p1: why"
     assert others == ([] if told is None else [f"    {told}"])
     assert last.startswith("… and 1 more failed problem (cordctl export")
+
+
+def test_base_scores_are_told_with_a_query_for_the_problems_that_no_step_moved() -> None:
+    found = BaseScores(problems=5, known=4, by_heart=1, unmoved=2, mean_base_score=0.25, mean_gain=0.5)
+    line, query = base_scores_lines(TeacherSelection("run", [], [], [], found))
+    assert "mean 0.250, mean gain of the winners 0.500" in line
+    assert "of 4 done problems (1 without a base score) the prover knows 1 by heart" in line
+    assert "no step moved 2" in line
+    assert query.startswith("    cordctl db psql -c ")
+
+
+@pytest.mark.parametrize("known", [0, 4])
+def test_nothing_is_told_where_nothing_is_known(known: int) -> None:
+    found = BaseScores(5, known, 0, 0, 0.2 if known else None, 0.1 if known else None)
+    lines = list(base_scores_lines(TeacherSelection("run", [], [], [], found)))
+    assert len(lines) == bool(known)

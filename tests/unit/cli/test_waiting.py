@@ -6,22 +6,24 @@ from datetime import UTC, datetime
 
 from cord_worker.operations.waits import waits
 from cord_worker.progress import Condition
-from cord_worker.store.reports.backlog import Owed
+from cord_worker.store.reports.backlog import BacklogRow
 from cord_worker.store.reports.status import LiveWorkers
 
 NAMES = {"f1": "planner", "f2": "prover"}
 NOW = datetime.now(UTC)
 
 
-def owed(model: str | None, kind: str = "proposal", *, waiting: int = 0, in_work: int = 0) -> Owed:
-    return Owed(kind, model, "some/path", waiting, in_work, 75.0 if in_work else None)
+def owed(model: str | None, kind: str = "proposal", *, waiting: int = 0, in_work: int = 0) -> BacklogRow:
+    return BacklogRow(kind, model, "some/path", waiting, in_work, 75.0 if in_work else None)
 
 
 def live(model: str | None, *, ready: int) -> LiveWorkers:
     return LiveWorkers("coordinator" if model is None else "model", model, "some/path", 1, ready)
 
 
-def said(*pieces: Owed, workers: list[LiveWorkers], starting: bool = False, text: str | None = None) -> dict[str, str]:
+def said(
+    *pieces: BacklogRow, workers: list[LiveWorkers], starting: bool = False, text: str | None = None
+) -> dict[str, str]:
     conditions = [] if text is None else [Condition("planner", "host:1", text, NOW, 130.0)]
     return waits(pieces, workers, conditions, NAMES, are_starting=starting)
 

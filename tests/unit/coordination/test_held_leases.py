@@ -27,14 +27,14 @@ def test_claimed_work_is_held_until_its_task_ends() -> None:
     answers = [LeasedAnswer(7, 1, 1, 1, 1, "What is 1 + 1?", None, (" 2",), 3, "k", "l")]
     held.add(SCORE, Claimed.of(leases))
     held.add(ANSWER, Claimed.of(answers))
-    assert (sorted(held.candidates()), held.trajectories()) == ([1, 2], [7])
-    with suppress(RuntimeError), held.releasing(SCORE, leases):
-        assert len(held.candidates()) == 2
+    assert held.by_table() == {"candidates": [1, 2], "trajectories": [7]}
+    with suppress(RuntimeError), held.forgetting(SCORE, leases):
+        assert held.candidate_count() == 2
         raise RuntimeError
-    assert (held.candidates(), held.trajectories()) == ([], [7])
-    with held.releasing(ANSWER, answers):
+    assert (held.candidate_count(), held.by_table()) == (0, {"trajectories": [7]})
+    with held.forgetting(ANSWER, answers):
         pass
-    assert held.trajectories() == []
+    assert held.by_table() == {}
 
 
 def test_a_claim_waits_while_twice_the_engines_width_is_held() -> None:
@@ -52,17 +52,17 @@ def test_a_claim_waits_while_twice_the_engines_width_is_held() -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(claim)
         assert not entered.wait(0.2)
-        with held.releasing(SCORE, second):
+        with held.forgetting(SCORE, second):
             pass
         waiting.result(PATIENCE)
     assert entered.is_set()
 
 
-def test_concurrent_claims_are_estimated_by_the_size_of_the_last_one() -> None:
+def test_a_claim_in_progress_counts_as_many_leases_as_the_last_claim_had() -> None:
     held = HeldLeases(3)
     with held.claiming():
         held.add(SCORE, Claimed.of(scores(1, 2, 3, 4)))
-    with held.releasing(SCORE, scores(1, 2, 3, 4)):
+    with held.forgetting(SCORE, scores(1, 2, 3, 4)):
         pass
     entered = threading.Event()
 
@@ -71,20 +71,20 @@ def test_concurrent_claims_are_estimated_by_the_size_of_the_last_one() -> None:
             entered.set()
 
     with ThreadPoolExecutor(1) as pool:
-        # The bound is 6 and each claim counts as 4: a second one is admitted, a third one is not.
+        # There is room while fewer than 6 leases are held. A claim counts as 4: a second is admitted, a third waits.
         with held.claiming(), held.claiming():
             waiting = pool.submit(claim)
             assert not entered.wait(0.2)
         waiting.result(PATIENCE)
 
 
-def test_a_claim_larger_than_the_room_is_admitted_if_nothing_is_held() -> None:
+def test_a_claim_is_admitted_if_nothing_is_held_however_large_it_may_be() -> None:
     held = HeldLeases(1)
     held.add(SCORE, Claimed.of(scores(*range(100))))
-    with held.releasing(SCORE, scores(*range(100))):
+    with held.forgetting(SCORE, scores(*range(100))):
         pass
     with held.claiming():
-        assert held.candidates() == []
+        assert held.by_table() == {}
 
 
 def test_a_claim_that_waits_for_room_is_refused_when_the_worker_leaves() -> None:

@@ -22,13 +22,13 @@ class Listener:
         """Looks after this time; returns whether the worker is lost then."""
         self.now += seconds
         self.liveness.observe({WORKER: heartbeat})
-        return WORKER in self.liveness.lost()
+        return WORKER in self.liveness.lost_workers()
 
 
 def test_a_worker_is_lost_after_the_timeout_and_not_before() -> None:
     listener = Listener()
     assert [listener.hear(NOON) for _ in range(8)] == [False] * 6 + [True] * 2
-    assert listener.liveness.lost() == {WORKER: NOON}
+    assert listener.liveness.lost_workers() == {WORKER: NOON}
 
 
 def test_a_clock_that_is_set_forward_or_back_makes_no_worker_silent() -> None:
@@ -70,4 +70,4 @@ def test_a_stopped_worker_is_forgotten() -> None:
     for _ in range(10):
         listener.hear(NOON)
     listener.liveness.observe({})
-    assert listener.liveness.lost() == {}
+    assert listener.liveness.lost_workers() == {}

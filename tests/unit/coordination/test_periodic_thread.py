@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def thread(work: Callable[[], None], seconds: float = 0.001) -> PeriodicThread:
-    return PeriodicThread("test", work, seconds, failure="no look", logger=logger)
+    return PeriodicThread("test", work, seconds, failure="the work failed", logger=logger)
 
 
 def test_it_continues_after_an_outage_of_a_service_and_after_a_defect(
@@ -24,22 +24,22 @@ def test_it_continues_after_an_outage_of_a_service_and_after_a_defect(
     errors: list[Exception] = [
         StoreError("the database is away"), BrokerError("the broker is away"), ValueError("a defect"),
     ]  # fmt: skip
-    over = threading.Event()
+    succeeded = threading.Event()
 
     def work() -> None:
         if errors:
             raise errors.pop(0)
-        over.set()
+        succeeded.set()
 
     with caplog.at_level(logging.WARNING), thread(work):
-        assert over.wait(30)
+        assert succeeded.wait(30)
     *outages, defect = caplog.records
     assert [(outage.levelname, outage.getMessage()) for outage in outages] == [
-        ("WARNING", "no look: the database is away"),
-        ("WARNING", "no look: the broker is away"),
+        ("WARNING", "the work failed: the database is away"),
+        ("WARNING", "the work failed: the broker is away"),
     ]
     assert not any(outage.exc_info for outage in outages)
-    assert (defect.levelname, defect.getMessage()) == ("ERROR", "no look")
+    assert (defect.levelname, defect.getMessage()) == ("ERROR", "the work failed")
     assert defect.exc_info is not None
 
 
@@ -64,12 +64,13 @@ def test_its_work_may_set_the_next_pause() -> None:
         assert called.wait(30)
 
 
-def test_a_call_under_way_is_waited_for() -> None:
+def test_the_end_waits_for_the_current_call() -> None:
     at_work, release, ended = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
         at_work.set()
         release.wait()
+        threading.Event().wait(0.1)  # an end that does not wait is sooner
         ended.set()
 
     with thread(work):

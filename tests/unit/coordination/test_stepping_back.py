@@ -21,7 +21,7 @@ def fail(subject: StepBack, *problems: int) -> list[DecisionFailure]:
     found = []
     for problem in problems:
         assert subject.may_decide()
-        found.append(subject.failed(problem))
+        found.append(subject.note_failure(problem))
     return found
 
 
@@ -46,16 +46,16 @@ def test_a_decision_between_failures_shows_that_the_coordinator_is_sound() -> No
     for problem in range(0, 40, 3):
         fail(subject, problem, problem + 1)
         assert subject.may_decide()
-        assert not subject.succeeded(problem + 2)
+        assert not subject.note_success(problem + 2)
     assert not subject.has_stepped_back
 
 
 def test_problems_that_failed_before_are_no_evidence_against_the_coordinator() -> None:
     subject = step_back()
     fail(subject, 1)
-    subject.succeeded(0)
+    subject.note_success(0)
     fail(subject, 2)
-    subject.succeeded(0)
+    subject.note_success(0)
     assert all(failure.counts for failure in fail(subject, 1, 2, 3, 1, 2, 3))
 
 
@@ -71,7 +71,7 @@ def test_after_its_pause_it_tries_one_problem_and_then_pauses_twice_as_long() ->
         assert not subject.is_waiting()
         assert subject.may_decide()
         assert not subject.may_decide(), "one problem at a time"
-        again = subject.failed(4)
+        again = subject.note_failure(4)
         assert not again.counts
         assert not again.begins
 
@@ -82,8 +82,8 @@ def test_a_successful_decision_ends_the_stepping_back() -> None:
     fail(subject, 1, 2, 3)
     clock.now += 6
     assert subject.may_decide()
-    assert subject.succeeded(1)
-    assert not subject.succeeded(2)
+    assert subject.note_success(1)
+    assert not subject.note_success(2)
     assert fail(subject, 5)[0].counts
 
 
@@ -93,14 +93,14 @@ def test_a_try_without_a_result_is_repeated() -> None:
     fail(subject, 1, 2, 3)
     clock.now += 6
     assert subject.may_decide()
-    subject.no_decision()
+    subject.note_no_decision()
     assert subject.may_decide()
 
 
 def test_decisions_begun_before_the_coordinator_stepped_back_do_not_count() -> None:
     subject = step_back()
     fail(subject, 1, 2, 3)
-    assert subject.failed(4) == DecisionFailure(counts=False)
+    assert subject.note_failure(4) == DecisionFailure(counts=False)
 
 
 def test_a_clock_that_is_set_back_does_not_keep_it_from_trying() -> None:

@@ -101,7 +101,7 @@ def test_what_the_card_lists_keeps_its_order_and_a_split_named_twice_is_one(tmp_
 @pytest.mark.parametrize(
     ("front", "message"),
     [
-        ("configs:\n- config_name: x\n  data_files:\n  - split: train\n    path: gone/*", "is not whole.*gone"),
+        ("configs:\n- config_name: x\n  data_files:\n  - split: train\n    path: gone/*", "is incomplete.*gone"),
         ("configs:\n- config_name: x\n  data_files: ../secret.jsonl", "outside the folder"),
         ("configs: [", "is not YAML"),
     ],
@@ -116,8 +116,8 @@ def test_a_card_that_does_not_fit_its_folder_is_an_error(tmp_path: Path, front: 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["data/train-00000-of-00003.parquet", "data/train-00002-of-00003.parquet"], "not whole: .* number 00001"),
-        (["train.jsonl", "train.parquet"], r"there as .jsonl and as .parquet"),
+        (["data/train-00000-of-00003.parquet", "data/train-00002-of-00003.parquet"], "incomplete: .* number 00001"),
+        (["train.jsonl", "train.parquet"], r"several kinds"),
         (["notes.txt"], r"no data files \(it holds .txt files\)"),
         ([".cache/train.jsonl", "dataset_infos.json"], "no data files"),
     ],

@@ -65,7 +65,7 @@ def test_the_layout_of_reinforcement_learning_datasets_is_understood(tmp_path: P
         ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "a turn of 'assistant'"),
         ([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], "2 turns of the user"),
         ([{"role": "system", "content": "a"}], "0 turns of the user"),
-        ([{"role": "user", "content": [{"type": "image", "url": "x"}]}], "no text"),
+        ([{"role": "user", "content": [{"type": "image", "url": "x"}]}], "is not text"),
         ([{"role": "user", "content": " "}], "is empty"),
         (["a"], "is of type list"),
         ({"stem": "a", "x": 1}, "object with the fields stem, x"),

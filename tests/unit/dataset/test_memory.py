@@ -23,6 +23,7 @@ def peak_mib(path: Path, rows: int) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet"])
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, kind: str) -> None:
     peaks = []
     for rows in (5_000, 100_000):

@@ -60,7 +60,11 @@ def test_every_refused_row_of_a_file_can_be_written(tmp_path: Path) -> None:
 
 
 def test_the_error_names_location_field_and_what_to_do() -> None:
-    message = str(rejection_error(BAD))
+    message = str(rejection_error(BAD, "skip such rows with --skip-invalid; nothing was enqueued"))
 
     assert message.startswith("d.jsonl:17: field 'answer' is empty")
-    assert "--skip-invalid" in message
+    assert message.endswith("Correct the row, or skip such rows with --skip-invalid; nothing was enqueued.")
+
+
+def test_an_error_without_another_way_names_no_option() -> None:
+    assert str(rejection_error(BAD)).endswith(". Correct the row.")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cord_worker.dataset import Change, ProblemRecord, ReadOptions, RejectedRecord, read_problems
-from cord_worker.dataset.solutions import Undecided, final_answer
+from cord_worker.dataset.solutions import AmbiguousAnswer, final_answer
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_an_answer_without_a_mark_stays_whole(text: str) -> None:
     ],
 )
 def test_ambiguous_final_answers_are_reported(text: str, reason: str) -> None:
-    with pytest.raises(Undecided, match=reason):
+    with pytest.raises(AmbiguousAnswer, match=reason):
         final_answer(text)
 
 

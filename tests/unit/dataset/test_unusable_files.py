@@ -25,7 +25,7 @@ from tests.support.dataset_files import GOOD, as_folder, as_gzip, as_jsonl, as_p
         ("d.jsonl", "{\n", "no readable row"),
         ("d.json", "[]", "holds no rows"),
         ("d.json", "{}", "without an array"),
-        ("d.json", "17", "no JSON array"),
+        ("d.json", "17", "not a JSON array"),
         ("d.json", '{"a": [1], "b": [2]}', "two arrays, 'a' and 'b'"),
         ("d.json", f"[{GOOD}", "cut off"),
         ("d.json", f"[{GOOD[:-9]}", "not JSON, or cut off"),
@@ -38,7 +38,7 @@ from tests.support.dataset_files import GOOD, as_folder, as_gzip, as_jsonl, as_p
         ("d.csv", "question,answer,answer\na,b,c\n", "'answer' twice"),
         ("d.csv", '"question,answer\n', "header line cannot be read"),
         ("d.parquet", "PAR1 and nothing", "cannot be read"),
-        ("d.jsonl.gz", "not compressed", "not a whole gzip file"),
+        ("d.jsonl.gz", "not compressed", "not a complete gzip file"),
     ],
 )
 def test_an_unusable_file_is_an_error_that_names_it(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -52,7 +52,7 @@ def test_an_unusable_file_is_an_error_that_names_it(tmp_path: Path, name: str, c
 def test_a_missing_file_a_foreign_folder_and_a_split_of_a_file_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="does not exist"):
         list(read_problems(tmp_path / "none.jsonl"))
-    with pytest.raises(DatasetError, match="no saved dataset"):
+    with pytest.raises(DatasetError, match="not a saved dataset"):
         list(read_problems(tmp_path))
     with pytest.raises(DatasetError, match="leave out --split"):
         list(read_problems(as_jsonl(tmp_path), split="train"))
@@ -63,7 +63,7 @@ def test_a_truncated_binary_file_is_an_error(tmp_path: Path, written: Any) -> No
     path = written(tmp_path)
     path.write_bytes(path.read_bytes()[:-20])
 
-    with pytest.raises(DatasetError, match=r"cut off|not a whole gzip file"):
+    with pytest.raises(DatasetError, match=r"cut off|not a complete gzip file"):
         list(read_problems(path))
 
 
@@ -117,5 +117,5 @@ def test_a_rejection_names_its_cause(tmp_path: Path, name: str, data: bytes, mes
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "d.jsonl")
-    with pytest.raises(DatasetError, match="no plain file"):
+    with pytest.raises(DatasetError, match="not a plain file"):
         list(read_problems(tmp_path / "d.jsonl"))

@@ -69,7 +69,7 @@ def test_a_trajectory_is_encoded_as_in_the_service_and_labelled_by_its_outcome(t
         assert set(labels[:asked]) == {NO_LOSS}
         text = codec.decode(ids[asked:], after=ids[:asked])
         steps = re.split(r"\n?### Step \d+\.", text)[1:]
-        assert codec.judged(Turn(problem.question), steps, None) == tuple(ids)
+        assert codec.judged_candidate(Turn(problem.question), steps, None) == tuple(ids)
         right = [label % 2 for label in labels[asked:]]
         kinds = [label // 2 for label in labels[asked:]]
         last_answer = re.split(r" are |: ", steps[-1])[-1].rstrip(".")

@@ -54,6 +54,7 @@ def test_decoding_gives_back_the_text_that_was_encoded(tokenizer: Any, text: str
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
+@pytest.mark.long
 def test_every_tokenizer_decodes_any_encoded_text_to_itself(text: str) -> None:
     for name in NAMES:
         tokenizer = _TOKENIZERS.setdefault(name, AutoTokenizer.from_pretrained(MODELS / name))

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from cord_worker.store.schema import kinds
-from cord_worker.store.schema.tables import AnswerState, Base, CandidateState, ProblemState
+from cord_worker.store.schema.tables import AnswerState, Base, CandidateState, ProblemState, RescoreState
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -19,6 +19,7 @@ DIAGRAMS: dict[str, tuple[type[StrEnum], str, str]] = {
     "States of a problem": (ProblemState, "problems", "state"),
     "States of a candidate": (CandidateState, "candidates", "state"),
     "States of a trajectory": (AnswerState, "trajectories", "answer_state"),
+    "States of a rescore": (RescoreState, "rescores", "state"),
 }
 ENDS = "[*]"
 

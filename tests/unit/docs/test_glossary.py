@@ -51,7 +51,7 @@ def of_commands() -> Iterator[tuple[str, str]]:
     yield from walk(cli, "cordctl")
 
 
-def of_configuration() -> Iterator[tuple[str, str]]:
+def configuration_columns() -> Iterator[tuple[str, str]]:
     """Keys of cord.toml and their descriptions."""
 
     def walk(model: type[BaseModel], path: str) -> Iterator[tuple[str, str]]:
@@ -71,7 +71,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(inner)
 
 
-PLACES = {"tables": of_tables, "commands": of_commands, "configuration": of_configuration}
+PLACES = {"tables": of_tables, "commands": of_commands, "configuration": configuration_columns}
 
 
 def test_the_glossary_is_not_empty() -> None:
@@ -110,6 +110,7 @@ def test_the_columns_of_leases_are_named_for_their_kind_of_work() -> None:
         f"{table.name}.{column.name}"
         for table in Base.metadata.tables.values()
         for column in table.columns
-        if column.name.endswith("worker_id")
+        # A rollup sums up, and has no lease.
+        if column.name.endswith("worker_id") and table.name != "request_rollups"
     }
     assert leases == {f"{kind.table}.{kind.worker}" for kind in KINDS}

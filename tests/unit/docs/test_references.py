@@ -1,4 +1,4 @@
-"""Pages, headings, modules and columns that docs/ points to exist."""
+"""Pages, headings, pictures, modules and columns that README.md, docs/ and the other pages point to exist."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ OF_THE_CODE = [
     *(page for page in PAGES if page.startswith("decisions/")),
 ]
 """Pages that name modules and columns."""
+ELSEWHERE = [
+    name
+    for folder in (".", ".github", "deploy", "cord_worker/demo", "migrations")
+    for path in sorted((ROOT / folder).glob("*.md" if folder == "." else "**/*.md"))
+    for name in [str(path.relative_to(ROOT))]
+]
+"""Pages outside docs/, from the root of the repository."""
+MOST_LINES_OF_README = 130
 PLACEHOLDERS = re.compile(r"NAME|NNNN|\*")
 
 
@@ -28,23 +36,48 @@ def text_of(page: str) -> str:
 
 
 def anchors_of(path: Path) -> set[str]:
-    """The headings of a page, as GitHub names them in links."""
-    headings = re.findall(r"^#{1,6} (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+    """The headings of a page, as GitHub names them in links: the second one of a name ends with -1."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#{1,6} (.+)$", text, re.MULTILINE)
+    names = [re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings]
+    return {f"{name}-{names[:n].count(name)}" if name in names[:n] else name for n, name in enumerate(names)}
+
+
+def broken_links(path: Path) -> list[str]:
+    """The links and pictures of a page, within the repository, that lead nowhere."""
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        target, _, anchor = link.partition("#")
+        found = (path.parent / target).resolve() if target else path
+        if not found.exists() or (anchor and anchor not in anchors_of(found)):
+            broken.append(link)
+    return broken
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_existing_pages_and_headings(page: str) -> None:
-    here = DOCS / page
-    broken = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
-        if "://" in link:
-            continue
-        target, _, anchor = link.partition("#")
-        path = (here.parent / target).resolve() if target else here
-        if not path.exists() or (anchor and anchor not in anchors_of(path)):
-            broken.append(link)
-    assert not broken
+    assert broken_links(DOCS / page) == []
+
+
+@pytest.mark.parametrize("page", ELSEWHERE)
+def test_links_of_pages_outside_docs_lead_to_existing_pages_and_headings(page: str) -> None:
+    assert broken_links(ROOT / page) == []
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# One\n\n```sh\n# No heading\n```\n\n## One\n")
+    (tmp_path / "page.md").write_text(
+        "[a](other.md) [b](other.md#one) [c](other.md#one-1) [d](https://example.org/x) [e](#two)\n"
+        "[f](gone.md) [g](other.md#no-heading) [h](other.md#one-2) ![i](gone.png)\n"
+    )
+    broken = broken_links(tmp_path / "page.md")
+    assert broken == ["#two", "gone.md", "other.md#no-heading", "other.md#one-2", "gone.png"]
+
+
+def test_the_readme_can_be_read_to_its_end() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= MOST_LINES_OF_README
 
 
 def test_pages_and_headings_that_the_code_cites_exist() -> None:
@@ -87,6 +120,6 @@ def test_a_row_of_the_glossary_has_a_term_a_meaning_a_place_and_words_that_are_n
     assert sorted(set(terms)) == sorted(terms)
 
 
-def test_every_page_is_in_the_index() -> None:
-    listed = set(re.findall(r"\]\((?!\.\./)([^)#\s]+\.md)\)", text_of("README.md")))
-    assert listed == {page for page in PAGES if page != "README.md"}
+def test_every_page_is_in_the_index_once() -> None:
+    listed = re.findall(r"\]\((?!\.\./)([^)#\s]+\.md)(?:#[\w-]+)?\)", text_of("README.md"))
+    assert sorted(listed) == [page for page in PAGES if page != "README.md"]

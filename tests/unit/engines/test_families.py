@@ -36,6 +36,7 @@ SINGLE = {"Falcon-H1": "a hybrid", "Bloom": "ALiBi", "Phi-3 (longrope)": "length
 
 
 @pytest.mark.parametrize("name", [*CACHED, *SINGLE])
+@pytest.mark.long
 def test_scores_of_a_family_equal_those_of_a_plain_forward(name: str) -> None:
     (found,) = measure_families([name], lambda _: None)
     assert found.hosted

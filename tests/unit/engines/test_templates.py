@@ -129,13 +129,13 @@ REFUSED = {
     "needs a system turn": "{% if messages[0].role != 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
     + TURNS,
     "drops the question": "Hello.",
-    "shows it twice": TURNS + TURNS,
+    "shows the question twice": TURNS + TURNS,
     "begins the thinking": TURNS + ASKED + "<think>\nOkay, ",
     "a syntax error": "{% for m in %}",
-    "calls what is not there": "{{ render(messages) }}",
-    "a date of no format": "{{ strftime_now(1) }}" + TURNS,
-    "chance": "{{ ['Hi', 'Hello']|random }}" + TURNS + ASKED,
-    "chance with a system turn": TURNS + ASKED + "{% if messages[0].role == 'system' %}{{ lipsum() }}{% endif %}",
+    "calls an unknown function": "{{ render(messages) }}",
+    "a date format that is no text": "{{ strftime_now(1) }}" + TURNS,
+    "random text": "{{ ['Hi', 'Hello']|random }}" + TURNS + ASKED,
+    "random text with a system turn": TURNS + ASKED + "{% if messages[0].role == 'system' %}{{ lipsum() }}{% endif %}",
 }
 
 FAMILIES = {
@@ -159,7 +159,7 @@ def codec_of(tokenizer: PreTrainedTokenizerFast, template: str, **options: Any) 
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_familys_template_renders_with_the_runs_date_and_opens_one_thinking(
+def test_a_familys_template_renders_with_the_runs_date_and_opens_the_thinking_once(
     tokenizer: PreTrainedTokenizerFast, style: str
 ) -> None:
     template, thinking, reply = STYLES[style]
@@ -169,7 +169,7 @@ def test_a_familys_template_renders_with_the_runs_date_and_opens_one_thinking(
     assert codec.first_turn(turn).text == thinking
     assert codec.first_turn(turn, thinking=False).text == reply
     assert thinking.endswith(tags.opening)
-    assert thinking.count(tags.open) == 1
+    assert thinking.count(tags.opening_tag) == 1
     assert codec.decode(codec.proposal(turn, [])[0]) == thinking
 
 
@@ -183,7 +183,7 @@ def test_a_template_that_cannot_be_used_is_refused_when_the_model_is_loaded(
     assert "\n" not in str(refused.value)
 
 
-def test_a_templates_switches_are_a_models_options(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_template_options_of_a_model_reach_its_template(tokenizer: PreTrainedTokenizerFast) -> None:
     codec = codec_of(tokenizer, STYLES["gpt-oss"][0], template_options={"reasoning_effort": "high"})
     assert "Reasoning: high" in codec.first_turn(Turn("Q")).text
 
@@ -196,15 +196,15 @@ def test_the_date_changes_with_the_run_and_not_with_the_day(tokenizer: PreTraine
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "date_call",
     [
         "{% set now = strftime_now %}{{ now('%Y-%m-%d') }}",
         "{% set format = '%Y-%m-%d' %}{{ strftime_now (format=format) }}",
         "{%- set d = namespace(f=strftime_now) -%}{{ d.f('%Y-%m-%d') }}",
     ],
 )
-def test_no_template_function_shows_the_clock(tokenizer: PreTrainedTokenizerFast, asked: str) -> None:
-    codec = codec_of(tokenizer, asked + TURNS + ASKED)
+def test_no_template_function_shows_the_clock(tokenizer: PreTrainedTokenizerFast, date_call: str) -> None:
+    codec = codec_of(tokenizer, date_call + TURNS + ASKED)
     assert codec.first_turn(Turn("Q", date=DAY)).text.startswith("2026-03-04[user]Q")
 
 
@@ -232,11 +232,15 @@ def test_a_models_tags_are_found_in_its_template_or_else_among_its_tokens(
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("rule", SegmentationRule)
-def test_a_prefix_and_a_step_are_the_ids_of_both_with_every_familys_tags(
+def test_the_ids_of_a_trajectory_begin_with_those_of_each_of_its_prefixes_with_every_familys_tags(
     tokenizer: PreTrainedTokenizerFast, family: str, rule: SegmentationRule
 ) -> None:
     tags = FAMILIES[family]
-    marks = [AddedToken(mark, special=True) for mark in (tags.open, tags.close) if mark not in ("<think>", "</think>")]
+    marks = [
+        AddedToken(mark, special=True)
+        for mark in (tags.opening_tag, tags.closing_tag)
+        if mark not in ("<think>", "</think>")
+    ]
     own = copy.deepcopy(tokenizer)
     own.add_tokens(marks)
     codec = codec_of(own, TURNS + ASKED, tags=tags)
@@ -251,12 +255,12 @@ def test_a_prefix_and_a_step_are_the_ids_of_both_with_every_familys_tags(
         assert proposed[: len(scored)] == scored
         assert whole[: len(scored)] == scored
     text = codec.decode(whole)
-    assert text.count(tags.open) == 1
+    assert text.count(tags.opening_tag) == 1
     assert text.endswith(f" Done.{tags.closing}")
     closing = codec.closing(DEFAULT_SCORING_TEMPLATE, "12")
     assert codec.decode(closing.ids) == f"{tags.closing}The final answer is 12."
     assert codec.decode([closing.ids[index] for index in closing.answer]).strip() in ("12", "12.")
-    hostile = codec.candidate(turn, [f"a {tags.open} b {tags.close} c"])
+    hostile = codec.candidate(turn, [f"a {tags.opening_tag} b {tags.closing_tag} c"])
     control = {own.convert_tokens_to_ids(str(mark)) for mark in marks}
     assert control.isdisjoint(token for piece in hostile[1:] for token in piece)
 
@@ -270,15 +274,15 @@ def test_an_immediate_answer_is_opened_with_the_models_own_closing_tag() -> None
 @pytest.mark.parametrize("family", FAMILIES)
 def test_steps_and_answers_end_at_the_models_own_tags_and_hold_none_of_them(family: str) -> None:
     tags = FAMILIES[family]
-    for closing in {tags.closed, tags.close, "</think>"}:
+    for closing in {tags.stripped_closing, tags.closing_tag, "</think>"}:
         step = cut(f" One.{closing}", "step", PROMPTED, ended="stop", tags=tags)
         assert (step.text, step.finish_reason) == (" One.", FinishReason.THINK_END)
         answer = cut(f"It is 4.{closing} x", "answer", PROMPTED, ended="stop", tags=tags)
         assert (answer.text, answer.finish_reason) == ("It is 4.", FinishReason.THINK_END)
-        reply = cut(f"{tags.open}Hm.{closing}It is 4.", "reply", PROMPTED, ended="eos", tags=tags)
+        reply = cut(f"{tags.opening_tag}Hm.{closing}It is 4.", "reply", PROMPTED, ended="eos", tags=tags)
         assert reply.text == "It is 4."
-    again = cut(f" One. {tags.open} Two.\n### Step 2.", "step", PROMPTED, ended="stop", tags=tags)
-    assert again.text == " One. <think> Two."  # which `search` refuses
+    again = cut(f" One. {tags.opening_tag} Two.\n### Step 2.", "step", PROMPTED, ended="stop", tags=tags)
+    assert again.text == " One. <think> Two."  # a tag in a step, which the search refuses
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -296,9 +300,9 @@ def test_steps_and_answers_end_at_the_models_own_tags_and_hold_none_of_them(fami
         (" It is 4.", " It is 4."),
     ],
 )
-def test_an_answer_begins_after_a_thinking_at_its_beginning(family: str, text: str, answer: str) -> None:
+def test_thinking_at_the_beginning_of_an_answer_is_removed(family: str, text: str, answer: str) -> None:
     tags = FAMILIES[family]
-    written = text.format(open=tags.open, close=tags.closed)
+    written = text.format(open=tags.opening_tag, close=tags.stripped_closing)
     ends = ends_of(PROMPTED, "answer", tags)
     ended = "eos" if ends.find(written) is None else "stop"
     assert cut(written, "answer", PROMPTED, ended=ended, tags=tags).text == answer  # type: ignore[arg-type]

@@ -30,8 +30,10 @@ from tests.support.transformers_engine import (
 pytestmark = pytest.mark.slow
 
 
-def independent_log_probability(folder: Path, question: str, steps: Sequence[str], answer: str) -> tuple[float, int]:
-    """The sum over the answer's tokens by one plain forward, written without the engine's code."""
+def independent_log_probabilities(
+    folder: Path, question: str, steps: Sequence[str], answer: str, *, full_stop: bool = False
+) -> list[float]:
+    """Those of the answer's tokens by one plain forward, written without the engine's code."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     pieces = [f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n<think>\n"]
@@ -41,30 +43,30 @@ def independent_log_probability(folder: Path, question: str, steps: Sequence[str
     closing = f"\n</think>\n\nThe final answer is {answer}."
     encoded = tokenizer(closing, return_offsets_mapping=True)
     start = closing.index(answer)
-    inside = [
-        index
-        for index, (left, right) in enumerate(encoded["offset_mapping"])
-        if right > start and left < start + len(answer)
-    ]
+    end = len(closing) if full_stop else start + len(answer)
+    inside = [index for index, (left, right) in enumerate(encoded["offset_mapping"]) if right > start and left < end]
     with torch.no_grad():
         logits = model(torch.tensor([ids + encoded["input_ids"]])).logits[0].double()
     log_probabilities = torch.log_softmax(logits, -1)
-    positions = [len(ids) + index for index in inside]
-    tokens = [encoded["input_ids"][index] for index in inside]
-    return sum(log_probabilities[p - 1, t].item() for p, t in zip(positions, tokens, strict=True)), len(inside)
+    return [log_probabilities[len(ids) + index - 1, encoded["input_ids"][index]].item() for index in inside]
 
 
+@pytest.mark.parametrize("full_stop", [False, True])
+@pytest.mark.parametrize("steps", [[" We add 12 and 27.\n", " Then we halve it"], []], ids=["two steps", "no step"])
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_a_score_equals_a_plain_forward(settings_of: SettingsOf, random_folder: Path, answer: str) -> None:
+def test_a_score_equals_a_plain_forward(
+    settings_of: SettingsOf, random_folder: Path, answer: str, steps: list[str], full_stop: bool
+) -> None:
     engine = TransformersEngine(settings_of(random_folder))
     try:
-        steps = [" We add 12 and 27.\n", " Then we halve it"]
-        result = together(engine, [scoring("How many?", steps, answer)])[0]
-        total, tokens = independent_log_probability(random_folder, "How many?", steps, answer)
+        result = together(engine, [scoring("How many?", steps, answer, full_stop=full_stop)])[0]
+        logarithms = independent_log_probabilities(random_folder, "How many?", steps, answer, full_stop=full_stop)
+        total, tokens = sum(logarithms), len(logarithms)
         assert result.answer_tokens == tokens
         assert result.log_prob_sum == pytest.approx(total, abs=1e-4)
         assert result.score == pytest.approx(math.exp(total / tokens), rel=1e-4)
-        again = together(engine, [scoring("How many?", steps, answer)])[0]
+        assert result.mean_probability == pytest.approx(sum(map(math.exp, logarithms)) / tokens, rel=1e-4)
+        again = together(engine, [scoring("How many?", steps, answer, full_stop=full_stop)])[0]
         assert outcome(again) == outcome(result)
         assert again.cached_tokens > result.cached_tokens
     finally:
@@ -194,6 +196,21 @@ def test_the_known_answer_scores_higher_than_a_wrong_one(parrot: TransformersEng
     assert right.score > 0.9 > wrong.score
 
 
+@pytest.mark.parametrize("prefix_cache", [0, 10**9])
+def test_the_score_before_any_step_does_not_depend_on_what_else_is_scored(
+    settings_of: SettingsOf, random_folder: Path, prefix_cache: int
+) -> None:
+    """The turn is a whole prompt then, and at the same time the first piece of others."""
+    engine = TransformersEngine(settings_of(random_folder, prefix_cache_bytes=prefix_cache))
+    try:
+        requests = [scoring("How many?", [" We add."][:count], answer) for answer in ANSWERS[:3] for count in (0, 1)]
+        apart = [outcome(together(engine, [request])[0]) for request in requests]
+        assert [outcome(result) for result in together(engine, requests)] == apart
+        assert [outcome(result) for result in together(engine, requests[::-1])] == apart[::-1]
+    finally:
+        engine.stop()
+
+
 def test_the_cap_is_cut_to_the_room_that_is_left(parrot: TransformersEngine) -> None:
     prompt = ["We add the numbers. " * 12]
     result = together(parrot, [proposing("q", prompt, sampling(temperature=5.0, top_p=1.0, max_tokens=10_000))])[0]
@@ -201,9 +218,7 @@ def test_the_cap_is_cut_to_the_room_that_is_left(parrot: TransformersEngine) -> 
 
 
 @pytest.mark.parametrize("steps", [[], ()])
-def test_a_candidate_without_steps_is_refused(parrot: TransformersEngine, steps: Sequence[str]) -> None:
-    with pytest.raises(RequestError, match="no step"):
-        together(parrot, [scoring("q", steps, "1")])
+def test_an_answer_to_no_steps_is_refused(parrot: TransformersEngine, steps: Sequence[str]) -> None:
     with pytest.raises(RequestError, match="no step"):
         together(parrot, [answering("q", steps, GREEDY)])
 

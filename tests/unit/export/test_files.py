@@ -40,13 +40,27 @@ def test_the_permissions_of_an_existing_file_are_kept(tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize("present", [True, False])
+def test_a_link_stays_and_the_file_that_it_names_is_replaced(tmp_path: Path, present: bool) -> None:
+    target, link = tmp_path / "elsewhere" / "out.jsonl", tmp_path / "out.jsonl"
+    target.parent.mkdir()
+    if present:
+        target.write_bytes(b"old")
+    link.symlink_to(Path("elsewhere") / "out.jsonl")
+    with replaced_file(str(link)) as file:
+        file.write(b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert [path.name for path in target.parent.iterdir()] == ["out.jsonl"]
+
+
 @pytest.mark.parametrize(("name", "what"), [("", "is a folder"), ("missing/out.jsonl", "does not exist")])
 def test_an_impossible_output_path_is_named(tmp_path: Path, name: str, what: str) -> None:
     with pytest.raises(ExportError, match=what):
         check_writable(str(tmp_path / name))
 
 
-def test_a_device_or_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     received: list[bytes] = []
@@ -83,3 +97,21 @@ def test_a_long_name_can_be_written(tmp_path: Path) -> None:
     with replaced_file(str(target)) as file:
         file.write(b"new")
     assert target.read_bytes() == b"new"
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cord.toml").touch()
+    for output in ("cord.toml/x.jsonl", "cord.toml/deeper/x.jsonl"):
+        with pytest.raises(ExportError, match=r"cord\.toml is not a folder"):
+            check_writable(str(tmp_path / output))
+    with pytest.raises(ExportError, match=r"none/deeper does not exist"):
+        check_writable(str(tmp_path / "none" / "deeper" / "x.jsonl"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_device_is_named() -> None:
+    with (
+        pytest.raises(ExportError, match="/dev/full cannot be written: No space left"),
+        replaced_file("/dev/full") as f,
+    ):
+        f.write(b"x" * 100_000)

@@ -20,6 +20,7 @@ from cord_worker.engines.text_codec import TextCodec
 from cord_worker.export import axolotl, preferences, step_labels, step_preferences
 from cord_worker.export.format import Choices, Format, Labels, LeftOut, Need, OptionError, Scope, Source, Think
 from cord_worker.export.formats import FORMATS, OPTIONS
+from cord_worker.export.report import ExportReport
 from cord_worker.export.rows import write_rows
 from cord_worker.export.schema import Row
 from cord_worker.export.student import Student
@@ -145,7 +146,7 @@ def test_axolotl_trains_all_but_the_steps_whose_score_fell() -> None:
 
 
 def test_a_step_falls_if_its_score_is_below_the_one_before() -> None:
-    assert axolotl.fell([0.5, 0.5, 0.4, 0.6, None, 0.1]) == [False, False, True, False, False, False]
+    assert axolotl.falls([0.5, 0.5, 0.4, 0.6, None, 0.1]) == [False, False, True, False, False, False]
 
 
 @given(
@@ -355,6 +356,17 @@ def test_every_valid_candidate_that_none_extends_ends_a_labelled_path(student: S
     assert labelled(TREE, student, teachers=frozenset("a")) == [rows[1]]
 
 
+@pytest.mark.parametrize(
+    ("base_score", "first"), [(None, [True] * 4), (0.1, [True] * 4), (0.45, [True, True, True, False])]
+)
+def test_by_gain_the_first_step_is_compared_with_the_base_score_if_that_is_known(
+    student: Student, base_score: float | None, first: list[bool]
+) -> None:
+    rows = labelled(replace(TREE, base_score=base_score), student)
+    assert [row["labels"][0] for row in rows] == first
+    assert [row["labels"][1:] for row in rows] == [[], [True], [False], [False]]
+
+
 def test_labels_by_a_threshold_and_by_the_share_of_right_answers(student: Student) -> None:
     by_threshold = labelled(TREE, student, labels=Labels.THRESHOLD, threshold=0.45)
     assert [row["labels"] for row in by_threshold] == [[True], [True, True], [True, False], [False, False]]
@@ -374,7 +386,7 @@ def test_a_labelled_path_is_read_as_the_reward_engine_reads_candidates(student: 
     tokenizer = AutoTokenizer.from_pretrained(MODELS / "student")
     row = labelled(TREE, student)[1]
     of = scope(student=student)
-    sent = TextCodec(tokenizer).judged(Turn("How many?"), [" Count: 2 and 2.", " So 2 + 2 = 4."], "\n")
+    sent = TextCodec(tokenizer).judged_candidate(Turn("How many?"), [" Count: 2 and 2.", " So 2 + 2 = 4."], "\n")
     read = tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]
     for step in row["completions"]:
         read += tokenizer(step, add_special_tokens=False)["input_ids"]
@@ -402,3 +414,14 @@ def test_every_option_belongs_to_a_format_and_formats_that_need_a_student_take_o
 def test_without_a_student_a_text_format_says_so() -> None:
     with pytest.raises(OptionError, match="--student"):
         made("sft", [RESULT], scope())
+
+
+def test_an_export_without_pairs_says_what_a_pair_needs() -> None:
+    report = ExportReport(
+        "mine", "step-dpo", "pair", 0, {"out": 0}, None, 0, 0, row_needs=FORMATS["step-dpo"].row_needs
+    )
+    assert report.sentence() == (
+        "run mine: 0 pairs to out; a pair needs a step of a winner and a valid sibling with a lower score"
+    )
+    assert "needs" not in replace(report, exported=1).sentence()
+    assert "needs" not in replace(report, too_long=3).sentence()

@@ -42,7 +42,22 @@ def test_the_name_of_a_split_is_put_before_the_ending(output: str, outputs: list
     "text", ["", "train", "train=x", "train=1.5.2", "=1", "a=0.5,a=0.5", "a=0,b=1", "../a=1", "a=1,"]
 )
 def test_a_list_of_another_form_is_refused(text: str) -> None:
-    with pytest.raises(OptionError, match=r"train=0\.9,test=0\.1"):
+    with pytest.raises(OptionError, match=r"train=0\.9,test=0\.1|write different names"):
+        Splits.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a=1e-9,b=1", "'1e-9' is no share"),
+        ("a=0,b=1", "'0' is no share"),
+        ("a=0.5,a=0.5", "'a' is there twice"),
+        ("a-b=0.5,c=0.5", "'a-b=0.5' is no name with its share"),
+        ("train", "'train' is no name with its share"),
+    ],
+)
+def test_the_error_names_the_part_that_is_wrong(text: str, reason: str) -> None:
+    with pytest.raises(OptionError, match=reason):
         Splits.parse(text)
 
 
@@ -71,7 +86,7 @@ def test_an_entry_is_added_to_those_that_are_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("output", ["-", "out.jsonl.gz", "out.jsonl.zst"])
 def test_a_file_that_llama_factory_does_not_read_is_refused(output: str) -> None:
-    with pytest.raises(OptionError, match="LLaMA-Factory reads no"):
+    with pytest.raises(OptionError, match="LLaMA-Factory cannot read"):
         check_dataset_info([output])
 
 

@@ -6,7 +6,7 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,7 @@ def test_a_limit_that_is_too_low_is_named_with_a_remedy(limit: str, value: int, 
 
 
 @pytest.mark.parametrize(("hard", "said"), [(8000, "[] 6032"), (6000, "['file handles'] 4096")])
-def test_open_files_for_the_connections_of_many_workers_are_raised_as_far_as_needed_or_missed(
+def test_the_limit_of_open_files_is_raised_for_the_connections_of_many_workers_or_named_as_too_low(
     hard: int, said: str
 ) -> None:
     script = (
@@ -80,7 +80,7 @@ def _within(error: BaseException) -> BaseException:
         (_within(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))), "free some memory"),
     ],
 )
-def test_an_error_is_explained_by_the_limit_that_it_speaks_of(error: BaseException, named: str) -> None:
+def test_an_error_is_explained_by_the_limit_that_caused_it(error: BaseException, named: str) -> None:
     said = limits.explained(error)
     assert said is not None
     assert named in said
@@ -147,6 +147,18 @@ def test_checking_a_state_folder_creates_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def _use_control_groups(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: Mapping[str, int | str]
+) -> None:
+    """Makes `folder` the control groups of this machine, with these files; `own` is the text of /proc/self/cgroup."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(str(content), encoding="ascii")
+    (folder / "own").write_text(own, encoding="ascii")
+    monkeypatch.setattr(limits, "_CGROUP", folder)
+    monkeypatch.setattr(limits, "_OWN_GROUPS", folder / "own")
+
+
 @pytest.mark.parametrize(
     ("own", "files", "memory", "tasks"),
     [
@@ -164,7 +176,7 @@ def test_checking_a_state_folder_creates_nothing(tmp_path: Path) -> None:
         ("0::/a\n", {"a/memory.max": "max\n", "a/pids.max": "max\n", "a/pids.current": 4}, None, None),
     ],
 )
-def test_limits_of_every_control_group_around_this_process_count(
+def test_the_lowest_limit_of_all_control_groups_around_this_process_applies(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     own: str,
@@ -172,17 +184,12 @@ def test_limits_of_every_control_group_around_this_process_count(
     memory: int | None,
     tasks: int | None,
 ) -> None:
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(str(content), encoding="ascii")
-    (tmp_path / "own").write_text(own, encoding="ascii")
-    monkeypatch.setattr(limits, "_CGROUP", tmp_path)
-    monkeypatch.setattr(limits, "_OWN_GROUPS", tmp_path / "own")
+    _use_control_groups(tmp_path, monkeypatch, own, files)
     assert limits.container_memory() == memory
     found = [one.found for one in limits.shortages([limits.Need(0, 0, 1 << 20)]) if one.limit == "processes"]
     if tasks is not None:
         assert found[0].startswith(f"{tasks} more processes and threads may be started")
-    else:
+    else:  # only this user's own limit may be named, and that is not so low
         assert not any(one.startswith(("4 more", "1 more", "0 more")) for one in found)
 
 
@@ -204,11 +211,6 @@ _VERSION_2 = "low 0\nhigh 7\nmax 9\noom 4\noom_kill {}\noom_group_kill 0\n"
 def test_what_the_kernel_killed_is_counted_in_the_innermost_control_group_or_on_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], expected: int
 ) -> None:
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content, encoding="ascii")
-    (tmp_path / "own").write_text(own, encoding="ascii")
-    monkeypatch.setattr(limits, "_CGROUP", tmp_path)
-    monkeypatch.setattr(limits, "_OWN_GROUPS", tmp_path / "own")
+    _use_control_groups(tmp_path, monkeypatch, own, files)
     monkeypatch.setattr(limits, "_VMSTAT", tmp_path / "vmstat")
     assert limits.oom_kills() == expected

@@ -1,4 +1,4 @@
-"""pass@k against every way to draw k of the samples."""
+"""pass@k against every way to draw k of the samples; the interval of a share against the equation that defines it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cord_worker.operations.estimators import pass_at_k, powers_of_two
+from cord_worker.operations.estimators import pass_at_k, powers_of_two, wilson_interval
 from cord_worker.operations.evaluation import compute_figures
 from cord_worker.store.reports.evaluation import AnswerCounts
 
@@ -65,3 +65,25 @@ def test_missing_answers_are_wrong_and_undecided_ones_are_left_out() -> None:
 def test_without_a_decided_answer_there_is_no_figure() -> None:
     assert compute_figures([counts(1, 0, 0, 2)], 2).pass_at == {}
     assert compute_figures([], 2).pass_at == {}
+
+
+@given(st.integers(1, 5_000), st.data())
+def test_the_bounds_of_the_interval_are_the_shares_from_which_the_found_one_is_1_96_deviations_away(
+    checked: int, data: st.DataObject
+) -> None:
+    correct = data.draw(st.integers(0, checked))
+    low, high = wilson_interval(correct, checked)
+    assert 0 <= low <= correct / checked <= high <= 1
+    assert high - low > 0
+    for bound in (low, high):
+        if 0 < bound < 1:
+            distance = abs(correct / checked - bound)
+            assert distance == pytest.approx(1.959964 * (bound * (1 - bound) / checked) ** 0.5, rel=1e-6, abs=1e-9)
+
+
+def test_the_interval_of_a_known_example() -> None:
+    assert wilson_interval(140, 150) == pytest.approx((0.88159, 0.96345), abs=1e-4)
+    assert wilson_interval(10, 10)[0] == pytest.approx(0.7225, abs=1e-4)
+    for correct, checked in ((1, 0), (0, 0), (-1, 3), (4, 3)):
+        with pytest.raises(ValueError, match="is not a share"):
+            wilson_interval(correct, checked)

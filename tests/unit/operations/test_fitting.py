@@ -64,7 +64,7 @@ def test_the_numbers_add_up_and_name_the_question(source: DatasetSource) -> None
     total = misfit.prompt + teacher.end
     assert (
         f"{misfit.prompt:,} prompt + {teacher.end} answer with its opening = {total:,} tokens leave no room"
-        in teacher.named()[0]
+        in teacher.misfit_lines()[0]
     )
     assert teacher.line().endswith("; 1 does not fit")
     assert prover.role == "prover"
@@ -114,7 +114,7 @@ def test_a_question_fits_as_long_as_a_step_has_room_and_the_reported_numbers_add
     assert none.line().endswith("; 1 does not fit")
     assert (
         f"{prompt} prompt + {end} answer with its opening = {prompt + end} tokens leave no room for a step"
-        in none.named()[0]
+        in none.misfit_lines()[0]
     )
 
 
@@ -128,7 +128,7 @@ def test_a_thinking_budget_that_does_not_fit_is_reported_without_a_tokenizer() -
     assert room_remarks(config(64)) == []
     (remark,) = room_remarks(config(512))
     assert "teacher 'first': the context of model 'planner' holds 256 tokens" in remark
-    assert "thinking ends after 224 less the question's" in remark
+    assert "thinking ends after 224 tokens minus the question" in remark
     assert "search.thinking_tokens = 512" in remark
     assert len(room_remarks(config(4096))) == 2, "the prover's 1,024 are too few, too"
 

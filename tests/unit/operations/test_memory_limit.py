@@ -44,4 +44,4 @@ def test_doctor_and_the_check_of_contexts_name_the_limit_without_torch(tmp_path:
         assert f"warn {subject}: not checked: torch gets too little memory (see `memory`)" in lines
     (limit,) = (line for line in lines if line.startswith("fail memory: "))
     assert "a process may use 512 MiB of addresses" in limit
-    assert lines[-1].startswith("model 'prover': its tokenizer is not looked at: a process may use 512 MiB")
+    assert lines[-1].startswith("model 'prover': its tokenizer is not loaded: a process may use 512 MiB")

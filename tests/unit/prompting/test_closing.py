@@ -14,6 +14,13 @@ def test_the_span_is_the_answer(answer: str) -> None:
     assert part.text[part.answer_start : part.answer_end] == answer
 
 
+@pytest.mark.parametrize(("template", "tail"), [(DEFAULT_SCORING_TEMPLATE, "."), ("{answer}</s> ok", "</s> ok")])
+def test_with_the_full_stop_all_text_after_the_answer_is_scored(template: str, tail: str) -> None:
+    part, without = (closing(template, "{answer}", full_stop=full_stop) for full_stop in (True, False))
+    assert (part.text, part.answer_start) == (without.text, without.answer_start)
+    assert part.text[part.answer_start : part.answer_end] == f"{{answer}}{tail}"
+
+
 @pytest.mark.parametrize("template", ["no placeholder", "{answer} and {answer}"])
 def test_a_template_without_exactly_one_placeholder_is_refused(template: str) -> None:
     with pytest.raises(RequestError, match="exactly once"):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cord_worker.search.beam import merit, rank_key, select, standing, winner
+from cord_worker.search.beam import merit, rank_key, rounded_merit, select, winner
 from cord_worker.search.types import (
     Candidate,
     Criterion,
@@ -166,14 +166,14 @@ def test_length_normalisation_ranks_by_log_score_over_steps_to_a_power(score: fl
 
 
 @given(SCORES, st.sampled_from([1e-9, 0.001, 0.1, 0.3, 1.0]))
-def test_a_resolution_moves_a_standing_by_half_of_it_at_most_and_never_the_merit(score: float, step: float) -> None:
+def test_a_resolution_moves_a_merit_by_half_of_it_at_most_and_never_the_stored_merit(score: float, step: float) -> None:
     changed = dataclasses.replace(SETTINGS, score_resolution=step)
     trajectory = held(1, 3, 0, 0, 0, score)
     assert merit(trajectory, changed, SCOPE) == score
-    found = standing(trajectory, changed, SCOPE)
+    found = rounded_merit(trajectory, changed, SCOPE)
     assert abs(found - score) <= step / 2 * (1 + 1e-6)
     assert found / step == pytest.approx(round(found / step), abs=1e-6)
-    assert standing(trajectory, SETTINGS, SCOPE) == score
+    assert rounded_merit(trajectory, SETTINGS, SCOPE) == score
 
 
 @settings(deadline=None)

@@ -379,7 +379,7 @@ def test_a_candidate_too_long_for_the_prover_only_fails_with_advice_about_the_pr
     failed = decided(pipeline, first, long, settings)
     assert isinstance(failed, Fail)
     assert "invalid in the only round" in failed.reason
-    assert f"(the prover or the judge): raise max_model_len of these, lower {lower}, or shorten" in failed.reason
+    assert f"(the prover or the judge): raise their max_model_len, lower {lower}, or shorten" in failed.reason
     assert fails_again_on_retry(failed.reason)
     assert not fails_again_after_restart(failed.reason), "other texts may be shorter"
 

@@ -140,6 +140,7 @@ def test_any_text_can_be_checked_and_the_stored_text_has_no_nul_and_no_surrogate
     ],
     ids=["words", "digits", "han", "hashes", "heading-lines", "spaces", "markers", "steps", "tags", "one-letter"],
 )
+@pytest.mark.long
 def test_megabytes_of_text_are_checked_in_linear_time(text: str) -> None:
     begin = time.process_time()
     reason(text)

@@ -89,6 +89,7 @@ def test_a_comparison_that_never_ends_is_killed_and_undecided() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\0", "\ud800", "x" * 100_000, "{" * 30_000, r"\frac" * 3000, "(" * 1500])
+@pytest.mark.long
 def test_odd_texts_give_a_result_and_no_error(text: str) -> None:
     with AnswerChecker(timeout_seconds=5) as checker:
         assert checker.check(text, "5", BY_MATH_VERIFY).correct is not True
@@ -125,7 +126,7 @@ def test_validate_and_doctor_say_in_one_line_that_the_package_is_missing(
     assert validated.output.count("\n") == 1
     assert "pip install 'cord-worker[math-verify]'" in validated.output
     diagnosed = CliRunner().invoke(cli, ["doctor", "--config", "cord.toml"])
-    assert diagnosed.exit_code == 1
+    assert diagnosed.exit_code == 4
     assert "math-verify" in diagnosed.output
 
 

@@ -518,5 +518,6 @@ def test_the_answer_of_a_worked_solution_is_extracted(solution: str, answer: str
 
 
 @pytest.mark.parametrize("part", HOSTILE)
+@pytest.mark.long
 def test_the_time_of_extraction_is_linear_in_the_length_of_the_text(part: str) -> None:
     assert grows_linearly(statements, part)

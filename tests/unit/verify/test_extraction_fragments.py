@@ -237,7 +237,7 @@ NOT_ACCEPTED: list[tuple[str, str]] = [
     ("x=1 or y=2", "x=1 and y=2"),
     ("2. Multiply both sides by 3.", "2"),
 ]
-"""Fragments, other values, and answers that a text may or may not mean."""
+"""Texts, each with an answer that must not be accepted: a fragment, another value, or one that may not be meant."""
 
 
 @pytest.mark.parametrize(("text", "answer"), NOT_ACCEPTED)

@@ -36,7 +36,7 @@ def test_known_fields_are_read_and_others_ignored(tmp_path: Path) -> None:
         AnswerPair(1, "7", "It is 7.", True),
         AnswerPair(3, "B", "A", False, Method.CHOICE, "Which one?"),
         AnswerPair(4, "1/3", "0.33", None),
-        AnswerPair(5, "1/3", "0.33", None, expects=False),
+        AnswerPair(5, "1/3", "0.33", None, has_expected=False),
     ]
 
 
@@ -51,7 +51,7 @@ def test_a_number_keeps_the_text_that_it_has_in_the_file(tmp_path: Path) -> None
     ("line", "named"),
     [
         ('{"reference": "\\frac{1}{2"', "is not JSON"),
-        ("[1, 2]", "is no object"),
+        ("[1, 2]", "is not an object"),
         ("[" * 100_000, "nested too deeply"),
         (b'{"reference": "\xff"}', "is not UTF-8"),
         ({"answer": "7", "expected": True}, "field reference: is missing"),

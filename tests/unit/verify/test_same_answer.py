@@ -190,6 +190,24 @@ def test_two_polynomials_are_the_same_only_if_their_coefficients_are(left: list[
     assert same_value(first, second) is (trimmed(left) == trimmed(right))
 
 
+@pytest.mark.parametrize(
+    ("reference", "given", "expected"),
+    [
+        ("1/3", "1.2345678e5000", False),
+        (r"\pi", "1.2345678e-5000", False),
+        (r"\sqrt{2}", r"\sqrt{2} (about 1.5e999)", None),
+    ],
+)
+def test_a_number_with_a_huge_exponent_is_compared(reference: str, given: str, expected: bool | None) -> None:
+    assert same_answer(reference, given).equal is expected
+
+
+def test_solutions_may_be_joined_by_the_sign_for_or() -> None:
+    assert same_answer("x = 1 or x = 2", r"x = 1 \lor x = 2").equal
+    assert same_answer("x = 1 or x = 2", "x = 2 ∨ x = 1").equal
+    assert same_answer("x = 1 or x = 2", r"x = 1 \lor x = 3").equal is False
+
+
 def test_a_value_too_large_to_compute_is_undecided() -> None:
     for large in ("9^{9^{9^{9}}}", "10^{10^{10}}", "9999999999!", r"\sum_{k=1}^{10^{9}} k"):
         assert same_answer("5", large).equal is None, large

@@ -19,14 +19,14 @@ from cord_worker.errors import ConfigError, StoreError
 from cord_worker.local.services import Endpoints, LocalServices
 from cord_worker.service_url_checks import is_amqp
 from cord_worker.store.database import Database
-from cord_worker.store.schema.version import upgrade
-from cord_worker.store.unreachable import is_connecting, refusal, unreachable
+from cord_worker.store.schema.migration import upgrade
+from cord_worker.store.unreachable import is_connecting, refusal_error, unreachable_error
 
 _REMOVE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Workspace:
     """Services of a measurement; `folder` is for its files, and `settings` names all services."""
 
     settings: Settings
@@ -37,7 +37,7 @@ class Place:
 
 
 @contextmanager
-def open_place(settings: Settings, *, external: bool) -> Iterator[Place]:
+def open_workspace(settings: Settings, *, external: bool) -> Iterator[Workspace]:
     """A temporary folder with embedded services, or with `external` a separate database and separate keys on the
     servers of CORD_DATABASE_URL and CORD_BROKER_URL; everything is removed after the `with`.
 
@@ -59,7 +59,7 @@ def open_place(settings: Settings, *, external: bool) -> Iterator[Place]:
                 }
             )
             try:
-                yield Place(own, endpoints, folder, database, embedded=not external)
+                yield Workspace(own, endpoints, folder, database, embedded=not external)
             finally:
                 database.close()
     finally:
@@ -111,7 +111,7 @@ def _execute(url: sa.URL, statement: str) -> None:
             connection.execute(sa.text(statement))
     except sa.exc.DBAPIError as error:
         if is_connecting(error):
-            raise refusal(error, url, {}) or unreachable(error, url) from None
+            raise refusal_error(error, url, {}) or unreachable_error(error, url) from None
         raise StoreError(
             f"bench uses a temporary database, but `{statement}` failed: {str(error.orig).strip()}. Give "
             "CORD_DATABASE_URL a user who may create databases, or leave --external out."

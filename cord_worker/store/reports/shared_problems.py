@@ -1,0 +1,38 @@
+"""The problems that two runs have both finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from cord_worker.store.reports.problem_list import QUESTION_START
+
+
+@dataclass(frozen=True, slots=True)
+class SharedProblem:
+    """A problem that is done or failed in both runs, by its id: its places in both datasets, and its question's start.
+    `is_same`: question, answer and passage are the same in both."""
+
+    key: str
+    position: int
+    other_position: int
+    is_same: bool
+    question: str
+
+
+_SHARED = sa.text(
+    f"""
+    SELECT a.key, a.position, b.position AS other_position, a.content_hash = b.content_hash AS is_same,
+           left(a.question, {QUESTION_START}) AS question
+    FROM problems a JOIN problems b ON b.run_id = :other_id AND b.key = a.key
+    WHERE a.run_id = :run_id AND a.state IN ('done', 'failed') AND b.state IN ('done', 'failed')
+    ORDER BY a.position
+    """
+)
+
+
+def shared_problems(connection: sa.Connection, run_id: int, other_id: int) -> list[SharedProblem]:
+    """The problems that both runs have finished, in the order of the first run's dataset."""
+    rows = connection.execute(_SHARED, {"run_id": run_id, "other_id": other_id})
+    return [SharedProblem(**row._mapping) for row in rows]

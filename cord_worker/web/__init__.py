@@ -1,0 +1,1 @@
+"""Runs in the browser, in three sizes: a server over the database, a folder of files, one file."""

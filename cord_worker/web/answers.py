@@ -1,0 +1,95 @@
+"""Answers of the server: documents as bytes. The longer a document takes to read, the less often it is read."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gzip
+import hashlib
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from cord_worker.store.database import Database
+from cord_worker.web import library
+from cord_worker.web.library import Request
+from cord_worker.web.paths import encoded
+
+_REST = 10.0
+"""A document is read again after this many times the seconds that reading it took: views may take a tenth of a
+connection's time, however slow their statements are."""
+_SHORTEST_REST_SECONDS = 0.5
+_KEPT_BYTES = 64 << 20
+_PACKED_BYTES = 1_000
+"""A longer document is also kept compressed."""
+_RETRY_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A document as bytes, also compressed if that saves some; `etag` is equal for equal documents. It is read again
+    once the clock (`time.monotonic`) shows `stale_at`."""
+
+    body: bytes
+    packed: bytes | None
+    etag: str
+    stale_at: float
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory."""
+        return len(self.body) + len(self.packed or b"")
+
+
+class Answers:
+    """Reads documents for the server in `threads`, from one event loop. Concurrent requests for a document share one
+    read; up to `kept_bytes` of documents are kept."""
+
+    def __init__(
+        self, database: Database, threads: concurrent.futures.Executor, *, kept_bytes: int = _KEPT_BYTES
+    ) -> None:
+        self._database = database
+        self._threads = threads
+        self._kept_bytes = kept_bytes
+        self._kept: OrderedDict[tuple[Any, ...], Answer] = OrderedDict()
+        self._reading: dict[tuple[Any, ...], asyncio.Future[Answer]] = {}
+
+    async def get(self, request: Request) -> Answer:
+        """The document. Raises DocumentMissing, BadParameter, and StoreError while the database is away."""
+        known = self._kept.get(request.key)
+        if known is not None and time.monotonic() < known.stale_at:
+            self._kept.move_to_end(request.key)
+            return known
+        reading = self._reading.get(request.key)
+        if reading is None:
+            loop = asyncio.get_running_loop()
+            reading = loop.run_in_executor(self._threads, self._read, request)
+            self._reading[request.key] = reading
+            reading.add_done_callback(lambda future: self._end(request, future))
+        return await asyncio.shield(reading)
+
+    def _end(self, request: Request, reading: asyncio.Future[Answer]) -> None:
+        del self._reading[request.key]
+        if reading.cancelled() or reading.exception() is not None:
+            return
+        self._kept.pop(request.key, None)
+        self._kept[request.key] = reading.result()
+        while len(self._kept) > 1 and sum(one.size for one in self._kept.values()) > self._kept_bytes:
+            self._kept.popitem(last=False)
+
+    def _read(self, request: Request) -> Answer:
+        begun = time.monotonic()
+        body = self._database.run(
+            lambda connection: encoded(library.read_document(connection, request)),
+            one_snapshot=True,
+            retry_seconds=_RETRY_SECONDS,
+        )
+        packed = gzip.compress(body, 5, mtime=0) if len(body) >= _PACKED_BYTES else None
+        ended = time.monotonic()
+        return Answer(body, packed, etag_of(body), ended + max(_SHORTEST_REST_SECONDS, _REST * (ended - begun)))
+
+
+def etag_of(body: bytes) -> str:
+    """The ETag of these contents; a weak one, because they are sent compressed or not."""
+    return f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'

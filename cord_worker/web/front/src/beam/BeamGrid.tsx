@@ -1,0 +1,132 @@
+/** The search of a problem as a grid: a column a step, a row a slot. Only what is in view is rendered. */
+import type { VirtualItem } from "@tanstack/virtual-core";
+import type { VNode } from "preact";
+import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
+import { counted } from "../numbers";
+import { useKept } from "../ui/kept";
+import { useVirtual } from "../ui/virtual";
+import { CellView, cellId } from "./CellView";
+import { Links } from "./Links";
+import type { Grid, Place } from "./layout";
+import { CELL_HEIGHT, COLUMN, HEAD, RANKS, ROW } from "./measures";
+
+export interface BeamGridProps {
+  readonly grid: Grid;
+  readonly open: ReadonlySet<number>;
+  readonly active: Place;
+  /** The candidate whose path is marked. */
+  readonly chosen: number | null;
+  readonly onActive: (place: Place) => void;
+  readonly onFold: (column: number) => void;
+}
+
+export function BeamGrid({ grid, open, active, chosen, onActive, onFold }: BeamGridProps): VNode {
+  const scroller = useRef<HTMLDivElement>(null);
+  const rowCount = grid.rows(open);
+  const columns = useVirtual({ scroller, count: grid.columns.length, size: COLUMN, isHorizontal: true, overscan: 3, covered: RANKS });
+  const rows = useVirtual({ scroller, count: rowCount, size: ROW, overscan: 4, covered: HEAD });
+  const path = useMemo(() => new Set(chosen === null ? [] : grid.path(chosen)), [grid, chosen]);
+
+  useLayoutEffect(() => {
+    columns.scrollTo(active.column);
+    rows.scrollTo(active.row);
+  }, [active.column, active.row]);
+  const wasHere = useRef(false);
+  useEffect(() => {
+    // The reader came to the page by a link: its keys are those of the grid.
+    if (!wasHere.current && (document.activeElement === document.body || document.activeElement === null)) {
+      scroller.current?.focus({ preventScroll: true });
+    }
+    wasHere.current = true;
+  }, []);
+
+  const act = (place: Place): void => {
+    onActive(place);
+    if (grid.cell(place, open).kind === "fold") onFold(place.column);
+    scroller.current?.focus({ preventScroll: true });
+  };
+  const latest = useRef(act);
+  latest.current = act;
+  const kept = useKept();
+  const cellAt = (column: VirtualItem, row: number): VNode => {
+    const isActive = column.index === active.column && row === active.row;
+    const onPath = isOnPath(grid, open, path, column.index, row);
+    return kept.part(`${column.index} ${row}`, [grid, open, isActive, onPath], () => (
+      <CellView
+        key={column.index}
+        grid={grid}
+        open={open}
+        place={{ column: column.index, row }}
+        left={RANKS + column.start}
+        isActive={isActive}
+        isOnPath={onPath}
+        onAct={(place) => latest.current(place)}
+      />
+    ));
+  };
+  // In blocks, so that the lines are not drawn again with every row that comes into view.
+  const firstRow = blocks(rows.items[0]?.index ?? 0, Math.floor);
+  const lastRow = blocks(rows.items[rows.items.length - 1]?.index ?? 0, Math.ceil);
+  const width = RANKS + columns.total;
+  return (
+    <div
+      ref={scroller}
+      class="beam"
+      role="grid"
+      aria-label={`Search: ${counted(grid.columns.length, "step")}, ${counted(grid.slots, "slot")}`}
+      aria-rowcount={rowCount + 1}
+      aria-colcount={grid.columns.length + 1}
+      aria-activedescendant={cellId(active)}
+      tabIndex={0}
+      onKeyDown={(event) => {
+        if (event.key === "Enter" || event.key === " ") {
+          event.preventDefault();
+          act(active);
+        }
+      }}
+    >
+      <div class="beam-head" role="row" aria-rowindex={1} style={{ width: `${width}px` }}>
+        <div class="beam-corner" role="columnheader" aria-colindex={1}>
+          step
+        </div>
+        {columns.items.map((item) => (
+          <div
+            key={item.index}
+            class={item.index === active.column ? "beam-step at" : "beam-step"}
+            role="columnheader"
+            aria-colindex={item.index + 2}
+            style={{ transform: `translateX(${item.start}px)` }}
+          >
+            {grid.columns[item.index]?.step}
+          </div>
+        ))}
+      </div>
+      <div class="beam-body" role="rowgroup" style={{ width: `${width}px`, height: `${rows.total}px` }}>
+        <Links grid={grid} open={open} path={path} columns={columns.items} from={firstRow} until={lastRow} height={rows.total} />
+        {rows.items.map((row) => (
+          <div
+            key={row.index}
+            class="beam-row"
+            role="row"
+            aria-rowindex={row.index + 2}
+            style={{ transform: `translateY(${row.start}px)`, width: `${width}px`, height: `${CELL_HEIGHT}px` }}
+          >
+            <div class="beam-rank" role="rowheader" aria-colindex={1}>
+              {row.index < grid.slots ? row.index : <span class="hidden">not kept</span>}
+            </div>
+            {columns.items.map((column) => cellAt(column, row.index))}
+          </div>
+        ))}
+      </div>
+    </div>
+  );
+}
+
+function blocks(row: number, rounded: (value: number) => number): number {
+  return rounded(row / 10) * 10;
+}
+
+function isOnPath(grid: Grid, open: ReadonlySet<number>, path: ReadonlySet<number>, column: number, row: number): boolean {
+  const cell = grid.cell({ column, row }, open);
+  return (cell.kind === "slot" || cell.kind === "lost") && path.has(cell.candidate);
+}

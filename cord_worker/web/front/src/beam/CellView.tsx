@@ -1,0 +1,105 @@
+/** One cell of the grid. */
+import type { VNode } from "preact";
+import { counted, score, words } from "../numbers";
+import { Mark, teacherClass } from "../teachers";
+import { visible } from "../text/visible";
+import type { Cell, Grid, Place } from "./layout";
+
+export function cellId({ column, row }: Place): string {
+  return `cell-${column}-${row}`;
+}
+
+export interface CellProps {
+  readonly grid: Grid;
+  readonly open: ReadonlySet<number>;
+  readonly place: Place;
+  readonly left: number;
+  readonly isActive: boolean;
+  readonly isOnPath: boolean;
+  readonly onAct: (place: Place) => void;
+}
+
+export function CellView(props: CellProps): VNode {
+  const { grid, place, isActive } = props;
+  const cell = grid.cell(place, props.open);
+  return (
+    <div
+      id={cellId(place)}
+      class={classes(grid, cell, props)}
+      role="gridcell"
+      aria-colindex={place.column + 2}
+      aria-selected={isActive}
+      {...(cell.kind === "fold" ? { "aria-expanded": cell.isOpen } : {})}
+      style={{ transform: `translateX(${props.left}px)` }}
+      {...(cell.kind === "none" ? {} : { onClick: () => props.onAct(place) })}
+    >
+      <Inside grid={grid} cell={cell} />
+    </div>
+  );
+}
+
+function Inside({ grid, cell }: { grid: Grid; cell: Cell }): VNode {
+  if (cell.kind === "none") return <span class="hidden">empty</span>;
+  if (cell.kind === "fold") {
+    return (
+      <span class="fold-text">
+        {cell.isOpen ? "fold" : `+${cell.number}`}
+        <span class="hidden"> {counted(cell.number, "candidate")} not kept</span>
+      </span>
+    );
+  }
+  const { candidates, teachers } = grid.problem;
+  const index = cell.candidate;
+  const teacher = candidates.teacher[index] ?? 0;
+  const value = candidates.score[index] ?? null;
+  const rise = candidates.gain[index] ?? null;
+  return (
+    <>
+      <span class="cell-top">
+        <Mark teacher={teacher} />
+        <span class="cell-score">{value === null ? shortState(candidates.state[index]) : score(value)}</span>
+        {rise !== null && <span class={rise < 0 ? "cell-gain down" : "cell-gain"}>{shortGain(rise)}</span>}
+      </span>
+      <span class="cell-name">{visible((teachers[teacher] ?? "").slice(0, 40))}</span>
+      {value !== null && (
+        <span class="cell-bar" aria-hidden="true">
+          <span class={teacherClass(teacher)} style={{ transform: `scaleX(${value})` }} />
+        </span>
+      )}
+      <span class="hidden">{besides(grid, cell)}</span>
+    </>
+  );
+}
+
+function shortGain(value: number): string {
+  const text = Math.abs(value).toFixed(2);
+  if (text === "0.00") return "±0";
+  return `${value < 0 ? "−" : "+"}${text.replace("0.", ".")}`;
+}
+
+function shortState(state: string | undefined): string {
+  return state === "invalid" ? "invalid" : state === "unscored" ? "–" : "…";
+}
+
+function classes(grid: Grid, cell: Cell, { isActive, isOnPath }: CellProps): string {
+  const names = ["cell", `cell-${cell.kind}`];
+  if (isActive) names.push("active");
+  if (cell.kind === "slot" || cell.kind === "lost") {
+    if (grid.winning.has(cell.candidate)) names.push("winning");
+    if (isOnPath) names.push("on-path");
+    if (grid.problem.candidates.state[cell.candidate] === "invalid") names.push("invalid");
+  }
+  if (cell.kind === "slot" && cell.beam.isCarried) names.push("carried");
+  if (cell.kind === "slot" && cell.beam.finish !== null) names.push("ended");
+  return names.join(" ");
+}
+
+/** What the cell's form shows, in words for a screen reader, which names the row and column by itself. */
+function besides(grid: Grid, cell: Cell): string {
+  if (cell.kind !== "slot") return "not kept";
+  const said = [];
+  if (grid.winning.has(cell.candidate)) said.push("on the winning path");
+  if (cell.beam.isCarried) said.push("kept its slot");
+  if (cell.beam.finish !== null) said.push(`finished: ${words(cell.beam.finish)}`);
+  return said.join(", ");
+}

@@ -1,0 +1,69 @@
+/** Lines between the columns: from every cell in view to the trajectory that it extends. */
+import type { VirtualItem } from "@tanstack/virtual-core";
+import type { VNode } from "preact";
+import { useKept } from "../ui/kept";
+import type { Grid } from "./layout";
+import { CELL_HEIGHT, GAP, RANKS, ROW } from "./measures";
+
+export interface LinksProps {
+  readonly grid: Grid;
+  readonly open: ReadonlySet<number>;
+  /** The candidates from the root to the chosen one. */
+  readonly path: ReadonlySet<number>;
+  readonly columns: readonly VirtualItem[];
+  readonly from: number;
+  readonly until: number;
+  readonly height: number;
+}
+
+const MIDDLE = CELL_HEIGHT / 2 - 2;
+
+export function Links(props: LinksProps): VNode {
+  const { grid, open, path, from, until, height } = props;
+  const kept = useKept();
+  return (
+    <>
+      {props.columns.map((column) => {
+        const isOpen = open.has(column.index);
+        return kept.part(column.index, [grid, path, isOpen, isOpen && from, isOpen && until, height], () => (
+          <svg
+            key={column.index}
+            class="links"
+            width={GAP}
+            height={isOpen ? height : grid.slots * ROW}
+            aria-hidden="true"
+            style={{ transform: `translateX(${RANKS + column.start - GAP}px)` }}
+          >
+            {lines(props, column.index)}
+          </svg>
+        ));
+      })}
+    </>
+  );
+}
+
+/** The lines into one column: those of the beam always, of losers where they are in view. */
+function lines({ grid, open, path, from, until }: LinksProps, column: number): VNode[] {
+  const result: VNode[] = [];
+  const last = open.has(column) ? until : grid.slots - 1;
+  for (let row = 0; row <= last; row += row === grid.slots - 1 ? Math.max(2, from - row) : 1) {
+    const cell = grid.cell({ column, row }, open);
+    const before = grid.before(column, cell);
+    if (before === null || (cell.kind !== "slot" && cell.kind !== "lost")) continue;
+    const start = before * ROW + MIDDLE;
+    const end = row * ROW + MIDDLE;
+    const kinds = [`link-${cell.kind}`];
+    if (path.has(cell.candidate)) kinds.push("link-chosen");
+    if (grid.winning.has(cell.candidate)) kinds.push("link-winning");
+    if (cell.kind === "slot" && cell.beam.isCarried) kinds.push("link-carried");
+    result.push(
+      <path
+        key={row}
+        class={`link ${kinds.join(" ")}`}
+        d={`M0 ${start}C${GAP / 2} ${start} ${GAP / 2} ${end} ${GAP} ${end}`}
+      />,
+    );
+  }
+  return result;
+}
+

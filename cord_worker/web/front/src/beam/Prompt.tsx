@@ -1,0 +1,69 @@
+/** A candidate's prompts: what its teacher read to write it, and what the prover read to score it. */
+import type { VNode } from "preact";
+import { always, useDocument } from "../data/context";
+import type { ProblemDocument, PromptDocument, PromptMessage } from "../data/documents";
+import { paths, segmentOf } from "../data/paths";
+import { count } from "../numbers";
+import { ModelText, Name } from "../text/ModelText";
+import { visible } from "../text/visible";
+import { Waiting } from "../ui/parts";
+
+export function Prompt({ problem, candidate }: { problem: ProblemDocument; candidate: number }): VNode {
+  const path = paths.prompt(segmentOf(problem.run), problem.position, candidate);
+  const { document: prompt, error, isMissing } = useDocument<PromptDocument>(path, always);
+  if (prompt === null) return <Waiting error={error} isMissing={isMissing} />;
+  const sampling = Object.entries(prompt.sampling)
+    .map(([name, value]) => `${visible(name)} ${visible(String(value))}`)
+    .join(", ");
+  return (
+    <div class="prompt">
+      <dl class="more-facts">
+        <div>
+          <dt>Model</dt>
+          <dd>
+            <Name text={prompt.model} most={100} />
+          </dd>
+        </div>
+        <div>
+          <dt>Sampling</dt>
+          <dd>{sampling === "" ? "–" : sampling}</dd>
+        </div>
+        <div>
+          <dt>Seed</dt>
+          <dd class="mono">{prompt.seed}</dd>
+        </div>
+        <div>
+          <dt>Token limit</dt>
+          <dd>{count(prompt.max_tokens)}</dd>
+        </div>
+        <div>
+          <dt>Date for the template</dt>
+          <dd>{prompt.date}</dd>
+        </div>
+      </dl>
+      <h3>To the teacher</h3>
+      <Messages messages={prompt.teacher_messages} />
+      {prompt.prover_messages.length > 0 && (
+        <>
+          <h3>To the prover</h3>
+          <Messages messages={prompt.prover_messages} />
+        </>
+      )}
+    </div>
+  );
+}
+
+function Messages({ messages }: { messages: readonly PromptMessage[] }): VNode {
+  return (
+    <ol class="messages">
+      {messages.map((message, place) => (
+        <li key={place}>
+          <span class="message-role">
+            <Name text={message.role} most={40} />
+          </span>
+          <ModelText text={message.text} plain />
+        </li>
+      ))}
+    </ol>
+  );
+}

@@ -1,0 +1,130 @@
+/**
+ * Where the candidates of a problem are in the beam grid. A column is a step. Its first rows are the slots of the beam
+ * by rank; the next row says how many candidates lost, and those follow if the column is unfolded.
+ */
+import type { GridColumn, ProblemDocument } from "../data/documents";
+
+export interface Place {
+  readonly column: number;
+  readonly row: number;
+}
+
+/** A slot of the beam; see BeamCell of documents.py. */
+export interface BeamCell {
+  readonly rank: number;
+  readonly candidate: number;
+  readonly isCarried: boolean;
+  readonly finish: string | null;
+}
+
+export type Cell =
+  | { readonly kind: "slot"; readonly candidate: number; readonly beam: BeamCell }
+  | { readonly kind: "lost"; readonly candidate: number }
+  | { readonly kind: "fold"; readonly number: number; readonly isOpen: boolean }
+  | { readonly kind: "none" };
+
+const NONE: Cell = { kind: "none" };
+
+interface Column {
+  readonly step: number;
+  readonly beam: readonly BeamCell[];
+  readonly lost: readonly number[];
+}
+
+export class Grid {
+  readonly columns: readonly Column[];
+  readonly slots: number;
+  readonly winning: ReadonlySet<number>;
+  private readonly homes = new Map<number, Place>();
+  private readonly byRank: readonly ReadonlyMap<number, BeamCell>[];
+
+  constructor(readonly problem: ProblemDocument) {
+    this.columns = problem.columns.map(complete(problem));
+    this.slots = Math.max(1, ...this.columns.flatMap(({ beam }) => beam.map(({ rank }) => rank + 1)));
+    this.winning = new Set(problem.path);
+    this.byRank = this.columns.map(({ beam }) => new Map(beam.map((cell) => [cell.rank, cell])));
+    this.columns.forEach(({ beam, lost }, column) => {
+      for (const cell of beam) {
+        if (!cell.isCarried) this.homes.set(cell.candidate, { column, row: cell.rank });
+      }
+      lost.forEach((candidate, index) => {
+        if (!this.homes.has(candidate)) this.homes.set(candidate, { column, row: this.foldRow + 1 + index });
+      });
+    });
+  }
+
+  /** The row that says how many lost. */
+  get foldRow(): number {
+    return this.slots;
+  }
+
+  rows(open: ReadonlySet<number>): number {
+    let lost = 0;
+    for (const column of open) lost = Math.max(lost, this.columns[column]?.lost.length ?? 0);
+    return this.foldRow + 1 + lost;
+  }
+
+  cell({ column, row }: Place, open: ReadonlySet<number>): Cell {
+    const { lost } = this.columns[column] ?? {};
+    if (lost === undefined) return NONE;
+    if (row < this.slots) {
+      const beam = this.byRank[column]?.get(row);
+      return beam === undefined ? NONE : { kind: "slot", candidate: beam.candidate, beam };
+    }
+    const isOpen = open.has(column);
+    if (row === this.foldRow) return lost.length === 0 ? NONE : { kind: "fold", number: lost.length, isOpen };
+    const candidate = isOpen ? lost[row - this.foldRow - 1] : undefined;
+    return candidate === undefined ? NONE : { kind: "lost", candidate };
+  }
+
+  /** Where the candidate was decided on; undefined if it is in no column. */
+  home(candidate: number): Place | undefined {
+    return this.homes.get(candidate);
+  }
+
+  /** The candidates from the root to this one. */
+  path(candidate: number): number[] {
+    const path: number[] = [];
+    const { parent } = this.problem.candidates;
+    for (let at: number | null = candidate; at !== null && path.length <= parent.length; at = parent[at] ?? null) path.push(at);
+    return path.reverse();
+  }
+
+  /** The candidates that extend this one, best first. */
+  children(candidate: number): number[] {
+    const { parent, rank } = this.problem.candidates;
+    const found: number[] = [];
+    for (let index = candidate + 1; index < parent.length; index += 1) {
+      if (parent[index] === candidate) found.push(index);
+    }
+    return found.sort((a, b) => (rank[a] ?? Infinity) - (rank[b] ?? Infinity) || a - b);
+  }
+
+  /** The row, in the column before, of the trajectory that a cell continues; null if it is not there. */
+  before(column: number, cell: Cell): number | null {
+    if (column === 0 || (cell.kind !== "slot" && cell.kind !== "lost")) return null;
+    const isCarried = cell.kind === "slot" && cell.beam.isCarried;
+    const from = isCarried ? cell.candidate : this.problem.candidates.parent[cell.candidate];
+    const beam = this.columns[column - 1]?.beam.find(({ candidate }) => candidate === from);
+    return beam?.rank ?? null;
+  }
+}
+
+/** Before a decision, candidates of a step are in neither list of its column; they count as not kept. */
+function complete(problem: ProblemDocument): (column: GridColumn) => Column {
+  const byStep = new Map<number, number[]>();
+  problem.candidates.step.forEach((step, index) => {
+    const list = byStep.get(step);
+    if (list === undefined) byStep.set(step, [index]);
+    else list.push(index);
+  });
+  return ({ step, beam, lost }) => {
+    const listed = new Set([...lost, ...beam.map(({ candidate }) => candidate)]);
+    const others = (byStep.get(step) ?? []).filter((index) => !listed.has(index));
+    return { step, beam: beam.map(known), lost: [...lost, ...others] };
+  };
+}
+
+function known(cell: GridColumn["beam"][number]): BeamCell {
+  return { rank: cell.rank, candidate: cell.candidate, isCarried: cell.is_carried, finish: cell.finish };
+}

@@ -1,0 +1,48 @@
+/** Where the maths is in a text that a model wrote. */
+
+export interface Segment {
+  readonly kind: "text" | "math";
+  /** Text as it is, or the maths between its delimiters. */
+  readonly text: string;
+  /** Maths with its delimiters: what is shown if it cannot be rendered. */
+  readonly source: string;
+  readonly display: boolean;
+}
+
+/** Longer maths is shown as text: KaTeX is given no input of unbounded length. */
+export const LONGEST_MATH = 2_000;
+
+const ENVIRONMENTS = "equation|align|alignat|gather|multline|eqnarray|aligned|cases|array|matrix|pmatrix|bmatrix|vmatrix";
+
+// In this order: \[…\], $$…$$, \(…\), an environment, $…$. Single dollars as in Pandoc: no space inside beside them, no
+// digit after the closing one, no empty line between them; so that prices stay text.
+const MATH = new RegExp(
+  String.raw`(?<!\\)(?:\\\[(?<brackets>[^]{1,${LONGEST_MATH}}?)\\\]` +
+    String.raw`|\$\$(?<dollars>[^$]{1,${LONGEST_MATH}}?)\$\$` +
+    String.raw`|\\\((?<parentheses>[^]{1,${LONGEST_MATH}}?)\\\)` +
+    String.raw`|\\begin\{(?<name>(?:${ENVIRONMENTS})\*?)\}[^]{0,${LONGEST_MATH}}?\\end\{\k<name>\}` +
+    String.raw`|\$(?<dollar>(?=\S)(?:[^$\\\n]|\\[^\n]|\n(?!\s*\n)){1,${LONGEST_MATH}}?)(?<=\S)\$(?!\d))`,
+  "gu",
+);
+
+/** `text` in segments of plain text and maths, in order; nothing of it is lost. */
+export function segments(text: string): Segment[] {
+  const result: Segment[] = [];
+  let from = 0;
+  const plain = (until: number): void => {
+    if (until > from) {
+      const part = text.slice(from, until);
+      result.push({ kind: "text", text: part, source: part, display: false });
+    }
+  };
+  for (const match of text.matchAll(MATH)) {
+    plain(match.index);
+    const { brackets, dollars, parentheses, name, dollar } = match.groups ?? {};
+    const inner = brackets ?? dollars ?? parentheses ?? dollar ?? match[0];
+    const display = brackets !== undefined || dollars !== undefined || name !== undefined;
+    result.push({ kind: "math", text: inner, source: match[0], display });
+    from = match.index + match[0].length;
+  }
+  plain(text.length);
+  return result;
+}

@@ -1,0 +1,124 @@
+"""A consumer of Redis goes on asking for messages when another connection of its channel is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+from kombu import Connection, Queue
+from kombu.asynchronous.hub import Hub
+from kombu.transport import redis as kombu_redis
+
+from cord_worker.coordination.broker.redis_transport import RedisChannel, RedisTransport
+
+QUEUE = "model.polling"
+
+
+class Consumer:
+    """One queue consumed by an event loop, as Celery does it; `received` holds the bodies."""
+
+    def __init__(self, url: str, prefix: str, transport: type[kombu_redis.Transport]) -> None:
+        self.received: list[object] = []
+        self.options = {"global_keyprefix": prefix}
+        self.connection = Connection(url, transport=transport, transport_options=self.options)
+        self.hub = Hub()
+        self.connection.transport.register_with_event_loop(self.connection.connection, self.hub)
+        self.channel = self.connection.channel()
+        consumer = self.connection.Consumer(Queue(QUEUE), channel=self.channel, callbacks=[self._receive])
+        consumer.consume()
+        self.loop = self.hub.create_loop()
+        self.hub.call_repeatedly(0.05, lambda: None)
+
+    def _receive(self, body: object, message: object) -> None:
+        self.received.append(body)
+        message.ack()  # type: ignore[attr-defined]
+
+    def publish(self, url: str, body: str) -> None:
+        with Connection(url, transport=RedisTransport, transport_options=self.options) as connection:
+            connection.Producer().publish(body, routing_key=QUEUE, serializer="json")
+
+    def turn(self, until: Callable[[], bool], most: int = 400) -> bool:
+        """Turns the loop until the condition holds, at most so many times; says whether it holds."""
+        for _ in range(most):
+            if until():
+                return True
+            next(self.loop)
+        return until()
+
+
+@pytest.fixture
+def consumer(broker_url: str, key_prefix: str) -> Iterator[Consumer]:
+    made = Consumer(broker_url, key_prefix, RedisTransport)
+    yield made
+    made.connection.collect()
+
+
+def lose_a_connection(consumer: Consumer) -> None:
+    """One of the pool of those that wait for messages and broadcasts, as when Redis restarts while one of them is
+    opened, and the second attempt succeeds."""
+    pool = consumer.channel.async_pool
+    lost = pool.get_connection()
+    lost.disconnect()
+    pool.release(lost)
+
+
+def test_messages_arrive_after_another_connection_of_the_channel_was_lost(consumer: Consumer, broker_url: str) -> None:
+    consumer.publish(broker_url, "first")
+    assert consumer.turn(lambda: consumer.received == ["first"])
+    lose_a_connection(consumer)
+    for number in range(3):
+        consumer.publish(broker_url, str(number))
+        assert consumer.turn(lambda: consumer.received[-1:] == [str(number)])  # noqa: B023 - called at once
+
+
+def test_kombus_own_transport_still_needs_this(broker_url: str, key_prefix: str) -> None:
+    """Once kombu needs it no more, this fails: then delete `register_with_event_loop`."""
+    consumer = Consumer(broker_url, key_prefix, kombu_redis.Transport)
+    consumer.publish(broker_url, "first")
+    assert consumer.turn(lambda: consumer.received == ["first"])
+    lose_a_connection(consumer)
+    consumer.turn(lambda: False, most=3)
+    consumer.publish(broker_url, "second")
+    consumer.turn(lambda: False, most=3)
+    consumer.publish(broker_url, "third")
+    assert not consumer.turn(lambda: "third" in consumer.received, most=20)
+    consumer.connection.collect()
+
+
+def test_a_deaf_channel_counts_as_a_lost_connection(consumer: Consumer, broker_url: str) -> None:
+    consumer.publish(broker_url, "first")
+    assert consumer.turn(lambda: consumer.received == ["first"])
+    transport = consumer.connection.transport
+    deaf: dict[RedisChannel, int] = {}
+    consumer.turn(lambda: bool(consumer.channel._in_poll))
+    transport.ensure_polling(deaf)
+    assert deaf == {}
+    consumer.hub.on_tick.clear()
+    consumer.publish(broker_url, "second")
+    assert consumer.turn(lambda: len(consumer.received) == 2)
+    transport.ensure_polling(deaf)
+    with pytest.raises(redis.ConnectionError, match="no messages were asked for"):
+        transport.ensure_polling(deaf)
+
+
+def test_a_channel_whose_worker_is_busy_is_not_deaf(consumer: Consumer, broker_url: str) -> None:
+    consumer.publish(broker_url, "first")
+    assert consumer.turn(lambda: consumer.received == ["first"])
+    assert not consumer.channel._in_poll
+    assert consumer.channel.is_deaf
+    consumer.channel.qos.prefetch_count = 1
+    consumer.channel.qos._delivered["x"] = "unacknowledged"
+    assert not consumer.channel.is_deaf
+
+
+def test_a_busy_channel_is_not_deaf_though_every_check_finds_it_between_two_messages(
+    consumer: Consumer, broker_url: str
+) -> None:
+    transport = consumer.connection.transport
+    deaf: dict[RedisChannel, int] = {}
+    for number in range(3):
+        consumer.publish(broker_url, str(number))
+        assert consumer.turn(lambda: consumer.received[-1:] == [str(number)])  # noqa: B023 - called at once
+        assert consumer.channel.is_deaf
+        transport.ensure_polling(deaf)
