@@ -142,8 +142,10 @@ def test_processes_survive_a_broker_that_restarts_repeatedly(servers: Servers, t
             here.wait("state IN ('proposing', 'scoring')")
             servers.signal_redis(signal.SIGTERM)
             servers.await_redis_end()
-            fleet.wait_until(lambda: waiting(here) == len(PROCESSES), 60, "the loss is noticed", revive=False)
-            servers.start_redis()
+            try:
+                fleet.wait_until(lambda: waiting(here) == len(PROCESSES), 60, "the loss is noticed", revive=False)
+            finally:
+                servers.start_redis()
             fleet.wait_until(lambda: waiting(here) == 0, 60, "all processes are connected again", revive=False)
             assert [name for name in fleet.members if not fleet.is_alive(name)] == []
         fleet.wait_until(lambda: sum(left(here, run) for run in runs) == 0, 240, "the end of the runs", revive=False)

@@ -13,7 +13,7 @@ from celery import Celery
 from cord_worker.config import Settings
 from cord_worker.coordination.broker import rabbitmq_transport, redis_transport
 from cord_worker.coordination.celery import consumer, tasks
-from cord_worker.coordination.celery.event_dispatcher import send_events_from_threads
+from cord_worker.coordination.celery.event_dispatcher import set_event_dispatcher
 from cord_worker.coordination.celery.wakeup import wake_on_acknowledge
 from cord_worker.service_url_checks import is_amqp
 from cord_worker.store.schema import kinds
@@ -56,7 +56,7 @@ def create_app(broker_url: str, settings: Settings) -> Celery:
             cord_queue_prefix=settings.key_prefix,
         )
     wake_on_acknowledge(app, in_loop=is_amqp(broker_url))
-    send_events_from_threads(app)
+    set_event_dispatcher(app)
     tasks.register(app)
     return app
 

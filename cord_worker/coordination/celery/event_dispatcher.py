@@ -1,17 +1,34 @@
-"""Sends Celery's task events from several threads without losing any.
+"""Sends Celery's events from several threads without losing any, and without waiting for the broker.
 
-Celery 5.6 publishes a list of events and then empties it. Events that pool threads have added meanwhile are lost, and
-Flower shows their tasks as received or started for ever. Celery 5.7 removes only what it published, so its own
-dispatcher is used there. Remove this module when 5.6 is no longer supported.
+Both are needed with Celery 5.6; 5.7 needs the second only.
+
+- Celery 5.6 publishes a list of events and then empties it. Events that pool threads have added meanwhile are lost, and
+  Flower shows their tasks as received or started for ever. Celery 5.7 removes only what it published. Remove `flush`
+  when 5.6 is no longer supported.
+- Celery repeats a worker's heartbeat event, in the consumer's thread, until the broker takes it. A broker that ends at
+  the wrong moment so stops the consumer: it neither says what it waits for nor obeys a signal. Here an event is tried
+  twice at once, and then kept for the next connection. Needed until Celery limits the attempts of `Heart`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import VERSION, Celery
 from celery.events.dispatcher import EventDispatcher
 
+_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 
-class ThreadedEventDispatcher(EventDispatcher):  # type: ignore[misc]
+
+class PromptEventDispatcher(EventDispatcher):  # type: ignore[misc]
+    """A dispatcher that never waits for the broker."""
+
+    def _publish(self, event: Any, producer: Any, routing_key: str, *_: Any, **__: Any) -> None:
+        """Publishes `event` over this connection or a new one. An event that the broker does not take is kept."""
+        super()._publish(event, producer, routing_key, retry=True, retry_policy=_RETRY_POLICY)
+
+
+class ThreadedEventDispatcher(PromptEventDispatcher):
     """A dispatcher that removes from its lists only the events that it has published."""
 
     def flush(self, errors: bool = True, groups: bool = True) -> None:
@@ -28,7 +45,6 @@ class ThreadedEventDispatcher(EventDispatcher):  # type: ignore[misc]
                     del waiting[: len(published)]
 
 
-def send_events_from_threads(app: Celery) -> None:
-    """Makes the workers of `app` send their events with this dispatcher if Celery's own loses some."""
-    if VERSION[:2] < (5, 7):
-        app.events.dispatcher_cls = ThreadedEventDispatcher
+def set_event_dispatcher(app: Celery) -> None:
+    """Makes the workers of `app` send their events with these dispatchers."""
+    app.events.dispatcher_cls = ThreadedEventDispatcher if VERSION[:2] < (5, 7) else PromptEventDispatcher
