@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import time
 
-from tests.chaos.kinds.storm import Storm, everything, kind
+from tests.chaos.fleet import COORDINATOR
+from tests.chaos.kinds.storm import TEACHERS, Storm, everything, kind
 from tests.chaos.recovery import Watch
 from tests.chaos.servers import stop_and_continue
 
@@ -38,6 +39,23 @@ def restart_redis(storm: Storm) -> Watch:
         storm.servers.start_redis()
 
     return everything(storm, "Redis restarted", strike)
+
+
+@kind("Redis lost while processes start")
+def lose_redis_at_start(storm: Storm) -> Watch:
+    """Processes are killed and started again, and Redis ends before they are ready."""
+
+    def strike() -> None:
+        for name in (storm.one_of(COORDINATOR), storm.one_of(*TEACHERS, "prover")):
+            storm.fleet.kill(name)
+            storm.fleet.start(name)
+        time.sleep(storm.chance.uniform(0, 2))
+        storm.servers.signal_redis(signal.SIGTERM)
+        storm.servers.await_redis_end()
+        time.sleep(storm.chance.uniform(0.5, 3))
+        storm.servers.start_redis()
+
+    return everything(storm, "Redis lost while processes start", strike)
 
 
 @kind("Redis paused")
