@@ -41,6 +41,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 _OWN_NAME = "cord-chaos-shm"
 _OWN_MIB = 512
 _CLONE_NEWNS = 0x00020000
+_WITHOUT_LIMITS = "-c statement_timeout=0 -c idle_session_timeout=0 -c lock_timeout=0"
 
 
 def take_own_shared_memory() -> None:
@@ -67,6 +68,55 @@ def _has_own_shared_memory() -> bool:
         return False
     on_it = [line.split()[0] for line in mounts if line.split()[1] == str(_SHARED_MEMORY)]
     return bool(on_it) and on_it[-1] == _OWN_NAME
+
+
+class Administrator:
+    """A session that begins again where another fault has ended it: what it says must be true if said twice."""
+
+    def __init__(self, url: str, seconds: float = 60.0) -> None:
+        self._url = url
+        self._seconds = seconds
+        self._session = self.connect()
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """One more session, once the server is there."""
+        deadline = time.monotonic() + self._seconds
+        while True:
+            try:
+                return self.connect_once()
+            except psycopg.OperationalError:  # it starts
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def connect_once(self) -> psycopg.Connection[Any]:
+        """One more session. Raises psycopg.OperationalError if there is no room or no server."""
+        return psycopg.connect(self._url, autocommit=True, options=_WITHOUT_LIMITS, application_name="administrator")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    @property
+    def server_version(self) -> int:
+        """As PostgreSQL counts: 150004."""
+        return self._session.info.server_version
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement, which is said again in a new session if this one was ended meanwhile."""
+        deadline = time.monotonic() + self._seconds
+        while True:
+            try:
+                cursor = self._session.execute(statement.encode(), parameters or None)
+                return cursor.fetchall() if cursor.description is not None else []
+            except psycopg.OperationalError:
+                if not self._session.closed or time.monotonic() > deadline:
+                    raise
+            self._session = self.connect()
 
 
 class Servers:
@@ -196,8 +246,8 @@ class Servers:
     @contextlib.contextmanager
     def parallel_reading(self) -> Iterator[None]:
         """For the length of a `with`, PostgreSQL prefers parallel workers, which need shared memory."""
-        with self._administrator() as connection:
-            name = "debug_parallel_query" if connection.info.server_version >= 160000 else "force_parallel_mode"
+        with self.administrator() as administrator:
+            name = "debug_parallel_query" if administrator.server_version >= 160000 else "force_parallel_mode"
         self._set(f"{name} = on")
         try:
             yield
@@ -207,18 +257,19 @@ class Servers:
     def lacks_shared_memory(self) -> bool:
         """Whether a parallel query fails because /dev/shm is full."""
         try:
-            with self._administrator() as connection:
-                connection.execute("SELECT count(*) FROM pg_class")
+            with self.administrator() as administrator:
+                administrator.execute("SELECT count(*) FROM pg_class")
         except psycopg.errors.DiskFull:
             return True
         return False
 
-    def _administrator(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self.postgres.url.replace("+psycopg", ""), autocommit=True)
+    def administrator(self) -> Administrator:
+        """A session of an administrator."""
+        return Administrator(self.postgres.url.replace("+psycopg", ""))
 
     def _set(self, setting: str) -> None:
-        with self._administrator() as connection:
-            connection.execute(f"ALTER SYSTEM SET {setting}")
+        with self.administrator() as administrator:
+            administrator.execute(f"ALTER SYSTEM SET {setting}")
         self.signal_postgres(signal.SIGHUP)
 
     def heal(self) -> None:

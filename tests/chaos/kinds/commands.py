@@ -166,18 +166,17 @@ def kill_upgrade(storm: Storm) -> Watch:
 
     def strike() -> None:
         name = f"fresh_{next(_NUMBERS)}"
-        plain = storm.servers.postgres.url.replace("+psycopg", "")
         fresh = storm.servers.postgres.url.replace("/cord?", f"/{name}?")
-        with psycopg.connect(plain, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+        with storm.servers.administrator() as administrator:
+            administrator.execute(f"CREATE DATABASE {name}")
 
             def migrates() -> bool:
-                held = connection.execute(
+                held = administrator.execute(
                     "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
                     "WHERE d.datname = %s AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'",
                     [name],
-                ).fetchone()
-                return bool(held and held[0])
+                )
+                return held != [(0,)]
 
             _killed_in(_cordctl(storm, "db", "upgrade", database=fresh), migrates)
             _must_end_well(_cordctl(storm, "db", "upgrade", database=fresh))
@@ -185,7 +184,7 @@ def kill_upgrade(storm: Storm) -> Watch:
                 found = there.execute("SELECT version_num FROM alembic_version").fetchone()
             if found is None or found[0] != head_revision():
                 raise AssertionError(f"after a killed upgrade the schema is {found}")
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     return everything(storm, "db upgrade killed", strike)
 
@@ -193,12 +192,9 @@ def kill_upgrade(storm: Storm) -> Watch:
 @contextmanager
 def _held(storm: Storm, statement: str, **parameters: object) -> Iterator[None]:
     """For the length of a `with`, another session holds the rows that a statement locks."""
-    with psycopg.connect(storm.servers.postgres.url.replace("+psycopg", "")) as connection:
-        connection.execute(statement, parameters)
-        try:
-            yield
-        finally:
-            connection.rollback()
+    with storm.servers.administrator() as administrator, administrator.connect() as session, session.transaction():
+        session.execute(statement, parameters)
+        yield
 
 
 def _waits(storm: Storm) -> Callable[[], bool]:

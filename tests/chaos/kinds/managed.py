@@ -7,42 +7,36 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
 
 import psycopg
 
 from tests.chaos.fleet import COORDINATOR
 from tests.chaos.kinds.storm import TEACHERS, Storm, everything, kind
 from tests.chaos.recovery import Watch, look, watch
+from tests.chaos.servers import Administrator
 from tests.support.pooler import PgBouncer, pgbouncer_program
 
 _OURS = "FROM pg_stat_activity WHERE application_name LIKE 'cord %'"
-_WITHOUT_LIMITS = "-c statement_timeout=0 -c idle_session_timeout=0 -c lock_timeout=0"
 _START_SECONDS = 60.0
 
 
-def _administrator(storm: Storm) -> psycopg.Connection[Any]:
-    url = storm.servers.postgres.url.replace("+psycopg", "")
-    return psycopg.connect(url, autocommit=True, options=_WITHOUT_LIMITS, application_name="administrator")
-
-
 @contextmanager
-def _set(storm: Storm, **settings: str) -> Iterator[psycopg.Connection[Any]]:
+def _set(storm: Storm, **settings: str) -> Iterator[Administrator]:
     """For the length of a `with`, the server has these defaults."""
-    with _administrator(storm) as administrator:
+    with storm.servers.administrator() as administrator:
         try:
             for name, value in settings.items():
-                administrator.execute(f"ALTER SYSTEM SET {name} = {value}".encode())
+                administrator.execute(f"ALTER SYSTEM SET {name} = {value}")
             administrator.execute("SELECT pg_reload_conf()")
             yield administrator
         finally:
             for name in settings:
-                administrator.execute(f"ALTER SYSTEM RESET {name}".encode())
+                administrator.execute(f"ALTER SYSTEM RESET {name}")
             administrator.execute("SELECT pg_reload_conf()")
 
 
-def _end_sessions(administrator: psycopg.Connection[Any]) -> None:
-    administrator.execute(f"SELECT pg_terminate_backend(pid) {_OURS}".encode())
+def _end_sessions(administrator: Administrator) -> None:
+    administrator.execute(f"SELECT pg_terminate_backend(pid) {_OURS}")
 
 
 @kind("tables out of sight")
@@ -73,12 +67,17 @@ def started_without_tables(storm: Storm) -> Watch:
 @contextmanager
 def _without_tables(storm: Storm) -> Iterator[None]:
     """For the length of a `with`, the schema has another name."""
-    with _administrator(storm) as administrator:
-        administrator.execute("ALTER SCHEMA public RENAME TO away")
+    with storm.servers.administrator() as administrator:
+        _rename_schema(administrator, "public", "away")
         try:
             yield
         finally:
-            administrator.execute("ALTER SCHEMA away RENAME TO public")
+            _rename_schema(administrator, "away", "public")
+
+
+def _rename_schema(administrator: Administrator, name: str, new_name: str) -> None:
+    with suppress(psycopg.errors.InvalidSchemaName):  # it was renamed, and the session was ended before the answer
+        administrator.execute(f"ALTER SCHEMA {name} RENAME TO {new_name}")
 
 
 @kind("rows of workers lost", slow=True)
@@ -86,12 +85,12 @@ def workers_lost(storm: Storm) -> Watch:
     """As after a failover to a standby that lags. Alone: a worker that ends before it registers again is unknown."""
 
     def strike() -> None:
-        with _administrator(storm) as administrator:
+        with storm.servers.administrator() as administrator:
             lost = "WITH lost AS (DELETE FROM workers WHERE stopped_at IS NULL RETURNING id) SELECT id FROM lost"
-            gone = {row[0] for row in administrator.execute(lost.encode())}
+            gone = {row[0] for row in administrator.execute(lost)}
             deadline = time.monotonic() + _START_SECONDS
             while gone and time.monotonic() < deadline:
-                gone -= {row[0] for row in administrator.execute(b"SELECT id FROM workers")}
+                gone -= {row[0] for row in administrator.execute("SELECT id FROM workers")}
                 time.sleep(0.1)
 
     return everything(storm, "rows of workers lost", strike)
@@ -111,7 +110,7 @@ def failover(storm: Storm) -> Watch:
     """Sessions that begin meanwhile never take writes: only new ones do."""
 
     def strike() -> None:
-        with _administrator(storm) as administrator:
+        with storm.servers.administrator() as administrator:
             administrator.execute("ALTER DATABASE cord SET default_transaction_read_only = on")
             _end_sessions(administrator)
             time.sleep(1.0)
@@ -124,11 +123,11 @@ def failover(storm: Storm) -> Watch:
 def out_of_connections(storm: Storm) -> Watch:
     def strike() -> None:
         with ExitStack() as strangers:
-            with _administrator(storm) as administrator:
+            with storm.servers.administrator() as administrator:
                 for _ in range(2):
                     with suppress(psycopg.OperationalError):
                         while True:
-                            strangers.enter_context(_administrator(storm))
+                            strangers.enter_context(administrator.connect_once())
                     _end_sessions(administrator)
             time.sleep(storm.chance.uniform(0.2, 1))
 
@@ -147,10 +146,10 @@ def statement_timeout(storm: Storm) -> Watch:
 @kind("statements cancelled")
 def cancel(storm: Storm) -> Watch:
     def strike() -> None:
-        with _administrator(storm) as administrator:
+        with storm.servers.administrator() as administrator:
             deadline = time.monotonic() + storm.chance.uniform(0.5, 1.5)
             while time.monotonic() < deadline:
-                administrator.execute(f"SELECT pg_cancel_backend(pid) {_OURS} AND state = 'active'".encode())
+                administrator.execute(f"SELECT pg_cancel_backend(pid) {_OURS} AND state = 'active'")
                 time.sleep(0.005)
 
     return everything(storm, "statements cancelled", strike)
@@ -169,7 +168,13 @@ def cut_idle(storm: Storm) -> Watch:
 def lock(storm: Storm) -> Watch:
     def strike() -> None:
         table = storm.chance.choice(["candidates", "problems", "workers", "trajectories", "runs"])
-        with _administrator(storm) as stranger, stranger.transaction():
+        # Another fault may end the session meanwhile, and the lock with it: then this one has struck.
+        with (
+            suppress(psycopg.OperationalError),
+            storm.servers.administrator() as administrator,
+            administrator.connect_once() as stranger,
+            stranger.transaction(),
+        ):
             stranger.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
             time.sleep(storm.chance.uniform(0.5, 2))
 
@@ -179,9 +184,9 @@ def lock(storm: Storm) -> Watch:
 @kind("table rewritten")
 def rewrite(storm: Storm) -> Watch:
     def strike() -> None:
-        with _administrator(storm) as administrator:
+        with storm.servers.administrator() as administrator:
             for table in ("candidates", "problems", "workers"):
-                administrator.execute(f"VACUUM FULL {table}".encode())
+                administrator.execute(f"VACUUM FULL {table}")
 
     return everything(storm, "table rewritten", strike)
 
@@ -203,7 +208,7 @@ def odd_defaults(storm: Storm) -> Watch:
         with _set(storm, **odd) as administrator:
             _end_sessions(administrator)
             time.sleep(storm.chance.uniform(1, 2))
-        with _administrator(storm) as administrator:
+        with storm.servers.administrator() as administrator:
             _end_sessions(administrator)
 
     return everything(storm, "PostgreSQL with odd defaults", strike)
@@ -214,8 +219,8 @@ def kill_session(storm: Storm) -> Watch:
     """kill -9 of one process of PostgreSQL, which then restarts all sessions."""
 
     def strike() -> None:
-        with _administrator(storm) as administrator:
-            pids = [row[0] for row in administrator.execute(f"SELECT pid {_OURS} ORDER BY pid".encode())]
+        with storm.servers.administrator() as administrator:
+            pids = [row[0] for row in administrator.execute(f"SELECT pid {_OURS} ORDER BY pid")]
         if pids:
             with suppress(ProcessLookupError):
                 os.kill(storm.chance.choice(pids), signal.SIGKILL)
@@ -226,7 +231,7 @@ def kill_session(storm: Storm) -> Watch:
 @kind("leader's session ended")
 def end_leader(storm: Storm) -> Watch:
     def strike() -> None:
-        with _administrator(storm) as administrator:
+        with storm.servers.administrator() as administrator:
             administrator.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1400333680"
             )
@@ -261,6 +266,6 @@ def kill_pooler(storm: Storm) -> Watch:
 def _wait_for_work(storm: Storm, pids: list[int]) -> None:
     ready = "SELECT count(*) FROM workers WHERE pid = ANY(%s) AND ready_at IS NOT NULL AND stopped_at IS NULL"
     deadline = time.monotonic() + _START_SECONDS
-    with _administrator(storm) as administrator:
-        while administrator.execute(ready, [pids]).fetchone() != (len(pids),) and time.monotonic() < deadline:
+    with storm.servers.administrator() as administrator:
+        while administrator.execute(ready, [pids]) != [(len(pids),)] and time.monotonic() < deadline:
             time.sleep(0.05)
