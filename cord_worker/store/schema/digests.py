@@ -166,8 +166,8 @@ def _bytes_of(names: tuple[str, ...], values: list[str]) -> str:
 
 def _of_candidate(candidate: str) -> str:
     return (
-        f"(SELECT CAST(json_build_array(o.run_id, o.key, {candidate}.lineage) AS text) "
-        f"FROM problems o WHERE o.id = {candidate}.problem_id)"
+        f"(SELECT CAST(json_build_array(p.run_id, p.key, {candidate}.lineage) AS text) "
+        f"FROM problems p WHERE p.id = {candidate}.problem_id)"
     )
 
 
@@ -285,8 +285,8 @@ JUDGMENT = Digest(
 """The selection judgment of a candidate."""
 
 _OF_TRAJECTORY = (
-    "(SELECT CAST(json_build_array(o.run_id, o.key, last_step.lineage) AS text) "
-    "FROM candidates last_step JOIN problems o ON o.id = last_step.problem_id WHERE last_step.id = j.candidate_id)"
+    "(SELECT CAST(json_build_array(p.run_id, p.key, last_step.lineage) AS text) "
+    "FROM candidates last_step JOIN problems p ON p.id = last_step.problem_id WHERE last_step.id = j.candidate_id)"
 )
 
 ANSWER = Digest(
@@ -347,8 +347,8 @@ RESCORE = Digest(
         ("invalid_reason",),
         ("prompt_tokens", "cached_tokens", "seconds"),
     ),
-    "(SELECT CAST(json_build_array(o.run_id, o.key, k.lineage, n.name) AS text) FROM problems o "
-    "JOIN candidates k ON k.id = x.candidate_id JOIN rescorings n ON n.id = x.rescoring_id WHERE o.id = x.problem_id)",
+    "(SELECT CAST(json_build_array(p.run_id, p.key, c.lineage, q.name) AS text) FROM problems p "
+    "JOIN candidates c ON c.id = x.candidate_id JOIN rescorings q ON q.id = x.rescoring_id WHERE p.id = x.problem_id)",
     "candidate_id",
     {},
 )
