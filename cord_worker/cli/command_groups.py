@@ -205,11 +205,11 @@ def print_any_error(error: Exception) -> None:
     """Prints any error on standard error: the message of an expected one, the cause of a system error, for another the
     path of the file that holds its traceback."""
     from cord_worker.errors import CordError
-    from cord_worker.local.limits import explained
+    from cord_worker.local.limits import limit_that_caused
 
     if isinstance(error, CordError):
         print_error(error)
-    elif (limit := explained(error)) is not None:
+    elif (limit := limit_that_caused(error)) is not None:
         print_error(CordError(limit))
     elif isinstance(error, OSError) and error.errno is not None:
         what = error.strerror or type(error).__name__

@@ -73,7 +73,7 @@ def _explaining(target: str | Path) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = limits.explained(error) or str(error.strerror or error)
+        reason = limits.limit_that_caused(error) or str(error.strerror or error)
         raise ExportError(f"{target} cannot be written: {reason}.") from error
 
 

@@ -191,7 +191,7 @@ def oom_kills() -> int:
     return 0
 
 
-def explained(error: BaseException) -> str | None:
+def limit_that_caused(error: BaseException) -> str | None:
     """The machine's limit that caused the error, and what to do; None if no limit caused it."""
     for one in _chain(error):
         if isinstance(one, MemoryError):
@@ -219,14 +219,14 @@ def is_temporary(error: BaseException) -> bool:
 
 def log_error(logger: logging.Logger, error: BaseException, text: str) -> None:
     """Logs `text`: in one line if a limit of the machine caused `error`, else with the traceback."""
-    limit = explained(error)
+    limit = limit_that_caused(error)
     if limit is None:
         logger.error(text, exc_info=error)
     else:
         logger.warning("%s: %s", text, limit)
 
 
-def named_in(text: str) -> str | None:
+def limit_named_in(text: str) -> str | None:
     """The machine's limit that a server's last output names, and what to do; None if it names none."""
     for pattern, sentence in _IN_OUTPUT:
         if pattern.search(text):

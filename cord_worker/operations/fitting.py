@@ -246,10 +246,10 @@ def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
     from cord_worker.engines.context_length import max_length_of
     from cord_worker.engines.loading import options
     from cord_worker.engines.settings import EngineSettings
-    from cord_worker.engines.tokenizer import load_tokenizer
+    from cord_worker.engines.tokenizer import load_server_tokenizer
 
     settings = EngineSettings.of(model)
-    tokenizer = load_tokenizer(settings)
+    tokenizer = load_server_tokenizer(settings)
     if tokenizer is None:
         raise CordError(f"{location} holds no tokenizer")
     if model.engine == "openai" and model.max_model_len is not None:

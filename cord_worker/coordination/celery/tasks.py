@@ -26,7 +26,7 @@ from cord_worker.coordination.model_worker.accounting import Transit
 from cord_worker.coordination.model_worker.worker import ModelWorker
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import EngineError, RequestError
-from cord_worker.local.limits import explained, is_temporary
+from cord_worker.local.limits import is_temporary, limit_that_caused
 from cord_worker.store.schema import kinds
 from cord_worker.store.schema.kinds import ADVANCE, VERIFY
 
@@ -83,7 +83,7 @@ def _logging_machine_limits(task: str, problem_id: int) -> Iterator[None]:
     except (OSError, MemoryError, RuntimeError) as error:
         if not is_temporary(error):
             raise
-        logger.warning("%s of problem %s: %s", task, problem_id, explained(error))
+        logger.warning("%s of problem %s: %s", task, problem_id, limit_that_caused(error))
 
 
 def advance(*, problem_id: int, step: int) -> None:

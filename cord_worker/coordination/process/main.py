@@ -45,7 +45,7 @@ from cord_worker.engines import Engine, load_engine
 from cord_worker.engines.protocol import Describe
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import BrokerError, BrokerRefused, ConfigError, CordError, EngineError, EngineLoadError
-from cord_worker.local.limits import explained
+from cord_worker.local.limits import limit_that_caused
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import ensure_model
 from cord_worker.store.schema.tables import WorkerRole
@@ -362,7 +362,9 @@ def _loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
             try:
                 loop.run_forever()
             except Exception as error:  # noqa: BLE001 - memory or file handles run out for a moment; the engine lives
-                logger.error("the engine's loop was interrupted and continues: %s", explained(error) or repr(error))
+                logger.error(
+                    "the engine's loop was interrupted and continues: %s", limit_that_caused(error) or repr(error)
+                )
 
     thread = threading.Thread(target=run, name="engine-loop", daemon=True)
     thread.start()
