@@ -13,7 +13,7 @@ from cord_worker.cli.options import json_option, newest_run_argument, print_json
 from cord_worker.display_text import counted
 
 if TYPE_CHECKING:
-    from cord_worker.operations.replaying import Verification
+    from cord_worker.operations.table_verification import Verification
 
 
 @click.command("verify-db")
@@ -38,7 +38,7 @@ def verify_db(
     checks one snapshot of the tables and may run while workers do. Exits with 1 if an invariant is broken.
     """
     from cord_worker.operations.database import open_database
-    from cord_worker.operations.replaying import verify_tables
+    from cord_worker.operations.table_verification import verify_tables
     from cord_worker.progress import shown
 
     with open_database(read_settings(state_dir)) as database:

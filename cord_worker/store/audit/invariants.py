@@ -20,8 +20,8 @@ class Invariant:
     `broken_by` selects the problem's key and the detail of every violation: the row's name (`row_names`), the column,
     and what is wrong. It reads `scope`: the problems to check, with `run_state`, `run_created_at`, `pipeline`,
     `scoring_mode`, `prover_score`, the keys of the run's models, and whether the run `is_scored`, `is_trimmed` and
-    `has_digests`. `broken_by` is empty if SQL cannot express the invariant (`operations.replaying`). `of_whole_runs`:
-    the query compares problems with each other.
+    `has_digests`. If SQL cannot express the invariant, `broken_by` is empty (`operations.table_verification`).
+    `of_whole_runs`: the query compares problems with each other.
     """
 
     name: str
