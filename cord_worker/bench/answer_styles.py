@@ -66,15 +66,15 @@ def _of_large_integer(write: Callable[[int], str]) -> Style:
 
 
 def _as_decimal(reference: str) -> str | None:
-    """An integer or fraction as an exact decimal number, with at least one place; None if there is none."""
+    """An integer or fraction as an exact decimal number with at least one place; None if its decimals do not end."""
     value = as_number(reference)
     if value is None:
         return None
-    rest = value.denominator
+    remaining = value.denominator
     for factor in (2, 5):
-        while rest % factor == 0:
-            rest //= factor
-    if rest != 1:
+        while remaining % factor == 0:
+            remaining //= factor
+    if remaining != 1:
         return None
     places = next(places for places in range(1, 40) if (value * 10**places).denominator == 1)
     scaled = abs(value) * 10**places
@@ -115,7 +115,7 @@ def _without_text_command(reference: str) -> str | None:
 
 
 def _with_spaces(reference: str) -> str | None:
-    """The reference with blanks around separators and operators, if no word is split."""
+    """The reference with one space around each `=` and `+`; None for an integer, or if it holds words."""
     if re.search(r"\\(?:text|mbox)|[A-Za-z]{2,} ", reference) or as_integer(reference) is not None:
         return None
     spaced = re.sub(r"\s*([=+])\s*", r" \1 ", reference)
@@ -148,15 +148,15 @@ STYLES: dict[str, Style] = {
     "is therefore": lambda r: f"The value that was asked for is therefore ${r}$.",
     "comes out to": lambda r: f"Putting it together, it comes out to ${r}$.",
     "ANSWER in capitals": lambda r: f"ANSWER: ${r}$",
-    "stop token behind it": lambda r: f"The final answer is ${r}$.<|endoftext|>",
+    "stop token after it": lambda r: f"The final answer is ${r}$.<|endoftext|>",
     "Chinese": lambda r: f"综上所述，答案是 ${r}$。",
     "Spanish": lambda r: f"La respuesta final es ${r}$.",
     "German": lambda r: f"Die Antwort lautet ${r}$.",
     "French": lambda r: f"La réponse finale est ${r}$.",
     "words without their command": _without_text_command,
-    "fractions large": _as_large_fraction,
-    "fractions with braces": _as_braced_fraction,
-    "brackets sized, or not": _with_sized_brackets,
+    "large fractions": _as_large_fraction,
+    "fractions in braces": _as_braced_fraction,
+    "sized brackets, or plain ones": _with_sized_brackets,
     "spaces around signs": _with_spaces,
     "exact decimal": _as_decimal,
     "fraction with a slash": _as_fraction,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Maximum number of violations shown of each broken invariant.",
+    help="Maximum number of violations to show for each broken invariant.",
 )
 @click.option("--answers", is_flag=True, help="Also check every final answer again (some milliseconds each).")
 @state_dir_option
@@ -35,7 +35,7 @@ def verify_db(
     """Check every invariant of the tables, for all runs or for RUN alone.
 
     Results are compared with the digests that were written with them, and what follows from them is recomputed. It
-    checks one snapshot of the tables and may run while workers do. Exits with 1 if an invariant is broken.
+    checks one snapshot of the tables and may run while workers run. Exits with 4 if an invariant is broken.
     """
     from cord_worker.operations.database import open_database
     from cord_worker.operations.table_verification import verify_tables
@@ -55,12 +55,12 @@ def verify_db(
             if report.violations > len(report.examples):
                 click.echo(f"      … {report.violations:,} in all")
         click.echo(f"{len(found.reports)} invariants, {len(found.broken)} broken")
-        for line in _scope(found):
+        for line in _scope_lines(found):
             click.echo(line)
     context.exit(FOUND_SOMETHING if found.broken else 0)
 
 
-def _scope(found: Verification) -> Iterator[str]:
+def _scope_lines(found: Verification) -> Iterator[str]:
     """Lines that say what was recomputed, and what was not."""
     yield f"recomputed: reasons, states, lineages, seeds and token caps of {counted(found.recomputed, 'candidate')}"
     compared = found.compared

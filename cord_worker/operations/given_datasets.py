@@ -83,7 +83,7 @@ def _write(dataset: Any, folder: Path) -> Path:
 
     try:
         if library == "pandas":
-            # Without the index, which is no field.
+            # Without the index, which is not a field.
             return _write_table(pa.Table.from_pandas(dataset, preserve_index=False).to_reader(_BATCH), folder)
         return _write_table(pa.RecordBatchReader.from_stream(dataset), folder)
     except (pa.ArrowException, TypeError, ValueError, AttributeError) as error:

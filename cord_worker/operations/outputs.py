@@ -81,7 +81,7 @@ _ADVICE = "name another file."
 
 
 def is_same(one: Path, other: Path) -> bool:
-    """Whether both paths name the same file, also through links, and also if the file does not exist yet."""
+    """Whether both paths name the same file, even through links, and even if the file does not exist yet."""
     try:
         return one.samefile(other)
     except OSError:

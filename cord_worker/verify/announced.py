@@ -92,7 +92,7 @@ def announced_statements(
         if statement is not None:
             found.append(statement)
             if not marker.heading and (more := _VALUE_LINE.fullmatch(text, statement.end)) is not None:
-                # Another value stands below, and nothing else: it is unclear which of the two is meant.
+                # Only another value is below: it is unclear which of the two is meant.
                 found.append(Statement((more[1],), statement.strength, more.start(1), more.end(1)))
             taken.update(box.start for box in inner)
     found += [

@@ -301,7 +301,7 @@ def _consume(
         shutdown.begin()
 
     def engine_died(error: EngineError) -> None:
-        # A terminal's Ctrl-C also ends the engine's processes, perhaps before this one: that is no failure.
+        # A terminal's Ctrl-C also ends the engine's processes, perhaps before this one: that is not a failure.
         if not shutdown.started.wait(_INTERRUPT_SECONDS) and shutdown.error is None:
             shutdown.error = error
             logger.critical("the engine died, this worker ends and its work goes to others: %s", error)
@@ -339,8 +339,10 @@ async def _load(settings: EngineSettings, describe: Describe) -> Engine:
 
 
 def _wait_for_engine(loading: Future[Engine], model: ModelConfig, seconds: float) -> Engine:
-    """The engine, once it is loaded. Raises EngineLoadError, also if loading takes longer than `seconds`; for a server
-    there is no limit."""
+    """The engine, once it is loaded. For a server, `seconds` is no limit.
+
+    Raises EngineLoadError, including when loading takes longer than `seconds`.
+    """
     try:
         return loading.result(None if model.engine == "openai" else seconds)
     except TimeoutError as error:

@@ -358,8 +358,10 @@ class OpenAiEngine(LanguageHead):
 async def _probe_patiently(
     settings: EngineSettings, tokenizer: ServerTokenizer | None, describe: Describe | None
 ) -> Server:
-    """Probes the server; waits for an unreachable one if there is a `describe`. Raises EngineLoadError, also if the
-    server is reachable but fails at everything for too long."""
+    """Probes the server; waits for an unreachable one if there is a `describe`.
+
+    Raises EngineLoadError, including when the server is reachable but fails at everything for too long.
+    """
     assert settings.openai is not None
     since = time.monotonic()
     failing_since: float | None = None
