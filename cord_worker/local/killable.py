@@ -268,7 +268,7 @@ class _Starter:
         self._is_started = False
 
     def start(self, command: list[str], descriptor: int) -> subprocess.Popen[bytes]:
-        """The process of `command`, which inherits `descriptor`. Raises OSError, even if the start would take forever."""
+        """The process of `command`, which inherits `descriptor`. Raises OSError unless it starts in time."""
         with self._lock:
             if not self._is_started:
                 try:

@@ -339,9 +339,9 @@ async def _load(settings: EngineSettings, describe: Describe) -> Engine:
 
 
 def _wait_for_engine(loading: Future[Engine], model: ModelConfig, seconds: float) -> Engine:
-    """The engine, once it is loaded. For a server, `seconds` is no limit.
+    """The engine, once it is loaded.
 
-    Raises EngineLoadError, including when loading takes longer than `seconds`.
+    Raises EngineLoadError, including when loading takes longer than `seconds`; for a server there is no limit.
     """
     try:
         return loading.result(None if model.engine == "openai" else seconds)
