@@ -49,7 +49,7 @@ def group_thousands(value: int, separator: str = ",") -> str:
     return f"{value:,}".replace(",", separator)
 
 
-def _of_integer(write: Callable[[int], str]) -> Style:
+def _for_integer(write: Callable[[int], str]) -> Style:
     def style(reference: str) -> str | None:
         value = as_integer(reference)
         return None if value is None else write(value)
@@ -57,7 +57,7 @@ def _of_integer(write: Callable[[int], str]) -> Style:
     return style
 
 
-def _of_large_integer(write: Callable[[int], str]) -> Style:
+def _for_large_integer(write: Callable[[int], str]) -> Style:
     def style(reference: str) -> str | None:
         value = as_integer(reference)
         return None if value is None or abs(value) < 1000 else write(value)
@@ -160,23 +160,23 @@ STYLES: dict[str, Style] = {
     "spaces around signs": _with_spaces,
     "exact decimal": _as_decimal,
     "fraction with a slash": _as_fraction,
-    "integer in a sentence": _of_integer(lambda n: f"So in the end there are {n} of them."),
-    "integer in bold": _of_integer(lambda n: f"In total that makes **{n}**."),
-    "integer at the end of a sum": _of_integer(lambda n: f"Adding them gives $4 + {n - 4} = {n}$."),
-    "integer with two zeros": _of_integer(lambda n: f"The final answer is {n}.00."),
-    "integer after a name": _of_integer(lambda n: f"Hence $x = {n}$.\n\nThe final answer is $x = {n}$."),
-    "dollar sign in a box": _of_integer(
+    "integer in a sentence": _for_integer(lambda n: f"So in the end there are {n} of them."),
+    "integer in bold": _for_integer(lambda n: f"In total that makes **{n}**."),
+    "integer at the end of a sum": _for_integer(lambda n: f"Adding them gives $4 + {n - 4} = {n}$."),
+    "integer with two zeros": _for_integer(lambda n: f"The final answer is {n}.00."),
+    "integer after a name": _for_integer(lambda n: f"Hence $x = {n}$.\n\nThe final answer is $x = {n}$."),
+    "dollar sign in a box": _for_integer(
         lambda n: f"He pays $\\boxed{{\\${group_thousands(n)}}}$." if n >= 0 else f"\\boxed{{{n}}}"
     ),
-    "dollar sign in a sentence": _of_integer(
+    "dollar sign in a sentence": _for_integer(
         lambda n: f"The answer is ${group_thousands(n)}." if n >= 0 else f"The answer is {n}."
     ),
-    "dollars": _of_integer(lambda n: f"The final answer is {group_thousands(n)} dollars."),
-    "thousands with commas": _of_large_integer(lambda n: f"The answer is {group_thousands(n)}."),
-    "thousands with braced commas": _of_large_integer(lambda n: f"$\\boxed{{{group_thousands(n, '{,}')}}}$"),
-    "thousands with thin spaces": _of_large_integer(lambda n: f"$\\boxed{{{group_thousands(n, chr(92) + ',')}}}$"),
-    "thousands with spaces": _of_large_integer(lambda n: f"The final answer is {group_thousands(n, ' ')}."),
-    "thousands with a dollar sign and cents": _of_large_integer(lambda n: f"\\boxed{{\\${group_thousands(n)}.00}}"),
+    "dollars": _for_integer(lambda n: f"The final answer is {group_thousands(n)} dollars."),
+    "thousands with commas": _for_large_integer(lambda n: f"The answer is {group_thousands(n)}."),
+    "thousands with braced commas": _for_large_integer(lambda n: f"$\\boxed{{{group_thousands(n, '{,}')}}}$"),
+    "thousands with thin spaces": _for_large_integer(lambda n: f"$\\boxed{{{group_thousands(n, chr(92) + ',')}}}$"),
+    "thousands with spaces": _for_large_integer(lambda n: f"The final answer is {group_thousands(n, ' ')}."),
+    "thousands with a dollar sign and cents": _for_large_integer(lambda n: f"\\boxed{{\\${group_thousands(n)}.00}}"),
 }
 """The styles by their names in the result. At least twenty of them apply to every reference."""
 

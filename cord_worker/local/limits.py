@@ -195,11 +195,11 @@ def limit_that_caused(error: BaseException) -> str | None:
     """The machine's limit that caused the error, and what to do; None if no limit caused it."""
     for one in _chain(error):
         if isinstance(one, MemoryError):
-            return _of_memory()
+            return _memory_limit()
         if isinstance(one, RuntimeError) and _NO_THREAD in str(one):
             return "no further thread can be started: " + _MORE_TASKS
         if isinstance(one, ImportError) and "failed to map segment" in str(one):
-            return _of_memory()
+            return _memory_limit()
         advice = _ADVICE.get(one.errno or 0) if isinstance(one, OSError) else None
         if isinstance(one, OSError) and advice is not None:
             where = f"{one.filename}: " if one.filename is not None else ""
@@ -279,7 +279,7 @@ _IN_OUTPUT = (
 )
 
 
-def _of_memory() -> str:
+def _memory_limit() -> str:
     allowed = _soft("AS")
     limit = "" if allowed == _INFINITE else f" (this process may use {_size(allowed)} of addresses, ulimit -v)"
     return f"no memory is left{limit}: free some, or raise the limit"

@@ -207,7 +207,7 @@ class _Replayer:
         decision = self._decide()
         match decision:
             case str():
-                yield self._of_turn("the decision", f"step {following[0]}, round {following[1]}", decision)
+                yield self._step_difference("the decision", f"step {following[0]}, round {following[1]}", decision)
             case Expand():
                 yield from self._same("what follows", following, (decision.step, decision.round))
                 yield from self._choice(decision.ranking, decision.invalid, beam=_slots(decision))
@@ -218,7 +218,7 @@ class _Replayer:
                 yield from self._plan(following, decision.expansions)
             case EndSearch() | Fail():
                 recomputed = _words(decision)
-                yield self._of_turn("the decision", f"step {following[0]}, round {following[1]}", recomputed)
+                yield self._step_difference("the decision", f"step {following[0]}, round {following[1]}", recomputed)
 
     def _last(self, at: tuple[int, int]) -> Iterator[Difference]:
         """Compares the last step and round: the search ended or failed there, or is still in it."""
@@ -233,12 +233,12 @@ class _Replayer:
             if decided and problem.outstanding == 0:
                 yield from self._failure()
             elif problem.state in (ProblemState.ANSWERING, ProblemState.VERIFYING, ProblemState.DONE):
-                yield self._of_turn("the last beam", "none", f"one, because the problem is {problem.state}")
+                yield self._step_difference("the last beam", "none", f"one, because the problem is {problem.state}")
             return
         decision = self._decide()
         if not isinstance(decision, EndSearch):
             recomputed = decision if isinstance(decision, str) else _words(decision)
-            yield self._of_turn("the decision", "the end of the search", recomputed)
+            yield self._step_difference("the decision", "the end of the search", recomputed)
             return
         yield from self._choice(decision.ranking, decision.invalid, beam=_slots(decision))
         yield from self._ending(decision)
@@ -250,12 +250,12 @@ class _Replayer:
             case str():
                 # If a defect ended the problem, the stored sentence contains the error.
                 if decision not in stored:
-                    yield self._of_turn("the failure", stored, decision)
+                    yield self._step_difference("the failure", stored, decision)
             case Fail():
                 yield from self._same("the failure", stored, decision.reason)
                 yield from self._invalid(decision.invalid)
             case _:
-                yield self._of_turn("the decision", f"failure ({stored})", _words(decision))
+                yield self._step_difference("the decision", f"failure ({stored})", _words(decision))
 
     def _decide(self) -> Decision | str:
         """The decision, or the error that it raised."""
@@ -293,7 +293,7 @@ class _Replayer:
             for key in sorted(stored.keys() - planned, key=lambda key: stored[key].id):
                 yield self._difference(f"{stored[key].name}: its row", "there", "never planned")
             self._at = following
-            yield self._of_turn("number of candidates", str(len(rows)), str(len(expansions)))
+            yield self._step_difference("number of candidates", str(len(rows)), str(len(expansions)))
             return
         for row, expansion in zip(rows, expansions, strict=False):
             for name in _PLANNED:
@@ -375,9 +375,9 @@ class _Replayer:
     def _same(self, what: str, stored: Any, recomputed: Any) -> Iterator[Difference]:
         """Compares something of a whole step and round."""
         if stored != recomputed:
-            yield self._of_turn(what, _shown(stored), _shown(recomputed))
+            yield self._step_difference(what, _shown(stored), _shown(recomputed))
 
-    def _of_turn(self, what: str, stored: str, recomputed: str) -> Difference:
+    def _step_difference(self, what: str, stored: str, recomputed: str) -> Difference:
         step, round = self._at
         return self._difference(f"step {step}{f', round {round}' if round else ''}: {what}", stored, recomputed)
 

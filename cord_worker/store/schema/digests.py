@@ -164,7 +164,7 @@ def _bytes_of(names: tuple[str, ...], values: list[str]) -> str:
     return f"convert_to(CAST(json_build_array({listed}) AS text), 'UTF8')"
 
 
-def _of_candidate(candidate: str) -> str:
+def _candidate_owner_sql(candidate: str) -> str:
     return (
         f"(SELECT CAST(json_build_array(p.run_id, p.key, {candidate}.lineage) AS text) "
         f"FROM problems p WHERE p.id = {candidate}.problem_id)"
@@ -239,7 +239,7 @@ PROPOSAL = Digest(
         ("sources",),
         ("prompt_tokens", "completion_tokens", "cached_tokens", "propose_seconds"),
     ),
-    _of_candidate("c"),
+    _candidate_owner_sql("c"),
     "lineage",
     {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' AND c.scored_at IS NULL THEN c.invalid_reason END"},
     shared=frozenset({"sources"}),
@@ -260,7 +260,7 @@ SCORE = Digest(
         ("score_prompt_tokens", "score_cached_tokens", "score_seconds"),
         ("mean_probability",),
     ),
-    _of_candidate("c"),
+    _candidate_owner_sql("c"),
     "lineage",
     {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' AND c.judged_at IS NULL THEN c.invalid_reason END"},
     shared=frozenset({"thinking_tokens"}),
@@ -278,7 +278,7 @@ JUDGMENT = Digest(
         ("invalid_reason",),
         ("judgment_prompt_tokens", "judgment_completion_tokens", "judgment_cached_tokens", "judgment_seconds"),
     ),
-    _of_candidate("c"),
+    _candidate_owner_sql("c"),
     "lineage",
     {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' THEN c.invalid_reason END"},
 )
