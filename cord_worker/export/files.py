@@ -67,7 +67,7 @@ def replaced_file(output: str) -> Iterator[IO[bytes]]:
 @contextmanager
 def _explaining(target: str | Path) -> Iterator[None]:
     """Raises ExportError, which names the target, for an OSError in the block. A reader that has gone away (`| head`)
-    is no fault: its BrokenPipeError stays."""
+    is not a fault: its BrokenPipeError stays."""
     try:
         yield
     except BrokenPipeError:

@@ -128,7 +128,7 @@ def _write_lines(rows: Iterable[Any], folder: Path) -> Path:
 def _line(number: int, row: Mapping[Any, Any]) -> str:
     for name, value in row.items():
         if not isinstance(name, str):
-            raise DatasetError(f"row {number} of the dataset: the name of the field {name!r} is no text.")
+            raise DatasetError(f"row {number} of the dataset: the name of the field {name!r} is not text.")
         try:
             json.dumps(value, default=_plain)
         except (TypeError, ValueError, RecursionError) as error:

@@ -64,7 +64,7 @@ def is_loop(text: str, *, ngram: int, repeats: int, was_cut: bool) -> bool:
 
 
 def _as_part_of_its_word(indentation: re.Match[str]) -> str:
-    """Lines with different indentation are different text: a nested program is no loop."""
+    """Lines with different indentation are different text: a nested program is not a loop."""
     return "\n" + "\x01" * min(len(indentation[1]), _DEEPEST_INDENTATION)
 
 

@@ -316,7 +316,7 @@ _HEADLINE = re.compile(
     r"result)\b|\d+[.)]\s",
     re.IGNORECASE,
 )
-"""Words that begin a heading; after four hashes they are no answer."""
+"""Words that begin a heading; after four hashes they are not an answer."""
 _CORRECTION = re.compile(
     r"(?<![^\W_])(?:correction|corrected(?: answer| version)?|erratum|edit|update|korrektur|berichtigung|"
     r"rectification|"

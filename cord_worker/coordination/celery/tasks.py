@@ -89,7 +89,7 @@ def _logging_machine_limits(task: str, problem_id: int) -> Iterator[None]:
 def advance(*, problem_id: int, step: int) -> None:
     """Decides what follows the problem's step (`step` is for the reader; the tables know it)."""
     if PROCESS.coordinator is None:
-        raise Reject("this process is no coordinator", requeue=True)
+        raise Reject("this process is not a coordinator", requeue=True)
     with (
         _about(problem_id, step),
         _logging_machine_limits(ADVANCE, problem_id),
@@ -101,7 +101,7 @@ def advance(*, problem_id: int, step: int) -> None:
 def verify(*, problem_id: int, step: int) -> None:
     """Asks the thread of the checks to verify the problem's final answers."""
     if PROCESS.checks is None:
-        raise Reject("this process is no coordinator", requeue=True)
+        raise Reject("this process is not a coordinator", requeue=True)
     with _about(problem_id, step), _logging_machine_limits(VERIFY, problem_id):
         PROCESS.checks.verify(problem_id)
 

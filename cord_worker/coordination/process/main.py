@@ -390,7 +390,7 @@ def _open_database(settings: Settings, name: str, *, pool_size: int) -> Database
 
 
 def _broker_url(settings: Settings) -> str:
-    """URL of the broker. A broker that is away is no error; raises BrokerRefused if waiting for it cannot help."""
+    """URL of the broker. A broker that is away is not an error; raises BrokerRefused if waiting for it cannot help."""
     url = broker_url(settings)
     try:
         check_broker(url, settings.key_prefix)

@@ -97,7 +97,7 @@ class Registration:
             return
         self._thread.stop()
         self._thread.join(timeout=self._heartbeat_seconds)
-        # An interruption by a newer schema is no fault of the work.
+        # An interruption by a newer schema is not a fault of the work.
         forgiven = error is None or isinstance(error, SchemaMismatch)
         self._leave(_stop_reason(error) if isinstance(error, Exception) else "shutdown", forgiven=forgiven)
         self._has_signed_off = True

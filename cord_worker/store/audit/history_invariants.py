@@ -196,7 +196,7 @@ def _wrong_worker(name: str, join: str, done: str, attempts: str, worker: str, m
     `p`. Looks only at rows that are `done` (SQL), were leased or name a worker."""
     column = worker.partition(".")[2]
     if model is None:
-        other, wrong = "is no coordinator", "w.role <> 'coordinator'"
+        other, wrong = "is not a coordinator", "w.role <> 'coordinator'"
     else:
         other, wrong = "hosts another model", f"w.model_id IS DISTINCT FROM {model}"
     return f"""

@@ -62,7 +62,7 @@ class TreeCandidate:
 
     @property
     def is_valid(self) -> bool:
-        """Whether it could enter a beam: it has a text, is no duplicate, and nothing is still owed for it."""
+        """Whether it could enter a beam: it has a text, is not a duplicate, and nothing is still owed for it."""
         return self.state in (CandidateState.SCORED, CandidateState.UNSCORED)
 
 

@@ -223,7 +223,7 @@ BASE_SCORE = Digest(
     "key",
     {},
 )
-"""The prover's score of the known answer before any step. It is no part of a run's digest: older versions computed
+"""The prover's score of the known answer before any step. It is not part of a run's digest: older versions computed
 none."""
 
 PROPOSAL = Digest(
