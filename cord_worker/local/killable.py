@@ -327,7 +327,7 @@ class _Process:
         return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        """Waits until it is prepared. Raises ProcessEnded if it ended, was stopped or takes for ever."""
+        """Waits until it is prepared. Raises ProcessEnded if it ended, was stopped or takes forever."""
         if not self._is_ready:
             self._receive(time.monotonic() + _START_SECONDS)
             self._is_ready = True

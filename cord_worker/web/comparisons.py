@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from cord_worker.operations import comparison
 from cord_worker.operations.comparison import Values, compare_rows
+from cord_worker.operations.estimators import NORMAL_QUANTILE
 from cord_worker.store.reports.costs import ProblemResult, problem_results
 from cord_worker.store.reports.shared_problems import SharedProblem, shared_problems
 from cord_worker.store.runs.runs import RunRow
@@ -21,8 +22,6 @@ from cord_worker.web.runs import run_summary
 
 MAX_RESAMPLED = 5_000
 """With more problems, intervals are those of the normal distribution: resampling would take minutes."""
-_Z_95 = 1.959964
-"""95 % of a normal distribution are within this many standard deviations of its mean."""
 OUTCOMES = ("both", "only_a", "only_b", "neither", "undecided")
 
 
@@ -135,7 +134,7 @@ def _normal_interval(values: Values) -> comparison.Interval | None:
     known = values[~np.isnan(values)]
     if not known.size:
         return None
-    mean, margin = float(known.mean()), _Z_95 * float(known.std(ddof=1)) / float(np.sqrt(known.size))
+    mean, margin = float(known.mean()), NORMAL_QUANTILE * float(known.std(ddof=1)) / float(np.sqrt(known.size))
     return comparison.Interval(mean, mean - margin, mean + margin)
 
 

@@ -61,7 +61,7 @@ def register(app: Celery) -> None:
 
 def served_tasks(known: Iterable[str]) -> frozenset[str]:
     """The `known` tasks that this process does. A task for another kind of process, put into a wrong queue, would be
-    rejected and come back for ever."""
+    rejected and come back forever."""
     others = set(_model_worker_tasks() if PROCESS.model_worker is None else ())
     others |= set(_coordinator_tasks() if PROCESS.coordinator is None else ())
     return frozenset(name for name in known if name not in others)

@@ -242,7 +242,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "scores",
         "a score is exp(sum of log-probabilities / answer tokens), or the mean probability where the run says so, in "
-        "the scoring mode of the run; so is a base score, which is there as a whole or not at all",
+        "the scoring mode of the run; so is a base score, of which all columns are set or none",
         f"""
         SELECT p.id, format('%s: score: %s of a log_prob_sum of %s over %s answer_tokens, mean_probability %s, '
                             'scoring_mode %s', {_C}, c.score, c.log_prob_sum, c.answer_tokens,
@@ -439,7 +439,7 @@ INVARIANTS: tuple[Invariant, ...] = (
            OR original.parent_id IS DISTINCT FROM c.parent_id OR original.text_key IS DISTINCT FROM c.text_key
            OR (original_teacher.ordinal, original.sample) >= (t.ordinal, c.sample) OR original.duplicate_of IS NOT NULL
         UNION ALL
-        SELECT p.id, format('step %s, round %s: text_key: %s candidates stand that have the one of candidate %s',
+        SELECT p.id, format('step %s, round %s: text_key: %s candidates that stand have that of candidate %s',
                             c.step, c.round, count(*), min(c.id))
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.text_key IS NOT NULL
         WHERE c.state IN ('scoring', 'unjudged', 'judging', 'scored')
