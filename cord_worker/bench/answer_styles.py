@@ -49,7 +49,7 @@ def group_thousands(value: int, separator: str = ",") -> str:
     return f"{value:,}".replace(",", separator)
 
 
-def _of_integer(write: Callable[[int], str]) -> Style:
+def _for_integer(write: Callable[[int], str]) -> Style:
     def style(reference: str) -> str | None:
         value = as_integer(reference)
         return None if value is None else write(value)
@@ -57,7 +57,7 @@ def _of_integer(write: Callable[[int], str]) -> Style:
     return style
 
 
-def _of_large_integer(write: Callable[[int], str]) -> Style:
+def _for_large_integer(write: Callable[[int], str]) -> Style:
     def style(reference: str) -> str | None:
         value = as_integer(reference)
         return None if value is None or abs(value) < 1000 else write(value)
@@ -66,15 +66,15 @@ def _of_large_integer(write: Callable[[int], str]) -> Style:
 
 
 def _as_decimal(reference: str) -> str | None:
-    """An integer or fraction as an exact decimal number, with at least one place; None if there is none."""
+    """An integer or fraction as an exact decimal number with at least one place; None if its decimals do not end."""
     value = as_number(reference)
     if value is None:
         return None
-    rest = value.denominator
+    remaining = value.denominator
     for factor in (2, 5):
-        while rest % factor == 0:
-            rest //= factor
-    if rest != 1:
+        while remaining % factor == 0:
+            remaining //= factor
+    if remaining != 1:
         return None
     places = next(places for places in range(1, 40) if (value * 10**places).denominator == 1)
     scaled = abs(value) * 10**places
@@ -115,7 +115,7 @@ def _without_text_command(reference: str) -> str | None:
 
 
 def _with_spaces(reference: str) -> str | None:
-    """The reference with blanks around separators and operators, if no word is split."""
+    """The reference with one space around each `=` and `+`; None for an integer, or if it holds words."""
     if re.search(r"\\(?:text|mbox)|[A-Za-z]{2,} ", reference) or as_integer(reference) is not None:
         return None
     spaced = re.sub(r"\s*([=+])\s*", r" \1 ", reference)
@@ -148,35 +148,35 @@ STYLES: dict[str, Style] = {
     "is therefore": lambda r: f"The value that was asked for is therefore ${r}$.",
     "comes out to": lambda r: f"Putting it together, it comes out to ${r}$.",
     "ANSWER in capitals": lambda r: f"ANSWER: ${r}$",
-    "stop token behind it": lambda r: f"The final answer is ${r}$.<|endoftext|>",
+    "stop token after it": lambda r: f"The final answer is ${r}$.<|endoftext|>",
     "Chinese": lambda r: f"综上所述，答案是 ${r}$。",
     "Spanish": lambda r: f"La respuesta final es ${r}$.",
     "German": lambda r: f"Die Antwort lautet ${r}$.",
     "French": lambda r: f"La réponse finale est ${r}$.",
     "words without their command": _without_text_command,
-    "fractions large": _as_large_fraction,
-    "fractions with braces": _as_braced_fraction,
-    "brackets sized, or not": _with_sized_brackets,
+    "large fractions": _as_large_fraction,
+    "fractions in braces": _as_braced_fraction,
+    "sized brackets, or plain ones": _with_sized_brackets,
     "spaces around signs": _with_spaces,
     "exact decimal": _as_decimal,
     "fraction with a slash": _as_fraction,
-    "integer in a sentence": _of_integer(lambda n: f"So in the end there are {n} of them."),
-    "integer in bold": _of_integer(lambda n: f"In total that makes **{n}**."),
-    "integer at the end of a sum": _of_integer(lambda n: f"Adding them gives $4 + {n - 4} = {n}$."),
-    "integer with two zeros": _of_integer(lambda n: f"The final answer is {n}.00."),
-    "integer after a name": _of_integer(lambda n: f"Hence $x = {n}$.\n\nThe final answer is $x = {n}$."),
-    "dollar sign in a box": _of_integer(
+    "integer in a sentence": _for_integer(lambda n: f"So in the end there are {n} of them."),
+    "integer in bold": _for_integer(lambda n: f"In total that makes **{n}**."),
+    "integer at the end of a sum": _for_integer(lambda n: f"Adding them gives $4 + {n - 4} = {n}$."),
+    "integer with two zeros": _for_integer(lambda n: f"The final answer is {n}.00."),
+    "integer after a name": _for_integer(lambda n: f"Hence $x = {n}$.\n\nThe final answer is $x = {n}$."),
+    "dollar sign in a box": _for_integer(
         lambda n: f"He pays $\\boxed{{\\${group_thousands(n)}}}$." if n >= 0 else f"\\boxed{{{n}}}"
     ),
-    "dollar sign in a sentence": _of_integer(
+    "dollar sign in a sentence": _for_integer(
         lambda n: f"The answer is ${group_thousands(n)}." if n >= 0 else f"The answer is {n}."
     ),
-    "dollars": _of_integer(lambda n: f"The final answer is {group_thousands(n)} dollars."),
-    "thousands with commas": _of_large_integer(lambda n: f"The answer is {group_thousands(n)}."),
-    "thousands with braced commas": _of_large_integer(lambda n: f"$\\boxed{{{group_thousands(n, '{,}')}}}$"),
-    "thousands with thin spaces": _of_large_integer(lambda n: f"$\\boxed{{{group_thousands(n, chr(92) + ',')}}}$"),
-    "thousands with spaces": _of_large_integer(lambda n: f"The final answer is {group_thousands(n, ' ')}."),
-    "thousands with a dollar sign and cents": _of_large_integer(lambda n: f"\\boxed{{\\${group_thousands(n)}.00}}"),
+    "dollars": _for_integer(lambda n: f"The final answer is {group_thousands(n)} dollars."),
+    "thousands with commas": _for_large_integer(lambda n: f"The answer is {group_thousands(n)}."),
+    "thousands with braced commas": _for_large_integer(lambda n: f"$\\boxed{{{group_thousands(n, '{,}')}}}$"),
+    "thousands with thin spaces": _for_large_integer(lambda n: f"$\\boxed{{{group_thousands(n, chr(92) + ',')}}}$"),
+    "thousands with spaces": _for_large_integer(lambda n: f"The final answer is {group_thousands(n, ' ')}."),
+    "thousands with a dollar sign and cents": _for_large_integer(lambda n: f"\\boxed{{\\${group_thousands(n)}.00}}"),
 }
 """The styles by their names in the result. At least twenty of them apply to every reference."""
 

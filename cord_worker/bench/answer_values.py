@@ -184,6 +184,6 @@ def _value(node: ast.expr) -> complex:
 
 
 def value_key(reference: str) -> str:
-    """A key that is equal for references with the same number, or, if they are no plain numbers, the same spelling."""
+    """A key that is equal for references with the same number, or, if they are not plain numbers, the same spelling."""
     value = as_number(_without_unit_and_name(reference))
     return spelling(_without_unit_and_name(reference)) if value is None else str(Fraction(value))

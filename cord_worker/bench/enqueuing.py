@@ -26,7 +26,7 @@ _WORDS = ("a", "train", "leaves", "with", "apples", "boxes", "of", "each", "at",
 
 @dataclass(frozen=True, slots=True)
 class EnqueueBench:
-    """The parameters of the measurement: datasets of these sizes (rows), or a dataset of the user."""
+    """The parameters of the measurement: datasets of these sizes (rows), or the user's dataset."""
 
     rows: Sequence[int] = (10_000, 1_000_000)
     row_bytes: int = 1024
@@ -82,8 +82,8 @@ def measure(bench: EnqueueBench, workspace: Workspace, say: Callable[[str], None
     }
     notes = (
         "`cordctl enqueue` in a separate process, from its start to its end, into empty tables; memory is the sum of "
-        "the peaks of it and its children; rows_per_second and peak_rss_mb are of the largest size, rss_growth is the "
-        "largest size's peak over the smallest's",
+        "the peaks of that process and its children; rows_per_second and peak_rss_mb are of the largest size, "
+        "rss_growth is the largest size's peak over the smallest's",
     )
     return Report("enqueue", figures, keys, notes)
 
@@ -116,27 +116,25 @@ def command_once(workspace: Workspace, arguments: Sequence[str]) -> tuple[dict[s
         ) as process,
         PeakMemory(process.pid) as memory,
     ):
-        output, complaints = process.communicate()
+        output, errors = process.communicate()
         seconds = time.perf_counter() - started
     if process.returncode != 0:
-        raise LocalServiceError(
-            f"cordctl {arguments[0]} ended with exit code {process.returncode}: {complaints[-1000:]}"
-        )
+        raise LocalServiceError(f"cordctl {arguments[0]} ended with exit code {process.returncode}: {errors[-1000:]}")
     return json.loads(output), seconds, memory.mb
 
 
 def write_dataset(path: Path, rows: int, row_bytes: int) -> None:
     """JSON lines of about `row_bytes` each: id, question, answer and two further fields; equal for equal arguments."""
-    chance = random.Random(rows)
-    shape = (
+    randomness = random.Random(rows)
+    row_format = (
         '{"id": "p%07d", "question": "%s How many are left of %d?", "answer": "%d", "source": "bench", "level": %d}\n'
     )
-    filler = " ".join(chance.choices(_WORDS, k=row_bytes))
-    room = max(1, row_bytes - len(shape % (0, "", 1000, 1000, 1)))
+    filler = " ".join(randomness.choices(_WORDS, k=row_bytes))
+    room = max(1, row_bytes - len(row_format % (0, "", 1000, 1000, 1)))
     with path.open("w", encoding="utf-8") as out:
         for number in range(rows):
-            start = chance.randrange(len(filler) - room)
-            out.write(shape % (number, filler[start : start + room], number % 1000, number % 997, number % 5))
+            start = randomness.randrange(len(filler) - room)
+            out.write(row_format % (number, filler[start : start + room], number % 1000, number % 997, number % 5))
 
 
 def _datasets(bench: EnqueueBench, folder: Path) -> dict[str, Path]:

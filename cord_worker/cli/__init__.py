@@ -1,4 +1,4 @@
-"""`cordctl`: Click commands without logic. Imports that take long are inside functions."""
+"""`cordctl`: Click commands without logic. Slow imports are inside functions."""
 
 from __future__ import annotations
 

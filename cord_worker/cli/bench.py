@@ -484,7 +484,7 @@ def families(only: tuple[str, ...], as_json: bool) -> None:
     Keys of each family: name, hosted, as_meant, mode, reason, difference (the largest in one answer token's
     log-probability, float32), noise (the change in the plain model from one unit in the last place of the embeddings; a
     difference must be at most 1e-5 + 2 noise), bfloat16_difference (at most 0.1 + 2 noise) and bfloat16_noise,
-    texts_equal (null if none was compared), texts_compared, tokens_compared, seconds. Exits with 1 if a family is not
+    texts_equal (null if none was compared), texts_compared, tokens_compared, seconds. Exits with 4 if a family is not
     hosted as intended.
 
     \b

@@ -90,8 +90,8 @@ def check(
     --json every line is an object, and the last one has pairs, right_refused_share (of those expected true, undecided
     ones included), wrong_accepted_share (of those expected false) and undecided_share (of all).
 
-    Exits with 1 if a line is not a valid pair (such lines are listed, and nothing is checked), otherwise with 0 (see
-    --strict).
+    Exits with 1 if a line is not a valid pair; such lines are listed, and nothing is checked. With --strict, exits with
+    4 if a result is not the expected one. Exits with 0 in all other cases.
     """
     if pairs is not None and (reference is not None or answer is not None):
         raise click.UsageError("give a file of pairs, or --reference and --answer, not both")

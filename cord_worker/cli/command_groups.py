@@ -1,7 +1,7 @@
 """Groups of commands: commands are imported when they are called, and errors become messages and exit codes.
 
-Exit codes: 0 done, 1 error, 2 wrong usage, 3 a spending limit paused the run, 78 a restart cannot help, 130 Ctrl-C,
-141 the reader of the output is gone, 143 SIGTERM.
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 a spending limit paused the run, 4 a check found something, 78 a restart
+cannot help, 130 Ctrl-C, 141 the reader of the output is gone, 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from cord_worker.name_suggestions import did_you_mean
 
 _INTERRUPTED = 130
 _NO_READER = 141
-"""As of a program that SIGPIPE ends. Not 0: what the command had left to do, or to report, is not done."""
+"""The exit code of a program that SIGPIPE ends. It is not 0, because the command may not have done or reported
+everything."""
 _FIRST_SENTENCE = re.compile(r".*?(?<!\d)\.(?=\s)|.+")
 _CREDENTIALS = re.compile(r"(\w://[^\s/@:]*:)[^\s@]*@")
-"""User (group 1) and password in a URL."""
+"""Credentials in a URL; group 1 is what stands before the password."""
 
 
 def summary(command: click.Command) -> str:
@@ -159,7 +160,7 @@ class _KeptBrokenPipe(Exception):
 
 @contextmanager
 def _broken_pipes_kept() -> Iterator[None]:
-    """Hides a broken pipe from Click, which would end the process without a message, also if a socket has it."""
+    """Hides BrokenPipeError from Click, which would end the process without a message, even if a socket raised it."""
     try:
         yield
     except BrokenPipeError as error:
@@ -167,7 +168,7 @@ def _broken_pipes_kept() -> Iterator[None]:
 
 
 def _end_with(error: BaseException, *, is_debugging: bool) -> NoReturn:
-    """Prints the error and ends the process with its exit code; raises an unexpected one again if `is_debugging`."""
+    """Prints the error and ends the process with its exit code; if `is_debugging`, raises an unexpected error again."""
     if isinstance(error, SystemExit):
         raise error
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
@@ -186,7 +187,7 @@ def _end_with(error: BaseException, *, is_debugging: bool) -> NoReturn:
     if is_debugging or not isinstance(error, Exception):
         raise error
     print_any_error(error)
-    if _is_output_error(error):
+    if _is_disk_error(error):
         _discard_output(sys.stdout)
     sys.exit(getattr(error, "exit_code", 1))
 
@@ -202,14 +203,14 @@ def print_error(error: Exception) -> None:
 
 
 def print_any_error(error: Exception) -> None:
-    """Prints any error on standard error: the message of an expected one, the cause of a system error, for another the
-    path of the file that holds its traceback."""
+    """Prints any error on standard error: the message of an expected error, the cause of a system error, or the path of
+    the file with the traceback of another."""
     from cord_worker.errors import CordError
-    from cord_worker.local.limits import explained
+    from cord_worker.local.limits import limit_that_caused
 
     if isinstance(error, CordError):
         print_error(error)
-    elif (limit := explained(error)) is not None:
+    elif (limit := limit_that_caused(error)) is not None:
         print_error(CordError(limit))
     elif isinstance(error, OSError) and error.errno is not None:
         what = error.strerror or type(error).__name__
@@ -219,12 +220,13 @@ def print_any_error(error: Exception) -> None:
 
 
 def _discard_output(stream: IO[str] | None) -> None:
-    """Redirects the stream to /dev/null: its buffer still holds unwritten text, which Python would report at exit."""
+    """Redirects the stream to /dev/null, because Python would report at exit that the text in its buffer cannot be
+    written."""
     if stream is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _is_output_error(error: Exception) -> bool:
+def _is_disk_error(error: Exception) -> bool:
     return any(
         isinstance(one, OSError) and one.errno in {errno.ENOSPC, errno.EIO, errno.EDQUOT}
         for one in (error, error.__cause__)
@@ -232,8 +234,10 @@ def _is_output_error(error: Exception) -> bool:
 
 
 def _is_from_lost_reader(error: BaseException) -> bool:
-    """Whether the error, or one that led to it, is that nobody reads the output any more (`| head`). Libraries turn
-    that error into others, and a socket has it too."""
+    """Whether the cause of the error is that nobody reads the output any more (`| head`).
+
+    Libraries wrap that error in others. A socket raises it too, so the streams themselves are asked.
+    """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, BrokenPipeError):
         cause = cause.__cause__ or cause.__context__
@@ -246,7 +250,7 @@ def _is_without_reader(stream: IO[str] | None) -> bool:
         asked = select.poll()
         asked.register(-1 if stream is None else stream.fileno(), 0)  # errors are reported without being asked for
         return any(events & (select.POLLERR | select.POLLHUP) for _, events in asked.poll(0))
-    except (OSError, ValueError):  # it is no file of the system, or closed
+    except (OSError, ValueError):  # it is closed, or is not a file of the operating system
         return False
 
 

@@ -66,7 +66,7 @@ def compare(runs: tuple[str, ...], state_dir: Path | None, as_json: bool) -> Non
             if one.left:
                 screen.print(
                     f"{shown(one.label)} is unfinished, {counted(one.left, 'candidate')} left: it has figures when all "
-                    "are scored, because those that are scored first are no random sample. Continue it with cordctl "
+                    "are scored, because those that are scored first are not a random sample. Continue it with cordctl "
                     "rescore"
                 )
 

@@ -100,11 +100,11 @@ def contaminated(
     from cord_worker.dataset import FieldMapping, ReadOptions
     from cord_worker.operations.contamination import DEFAULT_KINDS, benchmark_source, find_contaminated
     from cord_worker.operations.enqueue import DatasetSource
-    from cord_worker.operations.outputs import check_beside_datasets
+    from cord_worker.operations.outputs import check_outside_datasets
 
     if output is not None:
-        check_beside_datasets(output, [dataset])
-        check_beside_datasets(output, against, "benchmark")
+        check_outside_datasets(output, [dataset])
+        check_outside_datasets(output, against, "benchmark")
     chosen = [HitKind(kind) for kind in kinds] or list(DEFAULT_KINDS)
     local = fetch_dataset(dataset, split)
     report = find_contaminated(

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def validate(dataset: Path | HubDataset, config_path: Path | None, as_json: bool, **options: Any) -> None:
     """Read DATASET and report what is wrong with it.
 
-    Nothing is enqueued.
+    Nothing is enqueued. Exits with 4 if a row is bad or does not fit.
     """
     from cord_worker.config import RunConfig
     from cord_worker.operations.enqueue import validate_dataset

@@ -117,7 +117,7 @@ def check(state_dir: Path | None, as_json: bool) -> None:
 @state_dir_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PSQL_ARGUMENT]...")
 def psql(arguments: tuple[str, ...], state_dir: Path | None) -> None:
-    """Run psql on the database; starts an embedded database if needed.
+    """Run psql on the database; start an embedded database if needed.
 
     All arguments are passed to psql, such as -c 'SELECT count(*) FROM candidates'.
     """

@@ -24,7 +24,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 def doctor(config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """Check this machine: packages, services, models, devices.
 
-    Exits with 1 if a check fails.
+    Exits with 4 if a check fails.
     """
     from cord_worker.operations.doctor import Level, run_checks
     from cord_worker.progress import shown

@@ -69,7 +69,7 @@ _UNIT_INTERVAL = NumberRange(0.0, 1.0)
     "--trim",
     type=NumberRange(0.0, 1.0, max_open=True),
     metavar="SCORE",
-    help="Export the winners as cordctl trim RUN --above SCORE has shortened them.",
+    help="Export the winners that `cordctl trim RUN --above SCORE` has trimmed; give that command first.",
 )
 @click.option(
     "--split", "split", help="Write one file for each split, such as train=0.9,test=0.1; a problem is in one of them."

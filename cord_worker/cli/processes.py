@@ -135,9 +135,9 @@ def _no_restart_on_permanent_errors() -> Iterator[None]:
     except CordError:
         raise
     except Exception as error:
-        from cord_worker.local.limits import explained
+        from cord_worker.local.limits import limit_that_caused
 
-        if not isinstance(error, OSError) and explained(error) is None:
+        if not isinstance(error, OSError) and limit_that_caused(error) is None:
             # The log outlives a container; the file in the temporary folder, with the traceback, would be lost with it.
             logging.getLogger(__name__).exception("this process ends")
         raise

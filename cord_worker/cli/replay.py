@@ -39,7 +39,7 @@ def replay(
 ) -> None:
     """Recompute every beam decision of RUN from the stored rows, and compare.
 
-    Seeds, ranks, beams, plans and winners are recomputed without any model. Default: the newest run. Exits with 1 if
+    Seeds, ranks, beams, plans and winners are recomputed without any model. Default: the newest run. Exits with 4 if
     anything differs.
     """
     from cord_worker.display_text import counted

@@ -61,7 +61,7 @@ def runs_table(overviews: Sequence[Overview]) -> Table:
 def processes_table(processes: Sequence[LiveProcess], names: Mapping[str, str]) -> Table:
     """One row per living process; its first two columns are what `cordctl drain` accepts.
 
-    `names` maps fingerprints of models to their names. What keeps a process from its work stands in place of `works`.
+    `names` maps fingerprints of models to their names. What keeps a process from its work is shown instead of `works`.
     """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("process", "id", "role", "model", "state"):

@@ -13,7 +13,7 @@ from cord_worker.cli.options import json_option, newest_run_argument, print_json
 from cord_worker.display_text import counted
 
 if TYPE_CHECKING:
-    from cord_worker.operations.replaying import Verification
+    from cord_worker.operations.table_verification import Verification
 
 
 @click.command("verify-db")
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Maximum number of violations shown of each broken invariant.",
+    help="Maximum number of violations to show for each broken invariant.",
 )
 @click.option("--answers", is_flag=True, help="Also check every final answer again (some milliseconds each).")
 @state_dir_option
@@ -35,10 +35,10 @@ def verify_db(
     """Check every invariant of the tables, for all runs or for RUN alone.
 
     Results are compared with the digests that were written with them, and what follows from them is recomputed. It
-    checks one snapshot of the tables and may run while workers do. Exits with 1 if an invariant is broken.
+    checks one snapshot of the tables and may run while workers run. Exits with 4 if an invariant is broken.
     """
     from cord_worker.operations.database import open_database
-    from cord_worker.operations.replaying import verify_tables
+    from cord_worker.operations.table_verification import verify_tables
     from cord_worker.progress import shown
 
     with open_database(read_settings(state_dir)) as database:
@@ -55,12 +55,12 @@ def verify_db(
             if report.violations > len(report.examples):
                 click.echo(f"      … {report.violations:,} in all")
         click.echo(f"{len(found.reports)} invariants, {len(found.broken)} broken")
-        for line in _scope(found):
+        for line in _scope_lines(found):
             click.echo(line)
     context.exit(FOUND_SOMETHING if found.broken else 0)
 
 
-def _scope(found: Verification) -> Iterator[str]:
+def _scope_lines(found: Verification) -> Iterator[str]:
     """Lines that say what was recomputed, and what was not."""
     yield f"recomputed: reasons, states, lineages, seeds and token caps of {counted(found.recomputed, 'candidate')}"
     compared = found.compared

@@ -22,7 +22,7 @@ from cord_worker.cli.options import newest_run_argument, read_settings, state_di
     type=click.IntRange(0, 65535),
     default=8484,
     show_default=True,
-    help="Port to listen on; 0 is any free one.",
+    help="Port to listen on; 0 means any free one.",
 )
 @click.option(
     "--known-as",
@@ -49,7 +49,7 @@ def view(run: str | None, host: str, port: int, names: tuple[str, ...], opens: b
 
         def on_ready(found: int) -> None:
             url = address(host, found, access.token)
-            click.echo(f"open {url}", err=False)
+            click.echo(f"open {url}")
             click.echo("Ctrl-C ends it", err=True)
             if opens:
                 click.launch(url)

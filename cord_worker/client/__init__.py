@@ -1,7 +1,7 @@
 """The Python client: what `cordctl` does, for programs and notebooks. docs/python-client.md shows how to use it.
 
 It prints nothing and ends no process; warnings go to the logger `cord_worker`. Errors are those of
-`cord_worker.errors`. Imports that take long are inside functions.
+`cord_worker.errors`. Slow imports are inside functions.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Run:
             on_progress: gets the progress at every look.
             interval: seconds between two looks.
             missing_workers_seconds: how long a model of the run, or the coordinator, may be without a process; None:
-                for ever.
+                forever.
 
         Raises:
             RunStopped: the run is paused (LimitReached: by a spending limit), or was cancelled.

@@ -34,10 +34,10 @@ class SearchConfig(Table):
     pipeline: Literal["cord", "greedy", "curation", "integration", "mcts", "sample"] = Field(
         "cord",
         description="`cord`: beam search over the steps of all teachers; `greedy`: `trajectories` independent chains, "
-        "each with a beam of one; `curation`: every teacher writes `trajectories` whole ones, the best wins; "
+        "each with a beam of one; `curation`: every teacher writes `trajectories` whole trajectories, the best wins; "
         "`integration`: the model of [integration] merges such trajectories into one; `mcts`: tree search by UCB with "
-        "`trajectories` rollouts; `sample`: every teacher writes `trajectories` whole ones, nothing is scored, "
-        "and every one is answered and verified (evaluation).",
+        "`trajectories` rollouts; `sample`: every teacher writes `trajectories` whole trajectories, nothing is "
+        "scored, and each gets a final answer, which is checked (evaluation).",
     )
     selection: Literal["predictive_perplexity", "random", "max_length", "reward_model", "binary_judgment"] = Field(
         "predictive_perplexity",
@@ -125,14 +125,14 @@ class SearchConfig(Table):
     )
     answer_tokens: int = Field(4096, ge=1, description="Token limit of the final answer, in the teacher's tokens.")
     loop_ngram: int = Field(
-        12, ge=1, description="A shorter repeated part counts as this many words in a loop (see loop_repeats)."
+        12, ge=1, description="A repeated part of fewer words than this counts as this many (see loop_repeats)."
     )
     loop_repeats: int = Field(
         8,
         ge=2,
-        description="Repeats of a sentence at a step's end that make a loop, together loop_ngram * loop_repeats words "
-        "or more. Four are enough for a long sentence in a step that step_tokens cut. Tables, matrices and digits need "
-        "twice as many words, and count only if step_tokens cut the step; see docs/models.md.",
+        description="A step is a loop if it ends with this many repeats of a sentence, which together have at least "
+        "loop_ngram * loop_repeats words. Four are enough for a long sentence in a step that step_tokens cut. Tables, "
+        "matrices and digits need twice as many words, and count only if step_tokens cut the step; see docs/models.md.",
     )
     max_rounds: int = Field(
         3,

@@ -44,7 +44,8 @@ DEFAULT_THRESHOLDS = Thresholds()
 
 
 class _Entry(NamedTuple):
-    """A question of the benchmark; equal ones are one entry, the first of them."""
+    """A question of the benchmark; equal questions share one entry, which holds the first. `ids` are its tokens in the
+    vocabulary; `dense`: its script is compared by characters."""
 
     question: Question
     ids: list[int]
@@ -122,7 +123,7 @@ class QuestionIndex:
             self._renumbered.setdefault(key, number)
 
     def _renumbered_key(self, form: list[str], dense: bool) -> str | None:
-        """The form without numbers; None if it has none, or too little else."""
+        """The form without its numbers; None if it has no number, or too few other tokens."""
         bare = without_numbers(form)
         numbers = bare.count(NUMBER)
         if not numbers or len(bare) - numbers < self._thresholds.shortest[dense]:
@@ -144,8 +145,8 @@ class QuestionIndex:
     def _prepared_contained(self) -> Iterator[tuple[int, _Contained]]:
         """The n-grams for `containment`, by length and kind of script.
 
-        Only the rarest n-grams of each entry are looked up, as many as leave the others too little weight: without one
-        of these, a text cannot have the share `contained`.
+        Only the rarest n-grams of each entry are looked up: so many that the others together weigh less than
+        `contained`. A text without any of them cannot reach that share.
         """
         for dense in (False, True):
             size = self._thresholds.gram[dense]
@@ -183,15 +184,17 @@ class QuestionIndex:
     def _find(self, forms: Sequence[list[str]]) -> list[dict[int, Hit]]:
         found: list[dict[int, Hit]] = [self._same_form(form) for form in forms]
         known = self._vocabulary.get
-        lists = [[known(token, 0) for token in form] for form in forms]
-        flat, starts = joined(lists)
+        id_lists = [[known(token, 0) for token in form] for form in forms]
+        flat, starts = joined(id_lists)
         sizes = {*self._runs, *(key // 2 for key in self._contained)}
         for size, places, hashes in windows(flat, self._values, sorted(sizes)):
             owners = np.searchsorted(starts, places, "right") - 1
             first = _first_of_each(owners, hashes)
             owners, places, hashes = owners[first], places[first], hashes[first]
             if size in self._runs:
-                for text, entry, hit in self._common_runs(size, lists, forms, owners, places - starts[owners], hashes):
+                for text, entry, hit in self._common_runs(
+                    size, id_lists, forms, owners, places - starts[owners], hashes
+                ):
                     _keep(found[text], entry, hit)
             for dense in (False, True):
                 if size * 2 + dense in self._contained:
@@ -203,6 +206,7 @@ class QuestionIndex:
         return found
 
     def _same_form(self, form: list[str]) -> dict[int, Hit]:
+        """Hits on the entries that are equal to this form, with or without its numbers."""
         found: dict[int, Hit] = {}
         whole = " ".join(form)
         number = self._exact.get(whole)
@@ -221,12 +225,14 @@ class QuestionIndex:
     def _common_runs(
         self,
         size: int,
-        lists: Sequence[list[int]],
+        id_lists: Sequence[list[int]],
         forms: Sequence[list[str]],
         owners: Ids,
         places: Ids,
         hashes: Hashes,
     ) -> Iterator[tuple[int, int, Hit]]:
+        """(text, entry, hit) for the longest run of tokens that a text has in common with an entry, if it is long
+        enough."""
         runs = self._runs[size]
         at, key = runs.table.find(hashes)
         texts, entries = owners[at], runs.entries[key]
@@ -240,7 +246,7 @@ class QuestionIndex:
             diagonal = (text, entry, mine - theirs)
             if mine < ends.get(diagonal, 0):
                 continue  # within the run before
-            begin, end = _run(lists[text], self._entries[entry].ids, mine, theirs)
+            begin, end = _run(id_lists[text], self._entries[entry].ids, mine, theirs)
             ends[diagonal] = end
             length, _ = longest.get((text, entry), (0, 0))
             if end - begin > max(length, size - 1):
@@ -253,6 +259,7 @@ class QuestionIndex:
     def _containments(
         self, size: int, contained: _Contained, forms: Sequence[list[str]], owners: Ids, places: Ids, hashes: Hashes
     ) -> Iterator[tuple[int, int, Hit]]:
+        """(text, entry, hit) for each text that contains enough n-grams of an entry."""
         at, key = contained.table.find(hashes)
         if not len(at):
             return
@@ -293,7 +300,7 @@ def _run(mine: list[int], theirs: list[int], at: int, there: int) -> tuple[int, 
 
 
 def _pieces(form: list[str], places: list[int], size: int) -> str:
-    """The tokens of the n-grams of this size at these ascending places, with gaps between what is not consecutive."""
+    """The tokens of the n-grams of this size at these ascending places, with a mark where tokens are left out."""
     pieces: list[list[str]] = []
     end = -1
     for place in places:
@@ -305,7 +312,7 @@ def _pieces(form: list[str], places: list[int], size: int) -> str:
 
 
 def _keep(found: dict[int, Hit], entry: int, hit: Hit) -> None:
-    """Keeps the stronger of two hits of one pair of questions."""
+    """Keeps `hit` unless `found` has a stronger one of this entry."""
     before = found.get(entry)
     if before is None or _strength(hit) < _strength(before):
         found[entry] = hit

@@ -2,7 +2,7 @@
 
 `CORD_FAULT="finish score:before:3"` makes a process kill itself (SIGKILL) right before it reaches that point for the
 third time; with `after`, right after it. `advance:raise:1-20` raises an exception the first 20 times, right before the
-commit or send, as a bad installation would. `advance:hang:2` makes a thread hang there for ever. Commas separate
+commit or send, as a bad installation would. `advance:hang:2` makes a thread hang there forever. Commas separate
 several faults. A commit that changed nothing does not count. Tests use this to show that nothing is lost. Without the
 variable a point costs one comparison.
 

@@ -47,7 +47,7 @@ class _AddFacts(logging.Filter):
 
 
 def configure(level: str, form: Literal["text", "json"], **process: object) -> None:
-    """Makes this process log to standard error: plain text, or one JSON object a line. JSON also has the facts
+    """Makes this process log to standard error: plain text, or one JSON object per line. JSON also has the facts
     about the process (such as `worker` and `model`)."""
     handler = logging.StreamHandler()
     if form == "text":

@@ -1,4 +1,4 @@
-"""Logs a repeated sentence once: an error that occurs a thousand times a minute does not fill the disk."""
+"""Logs a repeated sentence once, so that an error that occurs a thousand times a minute does not fill the disk."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _MAX_SUBJECTS = 100
 
 
 class LogOnce:
-    """Logs a sentence only when it is new for its subject, or again after ten minutes, then with the number of
-    repetitions that were suppressed. Safe for use from several threads."""
+    """Logs a sentence if it is new for its subject, and repeats it after ten minutes at the earliest. Then it adds the
+    number of repetitions that were suppressed. Safe for use from several threads."""
 
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
@@ -22,7 +22,10 @@ class LogOnce:
         self._logged: dict[str, tuple[str, float, int]] = {}
 
     def log(self, subject: str, sentence: str, *, level: int = logging.WARNING) -> bool:
-        """Logs `sentence`, unless it was the last one for `subject`, within ten minutes; True if it was logged."""
+        """Logs `sentence`, unless the last one for `subject` was the same and less than ten minutes ago.
+
+        Returns whether it was logged.
+        """
         now = self._clock()
         with self._lock:
             last, at, suppressed = self._logged.get(subject, ("", float("-inf"), 0))

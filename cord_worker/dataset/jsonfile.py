@@ -1,4 +1,4 @@
-"""One JSON document: an array of objects, or an object that holds one array; streamed element by element."""
+"""Reads a JSON document, which is an array of objects or an object that holds one, element by element."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from cord_worker.errors import DatasetError
 
 _QUESTIONS = frozenset(USUAL_NAMES["question"])
 _PROBLEM_FIELDS = _QUESTIONS | {name.lower() for name in USUAL_NAMES["answer"]}
-_CHUNK = 1 << 18
-_PIECE = 1 << 12
+_CHUNK_BYTES = 1 << 18
+_FIRST_PIECE_CHARACTERS = 1 << 12
 _SPACE = " \t\r\n"
 
 
 def read_json(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
     """The objects of the document's array; if the document is an object, its other fields are skipped.
 
-    `repair_latex` escapes backslashes that JSON does not know.
+    With `repair_latex`, backslashes that JSON does not allow are escaped.
 
     Raises:
-        DatasetError: not JSON, cut off, no array or several; raised when reading reaches the place.
+        DatasetError: the file is not JSON or is cut off, or it holds no array or several. It is raised once reading
+            reaches the place.
     """
     with opened(path) as stream:
         window = _Window(path, stream)
@@ -37,20 +38,20 @@ def read_json(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
         if first == "[":
             yield from _elements(name, window, repair_latex)
         elif first == "{":
-            yield from _only_array(path, name, window, repair_latex)
+            yield from _elements_of_only_array(path, name, window, repair_latex)
         else:
             raise DatasetError(
                 f"{path} is not a JSON array of problems (it begins with {first!r}): "
-                "write an array, an object that holds one, or one object a line in a .jsonl file."
+                "write an array, an object that holds one, or one object per line in a .jsonl file."
             )
         if window.peek():
             raise DatasetError(
-                f"{path}:{window.line}: something follows the JSON document: if it is one object a line, "
+                f"{path}:{window.line}: something follows the JSON document: if it is one object per line, "
                 "name the file .jsonl."
             )
 
 
-def _only_array(path: Path, name: str, window: _Window, repair_latex: bool) -> Rows:
+def _elements_of_only_array(path: Path, name: str, window: _Window, repair_latex: bool) -> Rows:
     window.take("{")
     array: str | None = None
     scalars: dict[str, Json] = {}
@@ -80,12 +81,12 @@ def _only_array(path: Path, name: str, window: _Window, repair_latex: bool) -> R
     if array is not None and scalars.keys() & _QUESTIONS and scalars.keys() - _QUESTIONS:
         raise DatasetError(
             f"{path} is one problem (it has the fields {', '.join(scalars)}), not a list of them: write it as an array "
-            f"[{{…}}], or name the file .jsonl if the object stands on one line."
+            f"[{{…}}], or name the file .jsonl if the object is on one line."
         )
     if array is None:
         raise DatasetError(
             f"{path} is one JSON object without an array of problems in it: write an array of objects, "
-            "or name the file .jsonl if it is one object a line."
+            "or name the file .jsonl if it is one object per line."
         )
 
 
@@ -109,7 +110,7 @@ def _elements(name: str, window: _Window, repair_latex: bool) -> Rows:
             break
         window.take(",")
         if window.peek() == "]":
-            raise window.error("a comma stands before the closing ]")
+            raise window.error("there is a comma before the closing ]")
     window.take("]")
 
 
@@ -132,14 +133,14 @@ class _Window:
         self.damaged: str | None = None
 
     def peek(self) -> str:
-        """The next character that is not white space, "" at the end."""
+        """The next character that is not white space; "" at the end."""
         while True:
             rest = len(self._text)
             at = self._at
             while at < rest and self._text[at] in _SPACE:
                 at += 1
             self._advance(at)
-            if at < rest or not self._read(_CHUNK):
+            if at < rest or not self._read(_CHUNK_BYTES):
                 return self._text[self._at : self._at + 1]
 
     def take(self, expected: str) -> None:
@@ -176,17 +177,17 @@ class _Window:
             if held > MAX_ROW_BYTES:
                 reason = problem or f"longer than {MAX_ROW_BYTES // 1024**2} MiB"
                 raise self.error(f"the value that begins here cannot be read ({reason})")
-            if not self._read(max(_CHUNK, held)) and problem is not None:
+            if not self._read(max(_CHUNK_BYTES, held)) and problem is not None:
                 raise self.error(f"the value that begins here is not JSON, or cut off ({problem.args[0]})")
 
     def _repaired(self, error: ValueError) -> tuple[Json, int, str] | None:
         """The value, its end and its first unescaped command, if such a command stopped the decoding.
 
-        Tried on growing pieces, so that the time depends on the length of the value and not of the window.
+        It tries growing pieces, so that the time depends on the length of the value and not of the window.
         """
         if not isinstance(error, json.JSONDecodeError) or not error.msg.startswith("Invalid \\"):
             return None
-        size = _PIECE
+        size = _FIRST_PIECE_CHARACTERS
         while True:
             piece = self._text[self._at : self._at + size]
             command = latex_repair.invalid_escape(piece)
@@ -197,13 +198,12 @@ class _Window:
                     return None
                 size *= 4
                 continue
-            return (
-                None
-                if command is None
-                else (value, self._at + latex_repair.position_without_doubling(piece, end), command)
-            )
+            if command is None:
+                return None
+            return value, self._at + latex_repair.position_without_doubling(piece, end), command
 
     def error(self, reason: str) -> DatasetError:
+        """The error to raise at the current line."""
         return DatasetError(f"{self._path}:{self.line}: {reason}. The file cannot be read further: correct it there.")
 
     def _advance(self, to: int) -> None:

@@ -1,4 +1,4 @@
-"""Problems that have the id of an earlier one, and the id of a problem whose row has none."""
+"""Rejects problems that have the id of an earlier one, and makes the id of a problem whose row has none."""
 
 from __future__ import annotations
 

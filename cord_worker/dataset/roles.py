@@ -35,13 +35,13 @@ def question(value: Json) -> Taken | Flaw:
     if value is None:
         return Flaw(None, "is missing: write the question, or take the row out")
     if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
-        return _of_messages([turn for turn in value if isinstance(turn, dict)])
+        return _taken_from_messages([turn for turn in value if isinstance(turn, dict)])
     if isinstance(value, dict):
         return _object_flaw(value, "question")
     return Flaw(None, f"is of type {type_name(value)}: write the question as text")
 
 
-def _of_messages(turns: list[dict[str, Json]]) -> Taken | Flaw:
+def _taken_from_messages(turns: list[dict[str, Json]]) -> Taken | Flaw:
     roles = [str(turn.get("role", turn.get("from"))).lower() for turn in turns]
     if unknown := [role for role in roles if role not in (*_USERS, *_SYSTEMS)]:
         return Flaw(None, f"holds messages with a turn of {unknown[0]!r}: only one turn of the user makes a question")

@@ -48,7 +48,7 @@ def text_flaw(text: str) -> str | None:
             )
         return (
             f"holds half of a surrogate pair (\\u{code:04x}) at position {error.start}, "
-            "which is no character: repair the text"
+            "which is not a character: repair the text"
         )
     return None
 

@@ -51,7 +51,7 @@ _OPENINGS = {SegmentationRule.PROMPTED: " ", SegmentationRule.LINE_BREAK: "", Se
 
 ENGINE_DIES = "[the engine dies]"
 IMPOSSIBLE = "[an impossible request]"
-NOT_FINITE = "[a score that is no number]"
+NOT_FINITE = "[a score that is not a number]"
 MALFORMED = "[a malformed reply]"
 UNANSWERABLE = "[an unanswerable question]"
 BUSY = "[the engine is busy at first]"
@@ -183,7 +183,7 @@ class InstantEngine:
         for number in range(1, chance.randint(2, 6)):
             fields[f"integrated_step{number}"] = f"{' '.join(chance.choices(_WORDS, k=12))} {chance.randint(0, 999)}."
         fields["answer_part"] = f"The final answer is {chance.randint(0, 99)}."
-        text = "This is no object." if MALFORMED in turn.question else json.dumps(fields)
+        text = "This is not an object." if MALFORMED in turn.question else json.dumps(fields)
         return Generation(
             text=text,
             finish_reason=FinishReason.EOS,
@@ -198,7 +198,7 @@ class InstantEngine:
     ) -> AnswerScore:
         """A score from a hash of every input that may change it; each token is less probable than the one before."""
         if NOT_FINITE in turn.question:
-            raise NotFiniteError("the answer's log-probability is no number, as the question asked")
+            raise NotFiniteError("the answer's log-probability is not a number, as the question asked")
         closing = (answer, scoring_template, "full stop") if full_stop else (answer, scoring_template)
         chance = random.Random(_digest("score", turn.question, list(steps), *closing))
         await self._begin_call("score", input_key(turn.question, steps), turn)

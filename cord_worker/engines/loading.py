@@ -86,9 +86,9 @@ def folder_of(settings: EngineSettings, describe: Describe = describe_to_nobody)
         return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=patterns))
     except Exception as error:  # the hub client raises its own, requests' and OS errors
         raise EngineLoadError(
-            f"model {settings.path!r}{_revision_suffix(settings.revision)} is no local folder and could not be fetched "
-            f"from the hub ({type(error).__name__}: {error}); check the name, the revision, the network, or download "
-            "it first"
+            f"model {settings.path!r}{_revision_suffix(settings.revision)} is not a local folder and could not be "
+            f"fetched from the hub ({type(error).__name__}: {error}); check the name, the revision, the network, or "
+            "download it first"
         ) from error
 
 

@@ -31,7 +31,7 @@ class Turn:
 
     `date` is today's date for the template. It is the run's date, so that the prompt is the same on all machines and
     days. The prover also reads the teachers' passage: it scores the answer given the problem, and the passage is part
-    of it.
+    of the problem.
     """
 
     question: str

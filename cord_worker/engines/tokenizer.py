@@ -84,7 +84,7 @@ class ServerTokenizer:
         return first.text.removeprefix(self.tokenizer.bos_token or "") + "".join(pieces) + self.codec.tags.own(closing)
 
 
-def load_tokenizer(settings: EngineSettings) -> ServerTokenizer | None:
+def load_server_tokenizer(settings: EngineSettings) -> ServerTokenizer | None:
     """The tokenizer that `settings.path` names; None if it names neither a folder nor a tokenizer at the hub.
 
     Raises EngineLoadError if its files cannot be fetched or used, or if a folder or a GGUF file does not exist.

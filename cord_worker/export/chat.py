@@ -1,7 +1,7 @@
 """What the formats of chat messages share, and the format `messages`.
 
-A trainer renders messages with the student's chat template, which may add think tags, drop the thinking or know another
-field for it (docs/exports.md#chat-messages). A trajectory with think tags in its texts is left out, so that the
+A trainer renders messages with the student's chat template, which may add think tags, drop the thinking or expect it in
+another field (docs/exports.md#chat-messages). A trajectory with think tags in its texts is left out, so that the
 thinking is opened and closed once. If a student is named, a trajectory with its control tokens is left out too.
 """
 

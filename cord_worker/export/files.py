@@ -67,13 +67,13 @@ def replaced_file(output: str) -> Iterator[IO[bytes]]:
 @contextmanager
 def _explaining(target: str | Path) -> Iterator[None]:
     """Raises ExportError, which names the target, for an OSError in the block. A reader that has gone away (`| head`)
-    is no fault: its BrokenPipeError stays."""
+    is not a fault: its BrokenPipeError stays."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = limits.explained(error) or str(error.strerror or error)
+        reason = limits.limit_that_caused(error) or str(error.strerror or error)
         raise ExportError(f"{target} cannot be written: {reason}.") from error
 
 

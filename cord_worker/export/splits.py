@@ -36,14 +36,14 @@ class Splits:
             name, sign, share = (piece.strip() for piece in part.partition("="))
             if not sign or not _NAME.fullmatch(name):
                 raise OptionError(
-                    f"--split {text!r}: {part.strip()!r} is no name with its share, {_EXAMPLE}; a name has letters, "
+                    f"--split {text!r}: {part.strip()!r} is not a name with its share, {_EXAMPLE}; a name has letters, "
                     "digits and '_' only"
                 )
             if name in names:
                 raise OptionError(f"--split {text!r}: the name {name!r} is there twice: write different names")
             if not _SHARE.fullmatch(share) or float(share) <= 0:
                 raise OptionError(
-                    f"--split {text!r}: {share!r} is no share: write a decimal number above 0 without an exponent, "
+                    f"--split {text!r}: {share!r} is not a share: write a decimal number above 0 without an exponent, "
                     f"{_EXAMPLE}"
                 )
             names.append(name)
@@ -58,8 +58,8 @@ class Splits:
         return next((place for place, bound in enumerate(self.bounds) if number < bound), len(self.bounds) - 1)
 
     def outputs(self, output: str) -> Sequence[str]:
-        """The file of each split: `out.jsonl.gz` gives `out-train.jsonl.gz`. Raises OptionError if `output` is no file,
-        and ExportError if its name is unusable."""
+        """The file of each split: `out.jsonl.gz` gives `out-train.jsonl.gz`. Raises OptionError if `output` is not a
+        file, and ExportError if its name is unusable."""
         file_type = file_type_of(output)
         if output == STANDARD_OUTPUT or (Path(output).exists() and not Path(output).is_file()):
             raise OptionError(f"--split writes a file for each split, but {output} is not a file: name a file")

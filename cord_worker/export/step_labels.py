@@ -51,7 +51,7 @@ def sequences(scope: Scope, row: Row) -> list[str]:  # noqa: ARG001 - the row is
 
 def labelled_paths(tree: SearchTree) -> list[list[TreeCandidate]]:
     """The paths from the root to each valid candidate that no valid one extends, in the order of the tree. A candidate
-    without a text, which only closes the thinking, is no step."""
+    without a text, which only closes the thinking, is not a step."""
     valid = {one.lineage: one for one in tree.candidates if one.is_valid and (one.text or "").strip()}
     extended = {one.parent for one in valid.values()}
     return [_path(one, valid) for one in valid.values() if one.lineage not in extended]

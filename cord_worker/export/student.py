@@ -9,7 +9,7 @@ from typing import Any
 from cord_worker.config import ModelConfig
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.engines.tokenizer import load_tokenizer
+from cord_worker.engines.tokenizer import load_server_tokenizer
 from cord_worker.export.files import ExportError
 from cord_worker.prompting.first_turn import DEFAULT_DATE, FirstTurn, TurnPiece
 from cord_worker.prompting.trajectory import ANSWER_OPENING, Segmentation, proposal_pieces, scoring_pieces
@@ -25,7 +25,7 @@ class Student:
 
     def __init__(self, path: str) -> None:
         """`path` is a model's folder or hub id; only its tokenizer is read. Raises ExportError and EngineLoadError."""
-        tokenizer = load_tokenizer(EngineSettings.of(ModelConfig(path=path)))
+        tokenizer = load_server_tokenizer(EngineSettings.of(ModelConfig(path=path)))
         if tokenizer is None:
             raise ExportError(f"no tokenizer of {path!r} was found: give --student a model's folder or its hub id.")
         self._chat: Any = tokenizer.tokenizer

@@ -268,7 +268,7 @@ class _Starter:
         self._is_started = False
 
     def start(self, command: list[str], descriptor: int) -> subprocess.Popen[bytes]:
-        """The process of `command`, which inherits `descriptor`. Raises OSError, also if the start takes for ever."""
+        """The process of `command`, which inherits `descriptor`. Raises OSError unless it starts in time."""
         with self._lock:
             if not self._is_started:
                 try:
@@ -327,7 +327,7 @@ class _Process:
         return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        """Waits until it is prepared. Raises ProcessEnded if it ended, was stopped or takes for ever."""
+        """Waits until it is prepared. Raises ProcessEnded if it ended, was stopped or takes forever."""
         if not self._is_ready:
             self._receive(time.monotonic() + _START_SECONDS)
             self._is_ready = True

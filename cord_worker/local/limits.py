@@ -191,15 +191,15 @@ def oom_kills() -> int:
     return 0
 
 
-def explained(error: BaseException) -> str | None:
+def limit_that_caused(error: BaseException) -> str | None:
     """The machine's limit that caused the error, and what to do; None if no limit caused it."""
     for one in _chain(error):
         if isinstance(one, MemoryError):
-            return _of_memory()
+            return _memory_limit()
         if isinstance(one, RuntimeError) and _NO_THREAD in str(one):
             return "no further thread can be started: " + _MORE_TASKS
         if isinstance(one, ImportError) and "failed to map segment" in str(one):
-            return _of_memory()
+            return _memory_limit()
         advice = _ADVICE.get(one.errno or 0) if isinstance(one, OSError) else None
         if isinstance(one, OSError) and advice is not None:
             where = f"{one.filename}: " if one.filename is not None else ""
@@ -219,14 +219,14 @@ def is_temporary(error: BaseException) -> bool:
 
 def log_error(logger: logging.Logger, error: BaseException, text: str) -> None:
     """Logs `text`: in one line if a limit of the machine caused `error`, else with the traceback."""
-    limit = explained(error)
+    limit = limit_that_caused(error)
     if limit is None:
         logger.error(text, exc_info=error)
     else:
         logger.warning("%s: %s", text, limit)
 
 
-def named_in(text: str) -> str | None:
+def limit_named_in(text: str) -> str | None:
     """The machine's limit that a server's last output names, and what to do; None if it names none."""
     for pattern, sentence in _IN_OUTPUT:
         if pattern.search(text):
@@ -279,7 +279,7 @@ _IN_OUTPUT = (
 )
 
 
-def _of_memory() -> str:
+def _memory_limit() -> str:
     allowed = _soft("AS")
     limit = "" if allowed == _INFINITE else f" (this process may use {_size(allowed)} of addresses, ulimit -v)"
     return f"no memory is left{limit}: free some, or raise the limit"

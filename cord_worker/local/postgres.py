@@ -205,7 +205,7 @@ class EmbeddedPostgres:
 
     def _check_limits(self, words: str) -> None:
         """Raises LocalServiceError if the server's last output names a limit of the machine."""
-        limit = limits.named_in(words)
+        limit = limits.limit_named_in(words)
         if limit is not None:
             raise LocalServiceError(
                 f"The embedded PostgreSQL of {self._base.parent} did not start: {limit}. Its log is {self.log_path}."

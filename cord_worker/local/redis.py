@@ -130,7 +130,7 @@ class EmbeddedRedis:
             raise LocalServiceError(f"The embedded Redis server {program} could not be run: {error}.") from error
         if result.returncode != 0:
             words = f"{result.stdout.strip()}\n{processes.tail(self.log_path)}"
-            limit = limits.named_in(words)
+            limit = limits.limit_named_in(words)
             raise LocalServiceError(
                 f"The embedded Redis of {self._state} did not start: "
                 + (f"{limit}." if limit is not None else f"exit {result.returncode}: {words.strip()[-1000:]}")

@@ -310,7 +310,7 @@ class Supervisor:
         out_of_memory = code == -signal.SIGKILL and limits.oom_kills() > child.oom_kills
         quick = time.monotonic() - child.started < self._policy.quick_failure_seconds
         child.quick_failures = child.quick_failures + 1 if quick else 0
-        # Whatever the duration: a process that is killed each time it loads its model would otherwise return for ever.
+        # Whatever the duration: a process that is killed each time it loads its model would otherwise return forever.
         child.idle_failures = 0 if _ready_file(child.spec).exists() else child.idle_failures + 1
         child.failures_in_row = child.failures_in_row + 1 if quick else 1
         if (

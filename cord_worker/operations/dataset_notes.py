@@ -46,7 +46,7 @@ class DatasetNotes:
     fields: FieldMapping = field(default_factory=FieldMapping)
     changes: dict[tuple[Change, str], ChangeCount] = field(default_factory=dict)
 
-    def found_fields(self, mapping: FieldMapping) -> None:
+    def set_fields(self, mapping: FieldMapping) -> None:
         """Keeps the fields that were found."""
         self.fields = mapping
 

@@ -83,9 +83,9 @@ def _results_of(check: Callable[[], Iterator[Diagnosis]]) -> Iterator[Diagnosis]
     try:
         yield from check()
     except Exception as error:  # noqa: BLE001 - the other checks may say why
-        from cord_worker.local.limits import explained
+        from cord_worker.local.limits import limit_that_caused
 
-        said = explained(error) or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        said = limit_that_caused(error) or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         yield Diagnosis(Level.FAIL, "doctor", f"a check failed: {said}", "see the other results")
 
 
@@ -281,7 +281,7 @@ def _devices(config: RunConfig | None) -> Iterator[Diagnosis]:
 
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     except (ImportError, RuntimeError, OSError, MemoryError) as error:
-        limit = limits.explained(error) or limits.named_in(str(error))
+        limit = limits.limit_that_caused(error) or limits.limit_named_in(str(error))
         said = limit or " ".join(str(error).split())[:300]
         advice = "see the other results" if limit else "reinstall torch for this machine"
         yield Diagnosis(Level.FAIL, "devices", f"torch cannot list the devices: {said}", advice)

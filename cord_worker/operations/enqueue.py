@@ -64,7 +64,7 @@ class DatasetSource:
             split=self.split,
             limit=self.limit,
             options=options,
-            on_fields=None if notes is None else notes.found_fields,
+            on_fields=None if notes is None else notes.set_fields,
         )
         if config is not None:
             records = with_known_methods(records, config.verify)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-_NORMAL_QUANTILE = 1.959964
-"""Of 97.5 %."""
+NORMAL_QUANTILE = 1.959964
+"""The 97.5 % quantile of the normal distribution: the half width of a 95 % interval, in standard deviations."""
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
@@ -30,7 +30,7 @@ def wilson_interval(correct: int, checked: int) -> tuple[float, float]:
     """
     if not 0 <= correct <= checked or checked == 0:
         raise ValueError(f"{correct} of {checked} is not a share")
-    share, weight = correct / checked, _NORMAL_QUANTILE**2 / checked
+    share, weight = correct / checked, NORMAL_QUANTILE**2 / checked
     middle = (share + weight / 2) / (1 + weight)
     half = math.sqrt(share * (1 - share) * weight + (weight / 2) ** 2) / (1 + weight)
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))

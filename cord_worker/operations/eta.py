@@ -37,7 +37,7 @@ class EtaClock:
     That number is known only once a share of the problems is done: the first ones to end are the short ones.
     """
 
-    _SECONDS = 600.0
+    _WINDOW_SECONDS = 600.0
     _MAX_ACTIVE_SHARE = 0.95
     _MIN_SHARE = 0.05
 
@@ -45,7 +45,7 @@ class EtaClock:
         self._samples: list[tuple[float, Counts]] = []
 
     def observe(self, counts: Counts, mean_steps: float | None, now: float | None = None) -> float | None:
-        """Seconds left; None until a twentieth of the problems is final, and without progress."""
+        """Seconds left; None without progress, or while less than a twentieth of the problems is final."""
         if counts.final == counts.total:
             return 0.0
         moment = time.monotonic() if now is None else now
@@ -53,11 +53,11 @@ class EtaClock:
             # No progress since the watch began: models load, which says nothing about the speed of the work.
             self._samples.clear()
         self._samples.append((moment, counts))
-        while len(self._samples) > 2 and moment - self._samples[0][0] > self._SECONDS:
+        while len(self._samples) > 2 and moment - self._samples[0][0] > self._WINDOW_SECONDS:
             self._samples.pop(0)
         if mean_steps is None or counts.final < self._MIN_SHARE * counts.total:
             return None
-        # At any moment problems are halfway on average; a long one is not nearly done because it has many steps.
+        # At any moment a problem is halfway on average. So one with many steps is long, and not nearly done.
         usual = max(mean_steps, 2 * counts.active_steps / counts.active if counts.active else 0.0)
         since, then = self._samples[0]
         progress, before = self._progress(counts, usual), self._progress(then, usual)

@@ -248,7 +248,7 @@ def read_evaluation(connection: sa.Connection, run_name: str | None, categories:
         )
     else:
         thinking, answers = sum(used.thinking for used in tokens), sum(used.answers for used in tokens)
-        merged = _of_all_teachers(rows)
+        merged = _merged_by_problem(rows)
         models = (_model_figures(search.pipeline, None, merged, samples, categories, thinking, answers),)
     cost = read_cost(connection, run.name)
     return Evaluation(
@@ -303,7 +303,7 @@ def _model_figures(
     return ModelFigures(name, model, compute_figures(rows, samples), by_field, thinking_tokens, answer_tokens)
 
 
-def _of_all_teachers(rows: Sequence[AnswerCounts]) -> list[AnswerCounts]:
+def _merged_by_problem(rows: Sequence[AnswerCounts]) -> list[AnswerCounts]:
     """One row per problem: a search has one answer per problem, whichever teacher wrote it."""
     merged: dict[int, AnswerCounts] = {}
     for row in rows:

@@ -32,7 +32,8 @@ _LEAST_STEP = 16
 
 @dataclass(frozen=True, slots=True)
 class TooLong:
-    """A problem that does not fit; `prompt` and `end` are the tokens of its first turn and of the text at the end."""
+    """A problem that does not fit; `prompt` and `end` are the tokens of its first turn and of the text after the
+    trajectory."""
 
     location: str
     key: str
@@ -77,7 +78,7 @@ class Fit:
 
     @property
     def holds_a_step(self) -> bool:
-        """Whether there is room for a step with an empty question, the end kept free."""
+        """Whether a step fits if the question is empty and the end is kept free."""
         return self.fits(self.overhead, self.least_end)
 
     def fits(self, prompt: int, end: int) -> bool:
@@ -161,7 +162,7 @@ class ContextCheck:
         from cord_worker.prompting.trajectory import Segmentation
 
         self.skipped: list[str] = []
-        self._turn = Turn
+        self._turn_class = Turn
         self._segmentation: Segmentation = Segmentation.of(config.search.segmentation, config.search.phrases)
         self._models: dict[str, tuple[TextCodec, int] | None] = {}
         self._measured: list[tuple[Fit, TextCodec, str | None, Callable[[ProblemRecord], int]]] = []
@@ -222,7 +223,7 @@ class ContextCheck:
         self._measured.append((Fit(role, name, context, overhead, thinking, end, least_end=end), codec, system, end_of))
 
     def _prompt(self, codec: TextCodec, question: str, passage: str | None, system: str | None) -> int:
-        turn = self._turn(question=question, system=system, passage=passage, segmentation=self._segmentation)
+        turn = self._turn_class(question=question, system=system, passage=passage, segmentation=self._segmentation)
         return sum(map(len, codec.proposal(turn, [])))
 
     def _load(self, name: str, model: ModelConfig) -> tuple[TextCodec, int] | None:
@@ -246,10 +247,10 @@ def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
     from cord_worker.engines.context_length import max_length_of
     from cord_worker.engines.loading import options
     from cord_worker.engines.settings import EngineSettings
-    from cord_worker.engines.tokenizer import load_tokenizer
+    from cord_worker.engines.tokenizer import load_server_tokenizer
 
     settings = EngineSettings.of(model)
-    tokenizer = load_tokenizer(settings)
+    tokenizer = load_server_tokenizer(settings)
     if tokenizer is None:
         raise CordError(f"{location} holds no tokenizer")
     if model.engine == "openai" and model.max_model_len is not None:

@@ -83,7 +83,7 @@ def _write(dataset: Any, folder: Path) -> Path:
 
     try:
         if library == "pandas":
-            # Without the index, which is no field.
+            # Without the index, which is not a field.
             return _write_table(pa.Table.from_pandas(dataset, preserve_index=False).to_reader(_BATCH), folder)
         return _write_table(pa.RecordBatchReader.from_stream(dataset), folder)
     except (pa.ArrowException, TypeError, ValueError, AttributeError) as error:
@@ -128,7 +128,7 @@ def _write_lines(rows: Iterable[Any], folder: Path) -> Path:
 def _line(number: int, row: Mapping[Any, Any]) -> str:
     for name, value in row.items():
         if not isinstance(name, str):
-            raise DatasetError(f"row {number} of the dataset: the name of the field {name!r} is no text.")
+            raise DatasetError(f"row {number} of the dataset: the name of the field {name!r} is not text.")
         try:
             json.dumps(value, default=_plain)
         except (TypeError, ValueError, RecursionError) as error:

@@ -38,14 +38,15 @@ class PushTarget:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """The commit that holds the files. `others` are files of the repository that the card does not name."""
+    """The commit that holds the files. `has_changed`: the push changed the repository; if not, it had the same files
+    already. `others` are files of the repository that the card does not name."""
 
     repository: str
     branch: str
     commit: str
     url: str
     is_private: bool
-    is_new: bool
+    has_changed: bool
     others: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -56,13 +57,13 @@ class Pushed:
             "commit": self.commit,
             "url": self.url,
             "private": self.is_private,
-            "changed": self.is_new,
+            "changed": self.has_changed,
             "others": list(self.others),
         }
 
     def sentence(self) -> str:
         """For people."""
-        what = f"pushed to {self.url}" if self.is_new else f"{self.url} has the same files already"
+        what = f"pushed to {self.url}" if self.has_changed else f"{self.url} has the same files already"
         named = ", ".join(self.others[:_MOST_NAMED]) + (", …" if len(self.others) > _MOST_NAMED else "")
         others = f"; the card does not name {counted(len(self.others), 'other file')} there ({named})"
         seen = "private" if self.is_private else "public"
@@ -85,9 +86,11 @@ def push(target: PushTarget, files: Mapping[str, Path], card: Path, run: str, *,
     """
     hub = hub_library("--push")
     again = f"The files are complete in {card.parent}; once this is solved, give the same command again."
-    before: list[str] = []
+    seen_commits: list[str] = []
     try:
-        return _with_retries(hub, lambda: _push(hub, target, files, card, run, before, replaces_card=replaces_card))
+        return _with_retries(
+            hub, lambda: _push_once(hub, target, files, card, run, seen_commits, replaces_card=replaces_card)
+        )
     except _Refused as refused:
         raise HubError(f"{refused} Nothing was pushed. {again}") from None
     except hub_errors(hub) as error:
@@ -119,17 +122,20 @@ def _wait_of(error: BaseException, wait: float) -> float:
     return min(float(asked), _LONGEST_WAIT_SECONDS) if asked is not None and str(asked).isdigit() else wait
 
 
-def _push(
+def _push_once(
     hub: ModuleType,
     target: PushTarget,
     files: Mapping[str, Path],
     card: Path,
     run: str,
-    before: list[str],
+    seen_commits: list[str],
     *,
     replaces_card: bool,
 ) -> Pushed:
-    """One attempt. Adds the newest commit to `before`; from the second attempt on, an earlier one may have made it."""
+    """Makes one attempt to push, and appends the branch's newest commit to `seen_commits`.
+
+    So the first of them is the state before all attempts, even if one made a commit whose reply was lost.
+    """
     api, repository = hub.HfApi(), target.repository
     # An existing repository stays private or public as it is.
     api.create_repo(repository, repo_type="dataset", private=target.private is not False, exist_ok=True)
@@ -148,7 +154,7 @@ def _push(
             f"{repository} is private, and --public was given: make it public on its page, or leave --public out."
         )
     parent = str(info.sha)
-    before.append(parent)
+    seen_commits.append(parent)
     present = [one.path for one in api.list_repo_tree(repository, recursive=True, revision=parent, repo_type="dataset")
                if hasattr(one, "size")]  # fmt: skip
     if CARD_NAME in present and not replaces_card:
@@ -173,7 +179,7 @@ def _push(
         str(commit.oid),
         f"{_without_user(str(hub.constants.ENDPOINT))}/datasets/{repository}",
         is_private=bool(info.private),
-        is_new=str(commit.oid) != before[0],
+        has_changed=str(commit.oid) != seen_commits[0],
         others=tuple(name for name in present if name not in paths and name not in _NOT_DATA),
     )
 

@@ -81,7 +81,7 @@ class OtlpSender:
     def __init__(self, url: str) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-        self._place = _CREDENTIALS.sub("//***@", url)
+        self._shown_url = _CREDENTIALS.sub("//***@", url)
         self._exporter = OTLPSpanExporter(endpoint=url)
 
     def write(self, spans: Sequence[Span]) -> None:
@@ -92,9 +92,9 @@ class OtlpSender:
             result = self._exporter.export([_readable_span(span) for span in spans])
         if result is not SpanExportResult.SUCCESS:
             reason = _CREDENTIALS.sub("//***@", said[-1]).rstrip(". ") if said else "no reason was given"
-            reason = f"{refusal}; {reason}" if (refusal := _refusal(self._place)) is not None else reason
+            reason = f"{refusal}; {reason}" if (refusal := _refusal(self._shown_url)) is not None else reason
             raise TracesRefused(
-                f"{self._place} did not take the spans: {shown(reason, _MAX_CHARACTERS)}. Start the receiver, or "
+                f"{self._shown_url} did not take the spans: {shown(reason, _MAX_CHARACTERS)}. Start the receiver, or "
                 "correct --otlp, and write them again: their ids are the same"
             )
 

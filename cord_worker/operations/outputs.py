@@ -26,7 +26,7 @@ def check_run_output(output: str, dataset: Path | HubDataset, config: Path | Non
 
     Files are compared by identity, not by name: `./rows.jsonl` and a link to it are `rows.jsonl`.
     """
-    check_beside_datasets(output, [dataset])
+    check_outside_datasets(output, [dataset])
     if output == STANDARD_OUTPUT:
         return
     target = Path(output)
@@ -37,16 +37,16 @@ def check_run_output(output: str, dataset: Path | HubDataset, config: Path | Non
     _check_no_dataset(output, "-o")
 
 
-def check_beside_datasets(
+def check_outside_datasets(
     output: str,
     datasets: Iterable[Path | HubDataset | HubSnapshot],
     kind: str = "dataset",
     *,
     option: str = "-o",
 ) -> None:
-    """Raises ExportError if `output` cannot be written, or is one of these datasets (files or folders) or in one.
+    """Raises ExportError if `output` cannot be written, is one of these datasets (files or folders), or is inside one.
 
-    Messages call them `kind`, and the output by its `option`.
+    Messages call the datasets `kind`, and name the output by its `option`.
     """
     check_output(output)
     if output == STANDARD_OUTPUT:
@@ -66,10 +66,10 @@ def check_beside_datasets(
 
 def check_export_outputs(outputs: Sequence[tuple[str, str | None]], benchmarks: Sequence[Path] = ()) -> None:
     """Raises ExportError if one of the outputs (with its option) cannot be written, holds rows that no export wrote,
-    such as a dataset, is one of the benchmarks or in one, or if two of them are the same file."""
+    such as a dataset, is one of the benchmarks or inside one, or if two outputs are the same file."""
     named = [(option, output) for option, output in outputs if output is not None]
     for option, output in named:
-        check_beside_datasets(output, benchmarks, "benchmark", option=option)
+        check_outside_datasets(output, benchmarks, "benchmark", option=option)
         _check_no_dataset(output, option)
     for place, (option, output) in enumerate(named):
         for earlier_option, earlier in named[:place]:
@@ -81,7 +81,7 @@ _ADVICE = "name another file."
 
 
 def is_same(one: Path, other: Path) -> bool:
-    """Whether both paths name the same file, also through links, and also if the file does not exist yet."""
+    """Whether both paths name the same file, even through links, and even if the file does not exist yet."""
     try:
         return one.samefile(other)
     except OSError:

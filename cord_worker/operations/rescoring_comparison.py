@@ -30,7 +30,7 @@ class ComparedRescoring:
     a run without scores. There, `best_accuracy` is the accuracy of the samples with the highest new scores, and
     `accuracy_gain` that minus the accuracy of all samples; None in other runs, whose losers have no answer.
 
-    All intervals are None while candidates are `left` to score: those that are scored first are no random sample.
+    All intervals are None while candidates are `left` to score: those that are scored first are not a random sample.
     """
 
     run: str

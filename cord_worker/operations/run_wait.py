@@ -22,7 +22,7 @@ class CallbackView:
     """A progress view for programs: calls `on_snapshot` and `on_message`, and raises an error if the run does not
     continue.
 
-    `missing_seconds` is how long a model or the coordinator may be without a process; None: for ever.
+    `missing_seconds` is how long a model or the coordinator may be without a process; None: forever.
     """
 
     def __init__(

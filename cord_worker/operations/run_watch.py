@@ -49,7 +49,10 @@ _IDLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _CheapReadings:
+    """What every snapshot reads. `owed` is empty unless the run is idle; `is_beginning`: there was no result since the
+    watch of a command that runs its own workers began."""
+
     run: RunRow
     counts: Counts
     workers: list[LiveWorkers]
@@ -59,8 +62,8 @@ class _Look:
 
 
 @dataclass(frozen=True, slots=True)
-class _Expensive:
-    """What takes long to read; `spending` is None without a spending limit."""
+class _CostlyReadings:
+    """What takes long to read, and is read less often; `spending` is None without a spending limit."""
 
     totals: Totals
     invalid_reasons: Mapping[str, Mapping[str, int]]
@@ -82,40 +85,40 @@ class RunWatch:
         self._seen: set[str | None] = set()
         self.names = _model_names(run)
         self._clock = EtaClock()
-        self._totals = TotalsCache(lambda: database.run(self._read_totals))
+        self._costly = TotalsCache(lambda: database.run(self._read_costly))
 
     def snapshot(self) -> Snapshot:
         """The state of the run. Raises StoreError if the database is gone."""
-        look = self._database.run(self._look)
-        unfinished = look.counts.total - look.counts.final
-        read = self._totals.get(fresh=not unfinished)
-        if not read.totals.proposed and look.counts.steps_per_second:
-            read = self._totals.get(fresh=True)  # still cheap, because there is little to read
-        totals = read.totals
-        eta = self._clock.observe(look.counts, totals.mean_steps)
-        if eta is None and look.run.state == "active" and self._names_missing:
+        cheap = self._database.run(self._read_cheap)
+        unfinished = cheap.counts.total - cheap.counts.final
+        costly = self._costly.get(fresh=not unfinished)
+        if not costly.totals.proposed and cheap.counts.steps_per_second:
+            costly = self._costly.get(fresh=True)  # still cheap, because there is little to read
+        totals = costly.totals
+        eta = self._clock.observe(cheap.counts, totals.mean_steps)
+        if eta is None and cheap.run.state == "active" and self._names_missing:
             # A single snapshot shows no progress. A command that continues a run would count the pause before it.
-            eta = totals.seconds_left(look.counts)
-        is_waited_for = unfinished and look.run.state == "active"
-        missing = self._missing(look.workers) if is_waited_for and self._names_missing else []
-        conditions = named_conditions(look.conditions, self.names)
-        self._seen.update(worker.model for worker in look.workers)
+            eta = totals.seconds_left(cheap.counts)
+        is_waited_for = unfinished and cheap.run.state == "active"
+        missing = self._missing(cheap.workers) if is_waited_for and self._names_missing else []
+        conditions = named_conditions(cheap.conditions, self.names)
+        self._seen.update(worker.model for worker in cheap.workers)
         return Snapshot(
-            run=look.run.name,
-            state=shown_state(look.run.state, look.counts.problems),
-            counts=look.counts,
+            run=cheap.run.name,
+            state=shown_state(cheap.run.state, cheap.counts.problems),
+            counts=cheap.counts,
             totals=totals,
-            invalid_reasons=read.invalid_reasons,
-            spending=read.spending,
-            pause_reason=look.run.pause_reason if look.run.state == "paused" else None,
-            workers=named_workers(look.workers, self.names),
+            invalid_reasons=costly.invalid_reasons,
+            spending=costly.spending,
+            pause_reason=cheap.run.pause_reason if cheap.run.state == "paused" else None,
+            workers=named_workers(cheap.workers, self.names),
             missing=missing,
             eta_seconds=None if missing else eta,
             conditions=conditions,
-            is_beginning=look.is_beginning,
+            is_beginning=cheap.is_beginning,
             waiting=waits(
-                look.owed,
-                look.workers,
+                cheap.owed,
+                cheap.workers,
                 conditions,
                 self.names,
                 are_starting=not self._names_missing,
@@ -123,10 +126,10 @@ class RunWatch:
             ),
         )
 
-    def _read_totals(self, connection: sa.Connection) -> _Expensive:
+    def _read_costly(self, connection: sa.Connection) -> _CostlyReadings:
         totals, run = read_totals(connection, self.run_id), get_run(connection, self.run_id)
         is_limited = run.max_tokens is not None or run.max_cost is not None
-        return _Expensive(
+        return _CostlyReadings(
             totals,
             invalid_reasons(connection, self.run_id) if totals.candidates["invalid"] else {},
             read_spending(connection, run) if is_limited else None,
@@ -135,7 +138,7 @@ class RunWatch:
     def _missing(self, live: Sequence[LiveWorkers]) -> list[str]:
         return _missing(live, self.names)
 
-    def _look(self, connection: sa.Connection) -> _Look:
+    def _read_cheap(self, connection: sa.Connection) -> _CheapReadings:
         run, counts = get_run(connection, self.run_id), read_counts(connection, self.run_id)
         watched = time.monotonic() - self._since
         is_beginning = not self._names_missing and counts.idle_seconds >= watched
@@ -145,7 +148,7 @@ class RunWatch:
         is_idle = run.state == "active" and (
             is_beginning or counts.idle_seconds > _IDLE_SECONDS or not counts.steps_per_second
         )
-        return _Look(
+        return _CheapReadings(
             run=run,
             counts=counts,
             owed=read_backlog(connection, self.run_id) if is_idle else [],

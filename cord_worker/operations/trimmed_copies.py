@@ -1,8 +1,8 @@
 """Takes the cuts of a trimmed run again, and compares its copies with the winners of its source.
 
 `cordctl replay` and `verify-db` both do this. While the source exists, every cut is computed from the source's scores,
-and the digests of both sides must agree. If the source was removed, it can still be checked that the
-last step qualifies and that no earlier one does.
+and the digests of both sides must agree. If the source was removed, only the copy's scores are checked: its last step
+qualifies as the end, and no earlier one does.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from cord_worker.store.audit.trimmed_copies import (
     WinnerPath,
     trimmed_problems,
 )
+from cord_worker.store.runs.runs import RunRow
 from cord_worker.store.schema import digests
 
 _OF_STEP = (digests.PROPOSAL, digests.SCORE, digests.JUDGMENT)
@@ -31,6 +32,11 @@ def wrong_copies(connection: sa.Connection, above: float, problem_ids: list[int]
     for one in trimmed_problems(connection, problem_ids):
         for detail in _wrong_copy(above, one):
             yield one.key, detail
+
+
+def is_without_source(run: RunRow) -> bool:
+    """Whether the run was trimmed from a run that was removed."""
+    return run.trimmed_from is not None and run.source_run_id is None
 
 
 def _wrong_copy(above: float, one: TrimmedProblem) -> Iterator[str]:

@@ -29,8 +29,8 @@ def head(state: LiveState) -> list[Line]:
     """Name and state of the run, its priority, the time left, and when this was read."""
     snapshot = state.snapshot
     left = "final" if snapshot.is_final else f"ETA {duration(snapshot.eta_seconds)}"
-    began = duration(snapshot.seconds_since_start())
-    facts = f"{snapshot.state}   priority {state.priority}   {began} so far   {left}   at {state.at:%H:%M:%S}"
+    elapsed = duration(snapshot.seconds_since_start())
+    facts = f"{snapshot.state}   priority {state.priority}   {elapsed} so far   {left}   at {state.at:%H:%M:%S}"
     style = _HEAD if snapshot.state in ("active", "finished") else _WARNING
     return [(f"{shown(snapshot.run, 60)}   {facts}", style)]
 
@@ -100,13 +100,13 @@ def models(state: LiveState) -> list[Line]:
     lines: list[Line] = [(title, _FAINT)]
     conditions = list(state.snapshot.conditions)
     for model in state.models:
-        lines.append(_of_model(model, is_missing=model.name in state.snapshot.missing))
-        lines += [_of_condition(one) for one in conditions if one.model == model.name]
+        lines.append(_model_line(model, is_missing=model.name in state.snapshot.missing))
+        lines += [_condition_line(one) for one in conditions if one.model == model.name]
     named = {model.name for model in state.models}
-    return lines + [_of_condition(one) for one in conditions if one.model not in named]
+    return lines + [_condition_line(one) for one in conditions if one.model not in named]
 
 
-def _of_model(model: ModelState, *, is_missing: bool) -> Line:
+def _model_line(model: ModelState, *, is_missing: bool) -> Line:
     workers = f"{model.ready}/{model.workers}" if model.ready < model.workers else f"{model.workers}"
     if is_missing:
         workers = "NONE"
@@ -114,13 +114,13 @@ def _of_model(model: ModelState, *, is_missing: bool) -> Line:
     return f"{text}{percent(model.cached):>10}", _WARNING if is_missing else ""
 
 
-def _of_condition(condition: Condition) -> Line:
+def _condition_line(condition: Condition) -> Line:
     text = shown(condition.text, _MAX_CHARACTERS)
     return f"  {shown(condition.model)} {text} (for {duration(condition.seconds)})", _WARNING
 
 
 def failures(state: LiveState, most: int) -> list[Line]:
-    """The newest failed problems, one on a line."""
+    """The newest failed problems, one per line."""
     if not state.failures:
         return [("no failed problems", _FAINT)]
     lines: list[Line] = [("newest failures", _FAINT)]

@@ -1,1 +1,4 @@
-"""Builds prompts from text and cuts a model's text into steps. Text is canonical; each model has its own ids."""
+"""Builds prompts from texts, and cuts a model's text into steps.
+
+Only texts are stored and passed on, because each model has its own token ids.
+"""

@@ -106,7 +106,7 @@ def render_first_turn(
     system = system.strip() if system and system.strip() else None
     if not tokenizer.chat_template:
         return _without_template(user, system, tags.opening if thinking else None)
-    variables = {"enable_thinking": thinking, "thinking": thinking, **_of_date(today), **options}
+    variables = {"enable_thinking": thinking, "thinking": thinking, **_date_variables(today), **options}
     variables |= _dated(tokenizer.chat_template, today)
     rendered = None if system is None else _rendered(tokenizer, variables, (_SYSTEM, _USER))
     if rendered is None:
@@ -194,7 +194,7 @@ def _parts(content: str) -> list[dict[str, str]]:
     return [{"type": "text", "text": content}]
 
 
-def _of_date(today: date) -> dict[str, Any]:
+def _date_variables(today: date) -> dict[str, Any]:
     """The variable from which some templates (Llama) take the date; for the function of most others see `_dated`."""
     return {"date_string": today.strftime("%d %b %Y")}
 

@@ -86,6 +86,6 @@ def mean_probability(log_probabilities: Sequence[float]) -> float:
         raise RequestError("the answer has no tokens, so their probabilities have no mean; give the problem an answer")
     if any(math.isnan(value) or value == math.inf for value in log_probabilities):
         raise NotFiniteError(
-            "a log-probability of the answer is no number; check the prover's engine and number format"
+            "a log-probability of the answer is not a number; check the prover's engine and number format"
         )
     return min(1.0, math.fsum(map(math.exp, log_probabilities)) / len(log_probabilities))

@@ -64,7 +64,7 @@ def is_loop(text: str, *, ngram: int, repeats: int, was_cut: bool) -> bool:
 
 
 def _as_part_of_its_word(indentation: re.Match[str]) -> str:
-    """Lines with different indentation are different text: a nested program is no loop."""
+    """Lines with different indentation are different text: a nested program is not a loop."""
     return "\n" + "\x01" * min(len(indentation[1]), _DEEPEST_INDENTATION)
 
 
@@ -121,15 +121,15 @@ def _content_of(unit: str, *, is_spaced: bool) -> _Content:
     signs = len(set(UNSPACED_SCRIPT.findall(plain)))
     if not is_spaced:
         # Without spaces words cannot be separated; two letters, repeated once, count as one.
-        return _of_count(signs) if signs else (_Content.WORDS if _WORD.search(plain * 2) else _Content.FIGURES)
+        return _content_of_count(signs) if signs else (_Content.WORDS if _WORD.search(plain * 2) else _Content.FIGURES)
     if len(set(_NUMBER.findall(plain))) >= _NUMBERS:
         return _Content.CALCULATION
     words = _WORD.findall(plain.casefold())
     is_list = plain.count(",") >= len(words) - 1
-    return _of_count(min(len(set(words)), _SENTENCE_WORDS - 1) if is_list else len(set(words)))
+    return _content_of_count(min(len(set(words)), _SENTENCE_WORDS - 1) if is_list else len(set(words)))
 
 
-def _of_count(distinct_words: int) -> _Content:
+def _content_of_count(distinct_words: int) -> _Content:
     if not distinct_words:
         return _Content.FIGURES
     return _Content.SENTENCE if distinct_words >= _SENTENCE_WORDS else _Content.WORDS

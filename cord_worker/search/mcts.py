@@ -85,7 +85,7 @@ def decide(
         again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam, whole=whole)
         return Resample(round=round + 1, invalid=selection.invalid, expansions=again)
 
-    tree = SearchTree(settings, scope, earlier, current, selection.beam)
+    tree = UcbTree(settings, scope, earlier, current, selection.beam)
     finished = tree.finished()
     needs_rollout = not whole and bool(selection.beam) and selection.beam[0].finish is None
     if needs_rollout:
@@ -117,7 +117,7 @@ def decide(
     )
 
 
-class SearchTree:
+class UcbTree:
     """The valid candidates of a problem as a tree, with the values of the finished trajectories at each node.
 
     `earlier` are the candidates of earlier steps, `current` those of this step, and `new` the trajectories of the valid

@@ -125,7 +125,7 @@ class SearchSettings:
     trajectories: int
     """Chains (greedy), iterations (mcts), or whole trajectories by each teacher (curation, integration, sample)."""
     exploration: float
-    """The weight of the bound in `mcts.SearchTree.ucb`."""
+    """The weight of the bound in `mcts.UcbTree.ucb`."""
     finished: FinishedPolicy
     length_normalisation: float
     """See `beam.merit`."""

@@ -15,7 +15,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from cord_worker.errors import DatabaseRefused, StoreError, TablesMissing
-from cord_worker.local.limits import explained, is_temporary
+from cord_worker.local.limits import is_temporary, limit_that_caused
 from cord_worker.service_url_checks import ESCAPES
 from cord_worker.store.readable_values import accept_every_value, read_json
 from cord_worker.store.session_settings import CONNECT_ARGUMENTS, Pooling, SessionSettings, is_pooled, pooling_of
@@ -149,9 +149,9 @@ class Database:
                 if not is_temporary(error):
                     raise
                 if time.monotonic() > deadline:
-                    raise StoreError(f"the database cannot be used: {explained(error)}") from error
+                    raise StoreError(f"the database cannot be used: {limit_that_caused(error)}") from error
                 if not was_logged:
-                    logger.warning("the database cannot be used, trying again: %s", explained(error))
+                    logger.warning("the database cannot be used, trying again: %s", limit_that_caused(error))
                 was_logged = True
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -139,7 +139,7 @@ def refusal_error(error: DBAPIError, url: sa.URL, arguments: dict[str, Any]) -> 
     if isinstance(error.orig, psycopg.errors.ConnectionTimeout) or is_unknown_host(error):
         return None
     state = _traced_state(url, arguments)
-    return None if state is None else _of_state(state, message, target)
+    return None if state is None else _refusal_of_state(state, message, target)
 
 
 def unreachable_error(error: DBAPIError, url: sa.URL) -> StoreError:
@@ -196,7 +196,7 @@ def text_of(error: DBAPIError) -> str:
     return str(error.orig)
 
 
-def _of_state(state: str, message: str, target: Target) -> DatabaseRefused | None:
+def _refusal_of_state(state: str, message: str, target: Target) -> DatabaseRefused | None:
     role, database, server = target.role, target.database, target.server
     if state not in _PERMANENT:
         return None

@@ -88,15 +88,15 @@ def announced_statements(
             found_markers[index + 1] = _stronger(found_markers[index + 1], marker)
             continue
         inner = [box for box in found_boxes if marker.start <= box.start < _reach(text, marker, limit)]
-        statement = _of_marker(text, marker, limit, inner, place)
+        statement = _announced_by_marker(text, marker, limit, inner, place)
         if statement is not None:
             found.append(statement)
             if not marker.heading and (more := _VALUE_LINE.fullmatch(text, statement.end)) is not None:
-                # Another value stands below, and nothing else: it is unclear which of the two is meant.
+                # Only another value is below: it is unclear which of the two is meant.
                 found.append(Statement((more[1],), statement.strength, more.start(1), more.end(1)))
             taken.update(box.start for box in inner)
     found += [
-        _of_box(text, box, place)
+        _boxed_statement(text, box, place)
         for box in found_boxes
         if box.start not in taken and not any(other.start <= box.start < other.end for other in tagged)
     ]
@@ -172,7 +172,7 @@ class _Places:
         return self._spans[index], following
 
 
-def _of_marker(text: str, marker: Marker, limit: int, inner: list[Box], place: _Places) -> Statement | None:
+def _announced_by_marker(text: str, marker: Marker, limit: int, inner: list[Box], place: _Places) -> Statement | None:
     """The statement that `marker` announces: its last box of `inner`, otherwise the text after it, up to `limit`."""
     region = text[marker.end : limit]
     if inner:
@@ -255,7 +255,7 @@ def _standing(
     )
 
 
-def _of_box(text: str, box: Box, place: _Places) -> Statement:
+def _boxed_statement(text: str, box: Box, place: _Places) -> Statement:
     first, _ = place.around(box.start)
     last, next_one = place.around(max(box.start, box.end - 1))
     found = _standing(text, first, last, (box.start, box.end, box.end), marked=False)

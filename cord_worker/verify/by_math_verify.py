@@ -36,7 +36,7 @@ def check_configured(method: str) -> None:
 
 
 def check_installed() -> None:
-    """Raises ProcessPoolError if this machine does not have the package: then it can check no such answer."""
+    """Raises ProcessPoolError if this machine does not have the package, and so cannot check such answers."""
     if version() is None:
         raise ProcessPoolError(
             f'answers with the method "{Method.MATH_VERIFY}" need the package math-verify, and it is not installed: '

@@ -8,7 +8,7 @@ from typing import Any
 
 _MOST_READINGS = 20
 """Maximum number of readings that are stored."""
-_LONGEST = 2_000
+_MOST_CHARACTERS = 2_000
 """Maximum number of characters of each text that are stored."""
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 """Characters that PostgreSQL cannot store in a text."""
@@ -39,8 +39,8 @@ class CheckResult:
 
     @property
     def may_be_judged(self) -> bool:
-        """True if the check decided nothing and an LLM judge could: also after a failed check, but not if the
-        reference is unusable."""
+        """True if the check decided nothing but an LLM judge could. That includes checks that failed, but not unusable
+        references."""
         return self.correct is None and self.method in ("undecided", "timeout", "crashed")
 
     def to_json(self) -> dict[str, Any]:
@@ -55,4 +55,4 @@ class CheckResult:
 
 
 def _storable(text: str | None) -> str | None:
-    return None if text is None else _UNSTORABLE.sub("\ufffd", text[:_LONGEST])
+    return None if text is None else _UNSTORABLE.sub("\ufffd", text[:_MOST_CHARACTERS])

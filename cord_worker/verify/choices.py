@@ -17,7 +17,7 @@ _WORDS = {
     "no": ("no", "否", "不", "不是", "没有", "沒有", "아니요", "아니오", "لا"),
     "maybe": ("maybe", "也许", "也許", "可能", "不确定", "不確定", "아마", "아마도", "어쩌면", "ربما"),
 }
-_WORD = {word: meaning for meaning, words in _WORDS.items() for word in words}
+_MEANING_OF = {word: meaning for meaning, words in _WORDS.items() for word in words}
 _FIRST_WORD = re.compile(r"([^\W\d_]+)\s*(?:입니다\s*)?(?:[.,;:!?。！？–—]|-\s|$)")
 
 
@@ -34,7 +34,7 @@ def choice_of(text: str) -> str | None:
         named = {other.upper() for other in _BRACKETED.findall(match["text"])}
         return letter if named <= {letter} else None
     first = _FIRST_WORD.match(text)
-    return _WORD.get(first[1].casefold()) if first else None
+    return _MEANING_OF.get(first[1].casefold()) if first else None
 
 
 def label_text(text: str) -> str | None:

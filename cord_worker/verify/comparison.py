@@ -79,7 +79,7 @@ class _Comparer:
         stated = [statement for statement in found if statement.standing is Standing.STATED]
         if not stated:
             return self._without_answer(found)
-        final, rivals = self._final(self._of_its_kind(stated))
+        final, rivals = self._final(self._statements_of_its_kind(stated))
         readings = (*final.readings, *(reading for rival in rivals for reading in rival.readings))
         equal, comparison, reading = self._compare_readings(final)
         if not rivals:
@@ -108,7 +108,7 @@ class _Comparer:
         )
         return CheckResult(None, "undecided", None, why, self._type, readings)
 
-    def _of_its_kind(self, stated: list[Statement]) -> list[Statement]:
+    def _statements_of_its_kind(self, stated: list[Statement]) -> list[Statement]:
         """The statements that are letters if the reference is one, otherwise those that are not; all if none is.
 
         If the options of a question have values, a text may state both a letter and a value.

@@ -22,7 +22,7 @@ class Marker:
     """An announcement; the answer follows `end`.
 
     Attributes:
-        heading: it fills its line, and the answer stands below.
+        heading: it fills its line, and the answer is below it.
         corrects: its words take back an earlier answer, like "Correction:" and "is actually".
         negation: start of the words that deny ("the answer is not …"); None if it does not deny.
     """
@@ -251,6 +251,7 @@ _QUALIFIER = (
     r"\s(?!of [$\\(*-]{0,3}\d)(?:to|for|of|in|from|für|auf|de|à|para|na|auf die|del|a la|pour|на|"
     r"до)\s[^:=.\n]{1,60}?)?"
 )
+"""Words after the noun that say which answer it is: `answer to part (b)`, `answer (in metres)`."""
 
 
 def _words(words: str, most: int) -> str:
@@ -304,9 +305,10 @@ _IRREGULAR = re.compile(
     r"|(?<![^\W_])(?:پاسخ|جواب)\s(?:نهایی |صحیح |درست )?(?=[^.\n:]{1,60}\s(?:است|می‌باشد|میباشد))",
     re.IGNORECASE,
 )
-"""Announcements that do not fit the table: of languages that do not separate words, attach the particle to its noun,
-or end the sentence with the copula; and `I choose B`."""
+"""Announcements that do not fit the table: those of languages that write words together, attach the particle to its
+noun, or end the sentence with the copula; and `I choose B`."""
 _FOUR_HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*(?=\S)")
+"""`#### 72`, as in GSM8K."""
 _HEADLINE = re.compile(
     r"(?:step|part|case|solution|explanation|verification|check|problem|question|approach|method|calculation|"
     r"analysis|"
@@ -314,6 +316,7 @@ _HEADLINE = re.compile(
     r"result)\b|\d+[.)]\s",
     re.IGNORECASE,
 )
+"""Words that begin a heading; after four hashes they are not an answer."""
 _CORRECTION = re.compile(
     r"(?<![^\W_])(?:correction|corrected(?: answer| version)?|erratum|edit|update|korrektur|berichtigung|"
     r"rectification|"
@@ -322,18 +325,23 @@ _CORRECTION = re.compile(
     r"|(?:更正|訂正|修正|정정|수정|تصحيح|सुधार)(?:为|為|後|后)?\s?:\s?",
     re.IGNORECASE,
 )
-_ENDS = ("", *".!?>)(。")
-_CHANGED = re.compile(
+"""A heading that takes back what was said before: `Correction:`."""
+_BEFORE_CORRECTION = ("", *".!?>)(。")
+"""Last character before a correction within a line; empty at the beginning of the text."""
+_CHANGED_ANSWER = re.compile(
     r"\b(?:change|revise|correct|update|amend|adjust)(?:s|d|ing)? (?:my|the|"
     r"our) (?:final )?answer to\b:?",
     re.IGNORECASE,
 )
-_FACTOR = re.compile(r"[/*+]\Z|\d ?\Z")
-"""Text before a noun that is a unit in a calculation: `2 points/answer = 48 points`."""
-_ASKED = re.compile(r"^Q\s?:", re.MULTILINE)
-_ANSWERED = re.compile(r"^A\s?:\s", re.MULTILINE)
-_WITHDRAWING = re.compile(r"\b(?:actually|in fact|instead|revised|corrected|updated|new|now)\b", re.IGNORECASE)
-_NOT_STATED = re.compile(
+"""`I change my answer to`; the new answer follows."""
+_CALCULATION = re.compile(r"[/*+]\Z|\d ?\Z")
+"""Text before a noun that is a unit in a calculation, and no announcement: `2 points/answer = 48 points`."""
+_QUESTION_LINE = re.compile(r"^Q\s?:", re.MULTILINE)
+"""A text with such lines is a dialogue, whose answers are in lines that begin with `A:`."""
+_ANSWER_LINE = re.compile(r"^A\s?:\s", re.MULTILINE)
+_TAKES_BACK = re.compile(r"\b(?:actually|in fact|instead|revised|corrected|updated|new|now)\b", re.IGNORECASE)
+"""Words within an announcement that take back an earlier answer."""
+_ANSWER_AS_OBJECT = re.compile(
     r"\b(?:check|verify|verifying|confirm|confirming|double-check|test|plug|find|give|state|put|write|box|present|"
     r"provide|need|want|"
     r"get|match|matches|submit|report|compute|calculate|express|leave|format|get to|round|enter|what|is|what's|"
@@ -341,9 +349,11 @@ _NOT_STATED = re.compile(
     r"(?:\s(?:in|back|up|down|that|for))?\s(?:the\s|our\s|my\s|your\s|this\s|that\s|a\s)?$",
     re.IGNORECASE,
 )
-_PLACED = re.compile(
+"""Words before a noun that speak of the answer without giving it: `check the answer:`."""
+_WHERE_TO_WRITE = re.compile(
     r"\s?(?:in|inside|within|between|using|with)\s(?:a\s|the\s)?(?:\\boxed|box|\$|latex|tags?)", re.IGNORECASE
 )
+"""Words after a noun that say where to write the answer: `answer in a box`."""
 
 
 def markers(text: str) -> list[Marker]:
@@ -351,7 +361,7 @@ def markers(text: str) -> list[Marker]:
     found = [
         marker
         for pattern, noun in zip(_PATTERNS, _NOUNS, strict=True)
-        # The nouns first: a cheap search shows that a language does not occur.
+        # The noun is searched first, because that is cheap and shows that a language does not occur.
         if noun.search(text)
         for match in pattern.finditer(text)
         if (marker := _marker(text, match)) is not None
@@ -360,12 +370,12 @@ def markers(text: str) -> list[Marker]:
     found += [
         Marker(m.start(), m.end(), FINAL, corrects=True)
         for m in _CORRECTION.finditer(text)
-        if _opens(text, m.start()) or text[: m.start()].rstrip()[-1:] in _ENDS
+        if _opens_line(text, m.start()) or text[: m.start()].rstrip()[-1:] in _BEFORE_CORRECTION
     ]
-    found += _hashes(text)
-    found += [Marker(match.start(), match.end(), FINAL, corrects=True) for match in _CHANGED.finditer(text)]
-    if _ASKED.search(text):
-        found += [Marker(match.start(), match.end(), FINAL) for match in _ANSWERED.finditer(text)]
+    found += _hash_markers(text)
+    found += [Marker(match.start(), match.end(), FINAL, corrects=True) for match in _CHANGED_ANSWER.finditer(text)]
+    if _QUESTION_LINE.search(text):
+        found += [Marker(match.start(), match.end(), FINAL) for match in _ANSWER_LINE.finditer(text)]
     found.sort(key=lambda marker: (marker.start, -marker.end))
     kept: list[Marker] = []
     for marker in found:
@@ -377,27 +387,27 @@ def markers(text: str) -> list[Marker]:
 
 def _marker(text: str, match: re.Match[str]) -> Marker | None:
     head = text[max(0, match.start() - 40) : match.start()]
-    at_line_start = _opens(text, match.start())
+    at_line_start = _opens_line(text, match.start())
     words = match[0]
     ended = words.rstrip().endswith((":", "="))
     heading = text[match.end() : match.end() + 2].strip(" ")[:1] in ("", "\n")
     only_at_start = match["bare"] is not None or match["line"] is not None
-    if not at_line_start and (only_at_start or (ended and _NOT_STATED.search(head))):
+    if not at_line_start and (only_at_start or (ended and _ANSWER_AS_OBJECT.search(head))):
         return None
-    if _FACTOR.search(head):
+    if _CALCULATION.search(head):
         return None
-    if _PLACED.match(words[match.end("noun") - match.start() :]):
+    if _WHERE_TO_WRITE.match(words[match.end("noun") - match.start() :]):
         return None
     final = bool(_FINAL.search(words)) or (at_line_start and (ended or match["line"] is not None))
     negation = match.start("neg") if match.groupdict().get("neg") is not None else None
-    corrects = bool(_WITHDRAWING.search(words))
+    corrects = bool(_TAKES_BACK.search(words))
     strength = FINAL if final or (heading and at_line_start) else SAID
     return Marker(match.start(), match.end(), strength, heading, corrects, negation)
 
 
 def _irregular_marker(text: str, match: re.Match[str]) -> Marker | None:
     heading = text[match.end() : match.end() + 2].strip(" ")[:1] in ("", "\n")
-    at_line_start = _opens(text, match.start())
+    at_line_start = _opens_line(text, match.start())
     colon = match[0].rstrip().endswith((":", "="))
     if heading and not colon and not at_line_start:
         return None
@@ -408,8 +418,8 @@ def _irregular_marker(text: str, match: re.Match[str]) -> Marker | None:
     return Marker(match.start(), match.end(), strength, heading, False, negation)
 
 
-def _hashes(text: str) -> list[Marker]:
-    """`#### 72`, but not a heading of the fourth level."""
+def _hash_markers(text: str) -> list[Marker]:
+    """Announcements such as `#### 72`. A Markdown heading of the fourth level is none."""
     found = []
     for match in _FOUR_HASHES.finditer(text):
         line = text[match.end() :].partition("\n")[0]
@@ -418,7 +428,7 @@ def _hashes(text: str) -> list[Marker]:
     return found
 
 
-def _opens(text: str, at: int) -> bool:
+def _opens_line(text: str, at: int) -> bool:
     """True if at most a bullet stands before `at` on its line."""
     start = text.rfind("\n", 0, at) + 1
     return at - start <= 12 and _BULLETS.fullmatch(text, start, at) is not None

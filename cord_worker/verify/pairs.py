@@ -157,7 +157,7 @@ def read_pairs(path: Path) -> list[AnswerPair]:
         raise DatasetError(f"{named}{more}\nNothing was checked.")
     pairs = [line for line in lines if isinstance(line, AnswerPair)]
     if not pairs:
-        raise DatasetError(f"{name}: holds no pair; write one JSON object a line: reference, answer, expected")
+        raise DatasetError(f"{name}: holds no pair; write one JSON object per line: reference, answer, expected")
     return pairs
 
 
@@ -176,7 +176,7 @@ def _parse_line(number: int, line: bytes) -> AnswerPair | BadLine:
     except RecursionError:
         return BadLine(number, None, "is nested too deeply; write one flat object with reference, answer, expected")
     except ValueError as error:
-        return BadLine(number, None, f"is not JSON ({error}); write one object a line, backslashes doubled")
+        return BadLine(number, None, f"is not JSON ({error}); write one object per line, backslashes doubled")
     if not isinstance(row, dict):
         return BadLine(number, None, "is not an object; write reference, answer and expected as one JSON object")
     texts: dict[str, str | None] = {}

@@ -13,14 +13,14 @@ _QUANTITY = re.compile(
     r"|[\u3400-\u9fff]{1,4}|[\uac00-\ud7af]{1,5}|[\u0621-\u064a]+(?: [\u0621-\u064a]+)?)"
 )
 """Its last line is for Chinese, Korean and Arabic counters and units."""
-_SHORT_UNITS = "cm mm m km kg g mg ft in yd mi lb oz ml l s h hr hrs min mph kmh am pm sq cu cc"
-_SHORT = frozenset(_SHORT_UNITS.split())
+_SHORT_NAMES = "cm mm m km kg g mg ft in yd mi lb oz ml l s h hr hrs min mph kmh am pm sq cu cc"
+_SHORT_UNITS = frozenset(_SHORT_NAMES.split())
 _OTHER_WORDS = (
     "or and to not is are minus plus times percent thousand million billion trillion hundred dozen half about than "
     "more less mod if where for when with but only base pairs"
 )
-_NO_UNIT = frozenset(_OTHER_WORDS.split())
-_NO_FOREIGN_UNIT = re.compile(
+_NOT_UNITS = frozenset(_OTHER_WORDS.split())
+_NOT_FOREIGN_UNITS = re.compile(
     "[百千万萬亿億兆多余餘或和是不非错錯倍半以左约約打]|[백천만억조]|이상|이하|미만|초과|또는|아니|정도"
     "|(?:^| )(?:أو|و|ليس|ليست|مئة|مائة|ألف|آلاف|مليون|ملايين|مليار|نصف|أكثر|أقل|تقريبا|في|على)(?: |$)"
 )
@@ -39,9 +39,9 @@ def split_unit(text: str) -> tuple[str, str | None]:
     if unit.startswith("^"):
         return match["value"].strip(), "degree" + unit[6:].strip()
     if not unit.isascii():
-        return (text, None) if _NO_FOREIGN_UNIT.search(unit) else (match["value"].strip(), unit)
+        return (text, None) if _NOT_FOREIGN_UNITS.search(unit) else (match["value"].strip(), unit)
     words = re.findall(r"[a-zA-Z]+", unit)
-    known = all(word.lower() not in _NO_UNIT and (len(word) >= 3 or word.lower() in _SHORT) for word in words)
+    known = all(word.lower() not in _NOT_UNITS and (len(word) >= 3 or word.lower() in _SHORT_UNITS) for word in words)
     return (match["value"].strip(), _canonical(words, unit)) if known else (text, None)
 
 

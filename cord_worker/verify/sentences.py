@@ -426,7 +426,7 @@ def stated_readings(sentence: str) -> list[str]:
     if values := calculation_results(whole):
         return values
     masked = _MATH.sub(lambda formula: "$" * len(formula[0]), whole)
-    if (noun := _NOUN_CLAUSE.match(masked)) and (values := _of_noun(whole, noun)):
+    if (noun := _NOUN_CLAUSE.match(masked)) and (values := _values_after_noun(whole, noun)):
         return values
     if count := _COUNTED_THINGS.match(whole):
         return [count["number"]]
@@ -504,7 +504,7 @@ _INSTEAD = re.compile(
 """`It is not 9, it is 10`."""
 
 
-def _of_noun(sentence: str, noun: re.Match[str]) -> list[str]:
+def _values_after_noun(sentence: str, noun: re.Match[str]) -> list[str]:
     rest = sentence[noun.end() :].strip()
     if _VERB.search(noun["noun"]) or _NOT_A_VALUE.search(noun["noun"]) or _OTHERWISE.search(sentence):
         return []

@@ -1,1 +1,1 @@
-"""Runs in the browser, in three sizes: a server over the database, a folder of files, one file."""
+"""The web view: shows runs in the browser, from a server, from a folder of files (bundle) or from one file (report)."""

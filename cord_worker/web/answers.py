@@ -21,15 +21,15 @@ _REST = 10.0
 connection's time, however slow their statements are."""
 _SHORTEST_REST_SECONDS = 0.5
 _KEPT_BYTES = 64 << 20
-_PACKED_BYTES = 1_000
-"""A longer document is also kept compressed."""
+_LEAST_COMPRESSED_BYTES = 1_000
+"""A document of at least this size is also kept compressed."""
 _RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A document as bytes, also compressed if that saves some; `etag` is equal for equal documents. It is read again
-    once the clock (`time.monotonic`) shows `stale_at`."""
+    """A document as bytes, and compressed if it is long; `etag` is equal for equal documents. The document is
+    read again once the clock (`time.monotonic`) shows `stale_at`."""
 
     body: bytes
     packed: bytes | None
@@ -85,7 +85,7 @@ class Answers:
             one_snapshot=True,
             retry_seconds=_RETRY_SECONDS,
         )
-        packed = gzip.compress(body, 5, mtime=0) if len(body) >= _PACKED_BYTES else None
+        packed = gzip.compress(body, 5, mtime=0) if len(body) >= _LEAST_COMPRESSED_BYTES else None
         ended = time.monotonic()
         return Answer(body, packed, etag_of(body), ended + max(_SHORTEST_REST_SECONDS, _REST * (ended - begun)))
 

@@ -100,7 +100,7 @@ def write_bundle(database: Database, run_name: str | None, folder: str, *, keys:
         finally:
             shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
-        reason = limits.explained(error) or str(error.strerror or error)
+        reason = limits.limit_that_caused(error) or str(error.strerror or error)
         raise ExportError(f"{target} cannot be written: {reason}.") from error
     return Bundle(run.name, folder, len(places), writer.files, writer.bytes)
 

@@ -1,4 +1,4 @@
-"""Two runs problem by problem."""
+"""Compares two runs problem by problem, for a page of the web view."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from cord_worker.operations import comparison
 from cord_worker.operations.comparison import Values, compare_rows
+from cord_worker.operations.estimators import NORMAL_QUANTILE
 from cord_worker.store.reports.costs import ProblemResult, problem_results
 from cord_worker.store.reports.shared_problems import SharedProblem, shared_problems
 from cord_worker.store.runs.runs import RunRow
@@ -20,14 +21,13 @@ from cord_worker.web.paths import six_digits
 from cord_worker.web.runs import run_summary
 
 MAX_RESAMPLED = 5_000
-"""With more problems the interval is that of the normal distribution: resampling would take minutes."""
-_NORMAL = 1.959964
+"""With more problems, intervals are those of the normal distribution: resampling would take minutes."""
 OUTCOMES = ("both", "only_a", "only_b", "neither", "undecided")
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A problem in both runs."""
+    """The results of one problem in both runs."""
 
     shared: SharedProblem
     a: ProblemResult
@@ -40,7 +40,10 @@ class Pair:
 
     @property
     def outcome(self) -> str:
-        """Who was right; of samples the majority decides."""
+        """Which run answered correctly (one of `OUTCOMES`); `undecided` unless both answers are decided.
+
+        Of several samples the majority counts.
+        """
         if self.a.correct is None or self.b.correct is None:
             return "undecided"
         is_right_a, is_right_b = self.a.correct > 0.5, self.b.correct > 0.5
@@ -49,7 +52,7 @@ class Pair:
         return "only_a" if is_right_a else "only_b"
 
 
-def _of_side(pair: Pair, side: str, field: str) -> float | None:
+def _value_of(pair: Pair, side: str, field: str) -> float | None:
     value: float | None = getattr(getattr(pair, side), field)
     return value
 
@@ -61,17 +64,18 @@ SORTS: Mapping[str, Callable[[Pair], float | str | None]] = {
     "id": lambda pair: pair.shared.key,
     "difference": lambda pair: pair.difference,
     **{
-        f"{name}_{side}": partial(_of_side, side=side, field=field)
+        f"{name}_{side}": partial(_value_of, side=side, field=field)
         for name, field in _FIELDS.items()
         for side in ("a", "b")
     },
 }
-"""What the problems can be sorted by."""
+"""The columns to sort by, with the value of each in a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunPair:
-    """Two runs on the problems that both have finished."""
+    """Two runs on the problems that both have finished. `other_content` problems have the same id in both, but another
+    question, answer or passage; they are left out."""
 
     a: ComparedRun
     b: ComparedRun
@@ -88,7 +92,7 @@ class RunPair:
         offset: int = 0,
         limit: int | None = None,
     ) -> ComparisonDocument:
-        """The requested part; problems without the figure come last in both orders."""
+        """The requested rows; problems without a value in the column `sort` come last in either order."""
         chosen = [pair for pair in self.pairs if outcome is None or pair.outcome == outcome]
         if contains:
             folded = contains.lower()
@@ -105,7 +109,7 @@ class RunPair:
             b=self.b,
             shared=len(self.pairs),
             method="bootstrap" if len(self.pairs) <= MAX_RESAMPLED else "normal",
-            outcomes={one: counts[one] for one in OUTCOMES},
+            outcomes={name: counts[name] for name in OUTCOMES},
             other_content=self.other_content,
             matching=len(ordered),
             offset=offset,
@@ -118,19 +122,19 @@ def compare(connection: sa.Connection, a: RunRow, b: RunRow) -> RunPair:
     shared = shared_problems(connection, a.id, b.id)
     same = [one for one in shared if one.is_same]
     of_a, of_b = ({row.key: row for row in problem_results(connection, run.id)} for run in (a, b))
-    # A retry meanwhile may have reopened a problem.
+    # A problem is missing if a retry has reopened it since the first query.
     pairs = [Pair(one, of_a[one.key], of_b[one.key]) for one in same if one.key in of_a and one.key in of_b]
-    interval = None if len(pairs) <= MAX_RESAMPLED else _normal
+    interval = None if len(pairs) <= MAX_RESAMPLED else _normal_interval
     found = compare_rows((a, b), ([pair.a for pair in pairs], [pair.b for pair in pairs]), interval)
     first, second = (_compared(one, run_summary(connection, run)) for one, run in zip(found, (a, b), strict=True))
     return RunPair(first, second, pairs, len(shared) - len(same))
 
 
-def _normal(values: Values) -> comparison.Interval | None:
+def _normal_interval(values: Values) -> comparison.Interval | None:
     known = values[~np.isnan(values)]
     if not known.size:
         return None
-    mean, margin = float(known.mean()), _NORMAL * float(known.std(ddof=1)) / float(np.sqrt(known.size))
+    mean, margin = float(known.mean()), NORMAL_QUANTILE * float(known.std(ddof=1)) / float(np.sqrt(known.size))
     return comparison.Interval(mean, mean - margin, mean + margin)
 
 

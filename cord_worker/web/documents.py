@@ -491,7 +491,7 @@ class ComparisonDocument:
     `position_a`); `outcome` (`both`, `only_a`, `only_b`, `neither`: who was right, of problems decided in both); `q`.
     `method` of the intervals: `bootstrap` (paired, over the shared problems) or `normal` (the normal distribution).
     `outcomes`: number of problems by outcome, and `undecided`. Problems are the same if their ids are; `other_content`
-    of them have another question or answer in the second run, and are left out.
+    of them have another question, answer or passage in the second run, and are left out.
     """
 
     a: ComparedRun

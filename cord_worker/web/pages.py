@@ -1,4 +1,5 @@
-"""The HTML page around the documents. A server or bundle has script, style and documents as files; a report holds them.
+"""The HTML pages of the web view. The page of a server or bundle loads its script, style and documents as files; a
+report contains them.
 
 No text of a model is written into a page as HTML, only as JSON in elements that no browser runs.
 """
@@ -24,9 +25,9 @@ SERVER_POLICY = (
     f"{_COMMON}; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; frame-ancestors 'none'"
 )
 _BUNDLE_POLICY = f"{_COMMON}; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:"
-"""Without `frame-ancestors`, which browsers ignore in a policy inside a page."""
-_PACKED_BYTES = 1_000
-"""In a report, longer documents are compressed."""
+"""A page's own policy has no `frame-ancestors`: browsers ignore it there."""
+_LEAST_COMPRESSED_BYTES = 1_000
+"""Documents of at least this size are compressed in a report."""
 
 
 class AppMissing(CordError):
@@ -42,7 +43,7 @@ class App:
 
     @classmethod
     def read(cls) -> App:
-        """From the package. Raises AppMissing."""
+        """Reads it from the package. Raises AppMissing."""
         folder = files("cord_worker.web") / "static"
         try:
             return cls((folder / APP_SCRIPT).read_bytes(), (folder / APP_STYLE).read_bytes())
@@ -54,7 +55,8 @@ class App:
 
 
 def in_script(data: bytes) -> str:
-    """JSON as the content of a script element: no character of it ends the element or opens a comment."""
+    """JSON as the content of a script element. It is escaped so that no text in it can end the element or open a
+    comment."""
     text = data.decode()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -63,26 +65,30 @@ def in_script(data: bytes) -> str:
 
 def page(site: Site) -> str:
     """The page of a server or bundle."""
-    policy = _meta(_BUNDLE_POLICY) if site.size == "bundle" else ""
+    policy = _policy_tag(_BUNDLE_POLICY) if site.size == "bundle" else ""
     return f"""{_head(site, policy)}<link rel="stylesheet" href="{APP_STYLE}">
 </head>
 <body>
-{_BODY}{_site(site)}<script src="{APP_SCRIPT}"></script>
+{_BODY}{_site_tag(site)}<script src="{APP_SCRIPT}"></script>
 </body>
 </html>
 """
 
 
 def report_start(site: Site, app: App) -> str:
-    """The beginning of a report, up to its documents. Raises AppMissing for files that cannot stand inside a page."""
-    for name, part, end in ((APP_SCRIPT, app.script, b"</script"), (APP_STYLE, app.style, b"</style")):
-        if end in part.lower() or b"<!--" in part or b"\r" in part:
-            raise AppMissing(f"the built {name} cannot stand inside a page; build it again")
+    """The beginning of a report, up to its documents.
+
+    Raises AppMissing if the script or the style cannot be embedded in a page.
+    """
+    embedded = ((APP_SCRIPT, app.script, b"</script"), (APP_STYLE, app.style, b"</style"))
+    for name, content, closing_tag in embedded:
+        if closing_tag in content.lower() or b"<!--" in content or b"\r" in content:
+            raise AppMissing(f"the built {name} cannot be embedded in a page; build it again")
     policy = (
-        f"{_COMMON}; script-src '{_digest(app.script)}'; style-src '{_digest(app.style)}'; connect-src 'none'; "
-        "img-src data:"
+        f"{_COMMON}; script-src '{_content_hash(app.script)}'; style-src '{_content_hash(app.style)}'; "
+        "connect-src 'none'; img-src data:"
     )
-    return f"""{_head(site, _meta(policy))}<style>{app.style.decode()}</style>
+    return f"""{_head(site, _policy_tag(policy))}<style>{app.style.decode()}</style>
 </head>
 <body>
 {_BODY}"""
@@ -91,7 +97,7 @@ def report_start(site: Site, app: App) -> str:
 def report_document(path: str, document: Any) -> str:
     """One document of a report."""
     data = encoded(document)
-    if len(data) < _PACKED_BYTES:
+    if len(data) < _LEAST_COMPRESSED_BYTES:
         return f'<script type="application/json" data-path="{html.escape(path)}">{in_script(data)}</script>\n'
     packed = base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
     return f'<script type="application/json" data-encoding="gzip" data-path="{html.escape(path)}">{packed}</script>\n'
@@ -99,7 +105,7 @@ def report_document(path: str, document: Any) -> str:
 
 def report_end(site: Site, app: App) -> str:
     """The end of a report, after its documents."""
-    return f"""{_site(site)}<script>{app.script.decode()}</script>
+    return f"""{_site_tag(site)}<script>{app.script.decode()}</script>
 </body>
 </html>
 """
@@ -124,13 +130,13 @@ def _head(site: Site, policy: str) -> str:
 """
 
 
-def _meta(policy: str) -> str:
+def _policy_tag(policy: str) -> str:
     return f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">\n'
 
 
-def _site(site: Site) -> str:
+def _site_tag(site: Site) -> str:
     return f'<script type="application/json" id="site">{in_script(encoded(site))}</script>\n'
 
 
-def _digest(part: bytes) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(part).digest()).decode()}"
+def _content_hash(content: bytes) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}"

@@ -34,7 +34,7 @@ from cord_worker.web.documents import (
 from cord_worker.web.paths import six_digits
 
 INLINE_CHARACTERS = 200_000
-"""If the texts of a problem are longer together, they are in separate documents, one for each step."""
+"""If the texts of a problem are longer in total, they are in separate documents, one for each step."""
 _LAST_STEP = 2**31 - 1
 
 

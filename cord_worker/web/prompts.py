@@ -1,4 +1,4 @@
-"""The prompts that the models got for one candidate, as messages before a chat template."""
+"""The prompts that teacher and prover got for one candidate, as messages to which no chat template is applied yet."""
 
 from __future__ import annotations
 
@@ -17,76 +17,74 @@ from cord_worker.store.schema.tables import TeacherRole
 from cord_worker.web.documents import PromptDocument, PromptMessage
 
 
-def prompt_document(
-    run: RunRow, teachers: Sequence[TeacherRow], grid: SearchGrid, candidate: int
-) -> PromptDocument | None:
+def prompt_document(run: RunRow, teachers: Sequence[TeacherRow], grid: SearchGrid, index: int) -> PromptDocument | None:
     """The prompts of the candidate with this index; None if there is no such candidate. Raises ConfigError if this
     version cannot read the run's configuration."""
     tree = grid.search.tree
-    if not 0 <= candidate < len(tree.candidates):
+    if not 0 <= index < len(tree.candidates):
         return None
     config = RunConfig.from_stored(run.config)
-    one = tree.candidates[candidate]
-    (teacher,) = [row for row in teachers if row.name == one.teacher]
-    (settings,) = [row for row in config.all_teachers if row.name == one.teacher]
+    candidate = tree.candidates[index]
+    (teacher,) = [row for row in teachers if row.name == candidate.teacher]
+    (settings,) = [row for row in config.all_teachers if row.name == candidate.teacher]
     segmentation = Segmentation.of(config.search.segmentation, config.search.phrases)
     return PromptDocument(
-        candidate=candidate,
-        teacher=one.teacher,
+        candidate=index,
+        teacher=candidate.teacher,
         model=settings.model,
-        seed=str(one.seed),
-        max_tokens=one.max_tokens,
+        seed=str(candidate.seed),
+        max_tokens=candidate.max_tokens,
         date=run.prompt_date.isoformat(),
         sampling=teacher.sampling,
-        teacher_messages=_teacher_messages(config, teacher, tree, one, segmentation),
-        prover_messages=_prover_messages(config, tree, one, segmentation),
+        teacher_messages=_teacher_messages(config, teacher, tree, candidate, segmentation),
+        prover_messages=_prover_messages(config, tree, candidate, segmentation),
     )
 
 
 def _teacher_messages(
-    config: RunConfig, teacher: TeacherRow, tree: SearchTree, one: TreeCandidate, segmentation: Segmentation
+    config: RunConfig, teacher: TeacherRow, tree: SearchTree, candidate: TreeCandidate, segmentation: Segmentation
 ) -> list[PromptMessage]:
     if teacher.role == TeacherRole.INTEGRATOR and config.integration is not None:
-        merged = [_steps(tree, source) for source in _in_tree_order(tree, one.sources)]
+        merged = [_step_texts(tree, source) for source in _in_planned_order(tree, candidate.sources)]
         prompt = integration_prompt(config.integration.prompt, tree.question, merged, segmentation)
-        return _turn(teacher.system_prompt, tree.passage, prompt)
-    before = [] if one.parent is None else _steps(tree, one.parent)
+        return _first_turn(teacher.system_prompt, tree.passage, prompt)
+    before = [] if candidate.parent is None else _step_texts(tree, candidate.parent)
     opened = USUAL_TAGS.opening + "".join(proposal_pieces(before, segmentation))
-    return [*_turn(teacher.system_prompt, tree.passage, tree.question), PromptMessage("assistant", opened)]
+    return [*_first_turn(teacher.system_prompt, tree.passage, tree.question), PromptMessage("assistant", opened)]
 
 
 def _prover_messages(
-    config: RunConfig, tree: SearchTree, one: TreeCandidate, segmentation: Segmentation
+    config: RunConfig, tree: SearchTree, candidate: TreeCandidate, segmentation: Segmentation
 ) -> list[PromptMessage]:
-    if not config.is_scored or one.text is None or one.score is None:
+    if not config.is_scored or candidate.text is None or candidate.score is None:
         return []
     prover = config.required_prover
-    part = closing(prover.scoring_template, tree.answer, full_stop=prover.score_full_stop)
-    thinking = "".join(scoring_pieces(_steps(tree, one.lineage), segmentation))
+    scored = closing(prover.scoring_template, tree.answer, full_stop=prover.score_full_stop)
+    thinking = "".join(scoring_pieces(_step_texts(tree, candidate.lineage), segmentation))
     return [
-        *_turn(config.prover_model.system_prompt, tree.passage, tree.question),
-        PromptMessage("assistant", USUAL_TAGS.opening + thinking + part.text[: part.answer_start]),
-        PromptMessage("answer", part.text[part.answer_start : part.answer_end]),
+        *_first_turn(config.prover_model.system_prompt, tree.passage, tree.question),
+        PromptMessage("assistant", USUAL_TAGS.opening + thinking + scored.text[: scored.answer_start]),
+        PromptMessage("answer", scored.text[scored.answer_start : scored.answer_end]),
     ]
 
 
-def _turn(system: str | None, passage: str | None, question: str) -> list[PromptMessage]:
+def _first_turn(system: str | None, passage: str | None, question: str) -> list[PromptMessage]:
     """The first turn, as `prompting.first_turn` composes it."""
     head = [PromptMessage("system", system.strip())] if system and system.strip() else []
     return [*head, PromptMessage("user", user_text(question, passage))]
 
 
-def _steps(tree: SearchTree, lineage: str) -> list[str]:
-    """Texts of the trajectory that ends with this candidate."""
-    by_lineage = {one.lineage: one for one in tree.candidates}
+def _step_texts(tree: SearchTree, lineage: str) -> list[str]:
+    """Texts of the steps of the trajectory that ends with the candidate of this lineage."""
+    by_lineage = {candidate.lineage: candidate for candidate in tree.candidates}
     texts: list[str] = []
-    step: str | None = lineage
-    while step is not None:
-        texts.append(by_lineage[step].text or "")
-        step = by_lineage[step].parent
+    last: str | None = lineage
+    while last is not None:
+        texts.append(by_lineage[last].text or "")
+        last = by_lineage[last].parent
     return texts[::-1]
 
 
-def _in_tree_order(tree: SearchTree, sources: Sequence[str]) -> list[str]:
-    """The integrator sees its sources in the order in which they were planned."""
-    return [one.lineage for one in tree.candidates if one.lineage in set(sources)]
+def _in_planned_order(tree: SearchTree, sources: Sequence[str]) -> list[str]:
+    """The lineages of the sources in the order in which they were planned, as the integrator reads them."""
+    return [candidate.lineage for candidate in tree.candidates if candidate.lineage in set(sources)]

@@ -1,6 +1,6 @@
 """Forks processes of the service from one that has imported it: a start costs a tenth of what the interpreter does.
 
-Reads one JSON object a line: `role` (`coordinator`, or a model of `config`), `name`, `config`, `environment`, `log`;
+Reads one JSON object per line: `role` (`coordinator`, or a model of `config`), `name`, `config`, `environment`, `log`;
 answers with the pid. A process with LD_PRELOAD in its environment is started by its own interpreter instead.
 The file named by the argument gets `PID STATUS` of every one that ended. What is forked dies with this process, which
 ends when its input does.

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of one target: `python -m tests.fuzz TARGET [--runs N] [--seconds N] [--found FOLDER]`.
 
 Needs atheris (`pip install 'cord-worker[fuzz]'`). What breaks a property is written to FOLDER; copy it to
-`tests/fuzz/corpus/TARGET/` once it is fixed, where the tests run it for ever.
+`tests/fuzz/corpus/TARGET/` once it is fixed, where the tests run it forever.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from cord_worker.engines.openai.replies import (
 from cord_worker.engines.openai.requests import PartsReader, ServerKind, Written, has_own_reasoning, written
 from cord_worker.engines.openai.scoring import Rows, echoed_in, next_tokens_in, rows_in
 from cord_worker.engines.openai.server import cards_in
-from cord_worker.engines.openai_counts import plausible
+from cord_worker.engines.openai.token_counts import plausible
 from cord_worker.errors import RequestError
 from cord_worker.prompting.integration import read_integration
 from cord_worker.prompting.segmentation import Ends, TextKind, cut, ends_of

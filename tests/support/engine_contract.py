@@ -39,8 +39,8 @@ class Subject:
     """An engine with its event loop, and the requests that the contract needs.
 
     `to_marker` ends at the next step, `to_think_end` at the end of the thinking, `too_long` does not fit the context.
-    Within `poisoned` the score of its request is no number; within `busy` the engine takes its request a moment later
-    only. Both are None for engines to which this cannot happen.
+    Within `poisoned` the score of its request is not a number; within `busy` the engine takes its request only a
+    moment later. Both are None for engines to which this cannot happen.
     """
 
     engine: Engine

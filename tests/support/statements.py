@@ -74,8 +74,8 @@ WRITTEN_BY_FUNCTIONS: dict[str, Callable[[], list[sa.TextClause]]] = {
         module._CLAIM for module in (answer, check_answer, judge_answer, judge_candidate, propose, rescore)
     ],
     "store.work.returning:_gone_holders": lambda: [returning._gone_holders(KINDS)],
-    "store.work.returning:_of_leases": lambda: [returning._of_leases(kind) for kind in KINDS],
-    "store.work.returning:_of_workers": lambda: [returning._of_workers(kind) for kind in KINDS],
+    "store.work.returning:_return_given_leases": lambda: [returning._return_given_leases(kind) for kind in KINDS],
+    "store.work.returning:_return_worker_leases": lambda: [returning._return_worker_leases(kind) for kind in KINDS],
     "store.work.sweep:_due": lambda: [sweep._due(kind) for kind in OF_MODELS],
     "store.work.sweep:_exhausted": lambda: [sweep._exhausted(kind) for kind in KINDS if kind.given_up is not None],
     "store.work.sweep:_waiting": lambda: [sweep._waiting(OF_MODELS)],

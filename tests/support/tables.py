@@ -10,7 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cord_worker.operations.replaying import replay_run, verify_tables
+from cord_worker.operations.replaying import replay_run
+from cord_worker.operations.table_verification import verify_tables
 from cord_worker.store.database import Database
 from cord_worker.store.schema.tables import Base
 

@@ -16,7 +16,8 @@ from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import ALIKE
 from cord_worker.errors import ConfigError
 from cord_worker.operations.recomputing import wrong_run
-from cord_worker.operations.replaying import contradictions, replay_problem, verify_runs
+from cord_worker.operations.replaying import contradictions, replay_problem
+from cord_worker.operations.table_verification import verify_runs
 from cord_worker.store.audit.stored_decisions import started_problems
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import content_hash, enqueue

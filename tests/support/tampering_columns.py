@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TSTZMULTIRANGE
 from cord_worker.coordination.run_context import RunContexts
 from cord_worker.errors import ConfigError
 from cord_worker.operations.recomputing import wrong_run
-from cord_worker.operations.replaying import verify_runs
+from cord_worker.operations.table_verification import verify_runs
 from cord_worker.store.audit.stored_decisions import started_problems
 from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import get_run, resolve_run

@@ -3,7 +3,7 @@
 Both are needed with Celery 5.6; 5.7 needs the second only.
 
 - Celery 5.6 publishes a list of events and then empties it. Events that pool threads have added meanwhile are lost, and
-  Flower shows their tasks as received or started for ever. Celery 5.7 removes only what it published. Remove `flush`
+  Flower shows their tasks as received or started forever. Celery 5.7 removes only what it published. Remove `flush`
   when 5.6 is no longer supported.
 - Celery repeats a worker's heartbeat event, in the consumer's thread, until the broker takes it. A broker that ends at
   the wrong moment so stops the consumer: it neither says what it waits for nor obeys a signal. Here an event is tried

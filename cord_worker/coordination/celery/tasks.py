@@ -26,7 +26,7 @@ from cord_worker.coordination.model_worker.accounting import Transit
 from cord_worker.coordination.model_worker.worker import ModelWorker
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import EngineError, RequestError
-from cord_worker.local.limits import explained, is_temporary
+from cord_worker.local.limits import is_temporary, limit_that_caused
 from cord_worker.store.schema import kinds
 from cord_worker.store.schema.kinds import ADVANCE, VERIFY
 
@@ -61,7 +61,7 @@ def register(app: Celery) -> None:
 
 def served_tasks(known: Iterable[str]) -> frozenset[str]:
     """The `known` tasks that this process does. A task for another kind of process, put into a wrong queue, would be
-    rejected and come back for ever."""
+    rejected and come back forever."""
     others = set(_model_worker_tasks() if PROCESS.model_worker is None else ())
     others |= set(_coordinator_tasks() if PROCESS.coordinator is None else ())
     return frozenset(name for name in known if name not in others)
@@ -83,13 +83,13 @@ def _logging_machine_limits(task: str, problem_id: int) -> Iterator[None]:
     except (OSError, MemoryError, RuntimeError) as error:
         if not is_temporary(error):
             raise
-        logger.warning("%s of problem %s: %s", task, problem_id, explained(error))
+        logger.warning("%s of problem %s: %s", task, problem_id, limit_that_caused(error))
 
 
 def advance(*, problem_id: int, step: int) -> None:
     """Decides what follows the problem's step (`step` is for the reader; the tables know it)."""
     if PROCESS.coordinator is None:
-        raise Reject("this process is no coordinator", requeue=True)
+        raise Reject("this process is not a coordinator", requeue=True)
     with (
         _about(problem_id, step),
         _logging_machine_limits(ADVANCE, problem_id),
@@ -101,7 +101,7 @@ def advance(*, problem_id: int, step: int) -> None:
 def verify(*, problem_id: int, step: int) -> None:
     """Asks the thread of the checks to verify the problem's final answers."""
     if PROCESS.checks is None:
-        raise Reject("this process is no coordinator", requeue=True)
+        raise Reject("this process is not a coordinator", requeue=True)
     with _about(problem_id, step), _logging_machine_limits(VERIFY, problem_id):
         PROCESS.checks.verify(problem_id)
 

@@ -32,9 +32,10 @@ logger = logging.getLogger(__name__)
 
 
 class _WakePipe:
-    """A pipe whose reading end the event loop watches. A byte wakes the loop, which then does what was left to it.
+    """A pipe whose reading end the event loop watches. A byte wakes the loop, which then does what waits for it.
 
-    `schedule` leaves work that only the loop may do. `call` leaves callbacks, which are called without a loop as well.
+    Work that only the loop may do waits until there is a loop (`schedule`). A callback is called at once if there is
+    none (`call`).
     """
 
     def __init__(self) -> None:
@@ -83,7 +84,7 @@ class _WakePipe:
                 self._callbacks.popleft()()
 
     def on_wake(self) -> None:
-        """Does what was left to the loop; the loop calls this when the pipe has bytes."""
+        """Does what waits for the loop; the loop calls this when the pipe has bytes."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.reading, 65_536)
         self._run_callbacks()

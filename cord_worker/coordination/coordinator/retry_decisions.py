@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 def retry_thread(coordinator: Coordinator, seconds: float) -> PeriodicThread:
     """A thread in which `coordinator` retries failed decisions every `seconds`."""
 
-    def look() -> None:
+    def retry() -> None:
         with working("the retry of decisions"):
             coordinator.retry_decisions()
 
     return PeriodicThread(
-        "retry-decisions", look, seconds, failure="failed decisions could not be retried", logger=logger
+        "retry-decisions", retry, seconds, failure="failed decisions could not be retried", logger=logger
     )

@@ -121,7 +121,7 @@ class GroupCommitter:
                     for entry in group:
                         entry.finish(result)
         finally:
-            for entry in entries:  # if memory runs out during the commit, no caller waits for ever
+            for entry in entries:  # if memory runs out during the commit, no caller waits forever
                 if not entry.is_done:
                     entry.finish(error=RuntimeError("the commit was cut short; its work is done again"))
             with self._changed:

@@ -45,7 +45,7 @@ from cord_worker.engines import Engine, load_engine
 from cord_worker.engines.protocol import Describe
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import BrokerError, BrokerRefused, ConfigError, CordError, EngineError, EngineLoadError
-from cord_worker.local.limits import explained
+from cord_worker.local.limits import limit_that_caused
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import ensure_model
 from cord_worker.store.schema.tables import WorkerRole
@@ -301,7 +301,7 @@ def _consume(
         shutdown.begin()
 
     def engine_died(error: EngineError) -> None:
-        # A terminal's Ctrl-C also ends the engine's processes, perhaps before this one: that is no failure.
+        # A terminal's Ctrl-C also ends the engine's processes, perhaps before this one: that is not a failure.
         if not shutdown.started.wait(_INTERRUPT_SECONDS) and shutdown.error is None:
             shutdown.error = error
             logger.critical("the engine died, this worker ends and its work goes to others: %s", error)
@@ -339,8 +339,10 @@ async def _load(settings: EngineSettings, describe: Describe) -> Engine:
 
 
 def _wait_for_engine(loading: Future[Engine], model: ModelConfig, seconds: float) -> Engine:
-    """The engine, once it is loaded. Raises EngineLoadError, also if loading takes longer than `seconds`; for a server
-    there is no limit."""
+    """The engine, once it is loaded.
+
+    Raises EngineLoadError, including when loading takes longer than `seconds`; for a server there is no limit.
+    """
     try:
         return loading.result(None if model.engine == "openai" else seconds)
     except TimeoutError as error:
@@ -362,7 +364,9 @@ def _loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
             try:
                 loop.run_forever()
             except Exception as error:  # noqa: BLE001 - memory or file handles run out for a moment; the engine lives
-                logger.error("the engine's loop was interrupted and continues: %s", explained(error) or repr(error))
+                logger.error(
+                    "the engine's loop was interrupted and continues: %s", limit_that_caused(error) or repr(error)
+                )
 
     thread = threading.Thread(target=run, name="engine-loop", daemon=True)
     thread.start()
@@ -386,7 +390,7 @@ def _open_database(settings: Settings, name: str, *, pool_size: int) -> Database
 
 
 def _broker_url(settings: Settings) -> str:
-    """URL of the broker. A broker that is away is no error; raises BrokerRefused if waiting for it cannot help."""
+    """URL of the broker. A broker that is away is not an error; raises BrokerRefused if waiting for it cannot help."""
     url = broker_url(settings)
     try:
         check_broker(url, settings.key_prefix)

@@ -31,6 +31,7 @@ from cord_worker.store.work.returning import return_all
 logger = logging.getLogger(__name__)
 
 _MAX_CHARACTERS = 500
+"""Of a condition or a stop reason."""
 
 
 class Registration:
@@ -54,7 +55,7 @@ class Registration:
         self._role = role
         self._model_id = model_id
         self._metrics_port = metrics_port
-        self._seconds = heartbeat_seconds
+        self._heartbeat_seconds = heartbeat_seconds
         self._on_heartbeat: Callable[[sa.Connection], None] | None = None
         self._lock = threading.Lock()
         self._conditions: dict[str, tuple[str, float]] = {}
@@ -65,7 +66,9 @@ class Registration:
         self._is_ready = False
         self._started = time.monotonic()
         self._has_signed_off = False
-        self._thread = PeriodicThread("heartbeat", self._beat, self._seconds, failure="no heartbeat", logger=logger)
+        self._thread = PeriodicThread(
+            "heartbeat", self._beat, self._heartbeat_seconds, failure="no heartbeat", logger=logger
+        )
 
     def __enter__(self) -> Self:
         self.shard = commit(self._database, FaultPoint.REGISTER, self._register)
@@ -93,8 +96,8 @@ class Registration:
         if self._has_signed_off:
             return
         self._thread.stop()
-        self._thread.join(timeout=self._seconds)
-        # An interruption by a newer schema is no fault of the work.
+        self._thread.join(timeout=self._heartbeat_seconds)
+        # An interruption by a newer schema is not a fault of the work.
         forgiven = error is None or isinstance(error, SchemaMismatch)
         self._leave(_stop_reason(error) if isinstance(error, Exception) else "shutdown", forgiven=forgiven)
         self._has_signed_off = True
@@ -121,7 +124,7 @@ class Registration:
 
     def _condition(self) -> workers.Condition | None:
         described = self._conditions
-        if "broker" in described:  # it says already why nothing can be sent
+        if "broker" in described:  # it already says why nothing can be sent
             described = {topic: said for topic, said in described.items() if topic != "sending"}
         if not described:
             return None
@@ -185,7 +188,7 @@ class Registration:
 
         with working("the heartbeat"):
             try:
-                orders = commit(self._database, FaultPoint.HEARTBEAT, beat, retry_seconds=self._seconds)
+                orders = commit(self._database, FaultPoint.HEARTBEAT, beat, retry_seconds=self._heartbeat_seconds)
                 if orders is None:
                     logger.warning("the database had lost the row of this worker: it is registered again")
                 else:
@@ -214,7 +217,7 @@ class Registration:
                 self._database,
                 FaultPoint.EXPIRE,
                 lambda connection: workers.expire(connection, lost),
-                retry_seconds=self._seconds,
+                retry_seconds=self._heartbeat_seconds,
             )
 
     def _apply_orders(self, orders: workers.Orders) -> None:
@@ -224,7 +227,10 @@ class Registration:
             self._drain()
 
     def _check_schema(self) -> None:
-        """Ends this process after a migration. Without tables it waits: a dump is being restored, for example."""
+        """Ends this process if a migration has changed the schema.
+
+        If there are no tables, the process waits: a dump may be being restored.
+        """
         try:
             check_schema(self._database, retry_seconds=0.0)
         except TablesMissing:

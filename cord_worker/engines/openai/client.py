@@ -118,7 +118,7 @@ class OpenAiClient:
     async def stream(self, path: str, body: Document, read: Callable[[AsyncIterator[Document]], Awaitable[T]]) -> T:
         """One try of a POST whose answer comes in parts; the connection closes when `read` returns.
 
-        Raises ServerFault, also if the stream breaks off.
+        Raises ServerFault, including when the stream breaks off.
         """
         body = {**body, "stream": True}
         content = _encoded(body)

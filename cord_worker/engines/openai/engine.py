@@ -57,11 +57,11 @@ from cord_worker.engines.openai.requests import (
 )
 from cord_worker.engines.openai.scoring import Rows, prompt_rows
 from cord_worker.engines.openai.server import Server, probe, tags_of_model
-from cord_worker.engines.openai_counts import estimated, plausible
+from cord_worker.engines.openai.token_counts import estimated, plausible
 from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Sampling, Turn, describe_to_nobody
 from cord_worker.engines.room_in_context import tokens_allowed
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.engines.tokenizer import ServerTokenizer, load_tokenizer
+from cord_worker.engines.tokenizer import ServerTokenizer, load_server_tokenizer
 from cord_worker.errors import (
     EngineError,
     EngineFaultError,
@@ -108,7 +108,7 @@ class OpenAiEngine(LanguageHead):
         if settings.openai is None:
             raise EngineLoadError(f'model {settings.path!r}: engine = "openai" needs a table [models.NAME.openai]')
         self._settings = settings
-        self._tokenizer = load_tokenizer(settings)
+        self._tokenizer = load_server_tokenizer(settings)
         self._tags = tags_of_model(settings, self._tokenizer)
         # on its own loop: the engine's loop belongs to another thread, or runs already
         with ThreadPoolExecutor(1) as thread:
@@ -358,8 +358,10 @@ class OpenAiEngine(LanguageHead):
 async def _probe_patiently(
     settings: EngineSettings, tokenizer: ServerTokenizer | None, describe: Describe | None
 ) -> Server:
-    """Probes the server; waits for an unreachable one if there is a `describe`. Raises EngineLoadError, also if the
-    server is reachable but fails at everything for too long."""
+    """Probes the server; waits for an unreachable one if there is a `describe`.
+
+    Raises EngineLoadError, including when the server is reachable but fails at everything for too long.
+    """
     assert settings.openai is not None
     since = time.monotonic()
     failing_since: float | None = None

@@ -96,7 +96,7 @@ def _meaning(status: int | None, words: str, codes: Set[str]) -> tuple[Means, ty
 
 
 def _meaning_of_rejection(status: int, words: str, codes: Set[str]) -> tuple[Means, type[RequestError] | None]:
-    """For a status that blames the request. Some servers use it also when they are overloaded or load a model."""
+    """For a status that blames the request. Overloaded servers and those that load a model may use it too."""
     if any(text in words.lower() for text in _NO_SUCH_MODEL):
         return Means.ACCESS, None
     if (refusal := refusal_by_code(codes)) is not None:

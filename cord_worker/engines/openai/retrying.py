@@ -218,7 +218,7 @@ class Retrying:
             return error
         except CordError as error:
             return UnavailableError(str(error))
-        except Exception as error:  # otherwise the requests would wait for ever: the check is repeated
+        except Exception as error:  # otherwise the requests would wait forever: the check is repeated
             logger.exception("%s could not be checked", self._server)
             return UnavailableError(f"its answer is not understood ({type(error).__name__}: {error})")
         self._worked_at = time.monotonic()

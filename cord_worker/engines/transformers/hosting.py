@@ -148,7 +148,7 @@ class _Trial:
             ) from error
         if not all(torch.isfinite(torch.tensor(values)).all() for values in self._plain):
             raise EngineLoadError(
-                f"model {path!r} gives probabilities that are no numbers (number format too narrow, or weights that "
+                f"model {path!r} gives probabilities that are not numbers (number format too narrow, or weights that "
                 "are not its own?); try another dtype"
             )
         noise = self._distance(parts, [plain[: len(part)] for plain, part in zip(self._plain, parts, strict=True)])

@@ -1,6 +1,6 @@
 """Chooses the next token of every row of a batch.
 
-A row's choice depends on its own logits, its seed and how many tokens it has, never on the other rows: the noise
+A row's choice depends on its own logits, its seed and the number of its tokens, never on the other rows: the noise
 is a hash of (seed, position), not a stream that rows share. Everything is float64 and drawn by inverting the
 cumulative distribution in token order, so that a difference in the last bits cannot reorder near ties.
 
@@ -117,9 +117,12 @@ class BatchSampler:
         return threshold
 
     def _nucleus(self, probabilities: torch.Tensor, kept: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:
-        """Least probability in the smallest set that holds top_p of the mass that top_k left, [rows, 1]."""
+        """Least probability in the smallest set with the share top_p of what top_k keeps, [rows, 1].
+
+        `kept` are the largest probabilities that top_k keeps, `limits` the number of them in each row.
+        """
         width = kept.shape[-1]
-        bounded = limits <= width
+        bounded = limits <= width  # rows with a top_k
         mass = torch.where(bounded, kept.sum(-1, keepdim=True), 1.0)
         wanted = self._top_p * mass
         cumulative = kept.cumsum(-1)
@@ -128,6 +131,7 @@ class BatchSampler:
         threshold = torch.gather(kept, 1, position)
         threshold = torch.where(reached.any(-1, keepdim=True), threshold, 0.0)
         threshold = torch.where((self._top_p >= 1) | (bounded & ~reached.any(-1, keepdim=True)), 0.0, threshold)
+        # Rows whose set is larger than `kept`: the whole vocabulary is sorted.
         wide = (~reached.any(-1, keepdim=True) & ~bounded & (self._top_p < 1))[:, 0]
         if width < probabilities.shape[-1] and bool(wide.any()):
             everything = probabilities[wide].sort(dim=-1, descending=True).values

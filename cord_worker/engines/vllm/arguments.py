@@ -24,7 +24,7 @@ _CPU_BLOCK_TOKENS = 32
 """Block size on a CPU. vLLM's own 128 would keep most of a short trajectory out of the prefix cache."""
 _LOOP_TOKENS = (16, 64)
 _LOOP_REPEATS = 64
-"""Repetitions that make a loop, 1,024 tokens or more: a matrix of 20 by 20 zeros takes 800 tokens and is no loop."""
+"""Repetitions that make a loop, 1,024 tokens or more: a matrix of 20 by 20 zeros takes 800 tokens and is not a loop."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,12 @@ from cord_worker.engines.vllm import guard as vllm_guard
 logger = logging.getLogger(__name__)
 
 _KEPT_LINES = 400
+"""Printed lines in which `cause` looks."""
 _CAUSE = re.compile(r"(?<![\w.])((?:\w+\.)*\w*(?:Error|Exception|Interrupt|OutOfMemory)\b:? .*)$")
 _WITHOUT_CAUSE = re.compile(
     r"See (?:the )?(?:root cause|stack trace)|Engine core initialization failed|EngineDeadError"
 )
+"""Errors that only point at another one."""
 _END_SECONDS = 15.0
 
 
@@ -52,22 +54,22 @@ class VllmProcesses:
     @contextmanager
     def starting(self) -> Iterator[None]:
         """Start the engine within this `with`: its temporary files go to the guarded folder, and its output is read."""
-        own = os.environ.get("TMPDIR")
+        before = os.environ.get("TMPDIR")
         os.environ["TMPDIR"] = self._folder
         try:
             with self._output_read():
                 yield
         finally:
-            if own is None:
+            if before is None:
                 del os.environ["TMPDIR"]
             else:
-                os.environ["TMPDIR"] = own
+                os.environ["TMPDIR"] = before
 
     @contextmanager
     def _output_read(self) -> Iterator[None]:
-        """Processes started within this `with` write stdout and stderr through this process, for their whole life.
+        """Processes started within this `with` write their output to a pipe, which this process reads and passes on.
 
-        vLLM prints the cause of a failure in a child process and does not raise it; this makes the cause known.
+        vLLM only prints the cause of a failure, in a child process, and does not raise it. So `cause` can find it.
         """
         reader, writer = os.pipe()
         sys.stdout.flush()
@@ -108,8 +110,8 @@ class VllmProcesses:
             del os.environ[vllm_guard.MARK_VARIABLE]
             os.environ.pop("VLLM_RPC_BASE_PATH", None)
 
-    def _read(self, reader: int, passed_to: int) -> None:
-        with os.fdopen(reader, "r", encoding="utf-8", errors="replace") as lines, os.fdopen(passed_to, "w") as passed:
+    def _read(self, reader: int, output: int) -> None:
+        with os.fdopen(reader, "r", encoding="utf-8", errors="replace") as lines, os.fdopen(output, "w") as passed:
             for line in lines:
                 self._printed.append(line.rstrip("\n"))
                 with contextlib.suppress(OSError):

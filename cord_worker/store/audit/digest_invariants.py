@@ -55,7 +55,7 @@ DIGEST_INVARIANTS: tuple[Invariant, ...] = (
         UNION ALL
         SELECT p.id, 'its row: digest: set, though its run has none' FROM scope p
         WHERE NOT p.has_digests AND p.digest IS NOT NULL
-              AND p.position = (SELECT min(q.position) FROM problems q WHERE q.run_id = p.run_id)
+              AND p.position = (SELECT min(other.position) FROM problems other WHERE other.run_id = p.run_id)
         """,
     ),
     Invariant(
@@ -165,7 +165,7 @@ _WRONG_MODELS = sa.text(
     WHERE r.id = :run_id AND CASE
         WHEN m.weights_digest IS NULL THEN m.digest IS NOT NULL OR loaded.first IS NOT NULL
         WHEN m.digest IS NULL THEN EXISTS (
-            SELECT 1 FROM runs o WHERE o.digest IS NOT NULL AND o.created_at <= loaded.first)
+            SELECT 1 FROM runs earlier WHERE earlier.digest IS NOT NULL AND earlier.created_at <= loaded.first)
         ELSE m.digest <> computed.digest END
     ORDER BY m.id
     """

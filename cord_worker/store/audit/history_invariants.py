@@ -174,8 +174,8 @@ WRONG_RUN_TIMES = f"""
     WITH {_CLOCK_WAS_SET_BACK}, tolerated AS MATERIALIZED (
         SELECT CASE WHEN EXISTS (SELECT 1 FROM clock_was_set_back) OR EXISTS (
             SELECT 1 FROM (
-                SELECT q.created_at, lag(q.created_at) OVER (ORDER BY q.id) AS before FROM problems q
-            ) q WHERE {plus("q.created_at", _TOLERANCE)} < q.before
+                SELECT p.created_at, lag(p.created_at) OVER (ORDER BY p.id) AS before FROM problems p
+            ) p WHERE {plus("p.created_at", _TOLERANCE)} < p.before
         ) THEN {_TOLERANCE_AFTER_SET_BACK} ELSE {_TOLERANCE} END AS long
     )
     SELECT wrong.detail FROM runs r CROSS JOIN LATERAL (
@@ -196,7 +196,7 @@ def _wrong_worker(name: str, join: str, done: str, attempts: str, worker: str, m
     `p`. Looks only at rows that are `done` (SQL), were leased or name a worker."""
     column = worker.partition(".")[2]
     if model is None:
-        other, wrong = "is no coordinator", "w.role <> 'coordinator'"
+        other, wrong = "is not a coordinator", "w.role <> 'coordinator'"
     else:
         other, wrong = "hosts another model", f"w.model_id IS DISTINCT FROM {model}"
     return f"""

@@ -20,8 +20,8 @@ class Invariant:
     `broken_by` selects the problem's key and the detail of every violation: the row's name (`row_names`), the column,
     and what is wrong. It reads `scope`: the problems to check, with `run_state`, `run_created_at`, `pipeline`,
     `scoring_mode`, `prover_score`, the keys of the run's models, and whether the run `is_scored`, `is_trimmed` and
-    `has_digests`. `broken_by` is empty if SQL cannot express the invariant (`operations.replaying`). `of_whole_runs`:
-    the query compares problems with each other.
+    `has_digests`. If SQL cannot express the invariant, `broken_by` is empty (`operations.table_verification`).
+    `of_whole_runs`: the query compares problems with each other.
     """
 
     name: str
@@ -69,12 +69,12 @@ JOIN_RESCORES = (
     "JOIN candidates c ON c.id = x.candidate_id"
 )
 """SQL: the rescores `x` of the problem `p`, with their rescorings `q` and candidates `c`."""
-_C, _T = candidate_name_sql("c"), trajectory_name_sql("t")
+_C, _T = candidate_name_sql("c"), trajectory_name_sql("j")
 
 _PATHS_OF_WINNERS = """
     WITH RECURSIVE path AS (
-        SELECT t.problem_id, c.id, c.parent_id FROM scope p
-        JOIN trajectories t ON t.problem_id = p.id AND t.winner JOIN candidates c ON c.id = t.candidate_id
+        SELECT j.problem_id, c.id, c.parent_id FROM scope p
+        JOIN trajectories j ON j.problem_id = p.id AND j.winner JOIN candidates c ON c.id = j.candidate_id
         UNION
         SELECT path.problem_id, c.id, c.parent_id FROM path JOIN candidates c ON c.id = path.parent_id
     )
@@ -131,7 +131,7 @@ def _those_set(row: str, *columns: str) -> str:
 _COST_OF_CANDIDATE = _those_set(
     "c", "prompt_tokens", "cached_tokens", "propose_seconds", "score_prompt_tokens", "score_seconds", "judgment_seconds"
 )
-_COST_OF_ANSWER = _those_set("t", "answer_prompt_tokens", "answer_seconds", "verdict_prompt_tokens", "verdict_seconds")
+_COST_OF_ANSWER = _those_set("j", "answer_prompt_tokens", "answer_seconds", "verdict_prompt_tokens", "verdict_seconds")
 """SQL: columns with which reports would count a copy as computed by its run."""
 
 INVARIANTS: tuple[Invariant, ...] = (
@@ -242,7 +242,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "scores",
         "a score is exp(sum of log-probabilities / answer tokens), or the mean probability where the run says so, in "
-        "the scoring mode of the run; so is a base score, which is there as a whole or not at all",
+        "the scoring mode of the run; so is a base score, of which all columns are set or none",
         f"""
         SELECT p.id, format('%s: score: %s of a log_prob_sum of %s over %s answer_tokens, mean_probability %s, '
                             'scoring_mode %s', {_C}, c.score, c.log_prob_sum, c.answer_tokens,
@@ -299,7 +299,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         """
         SELECT p.id, format('its row: state: %s, with %s winners', p.state, counted.winners)
         FROM scope p JOIN LATERAL (
-            SELECT count(*) FILTER (WHERE t.winner) AS winners FROM trajectories t WHERE t.problem_id = p.id
+            SELECT count(*) FILTER (WHERE j.winner) AS winners FROM trajectories j WHERE j.problem_id = p.id
         ) counted ON true
         WHERE p.state IN ('answering', 'verifying', 'done')
               AND counted.winners <> CASE WHEN p.pipeline = 'sample' THEN 0 ELSE 1 END
@@ -325,59 +325,59 @@ INVARIANTS: tuple[Invariant, ...] = (
         "is not extended, and was dropped by the first later beam without it",
         f"""
         SELECT p.id, format('%s: steps, score or finish: %s, %s and %s; its last step has depth %s and score %s', {_T},
-                            t.steps, t.score, t.finish, c.depth, c.score)
-        FROM scope p JOIN trajectories t ON t.problem_id = p.id JOIN candidates c ON c.id = t.candidate_id
-        WHERE c.problem_id <> p.id OR t.steps <> c.depth OR t.score IS DISTINCT FROM c.score
-           OR NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = t.candidate_id
-                          AND b.finish = t.finish)
+                            j.steps, j.score, j.finish, c.depth, c.score)
+        FROM scope p JOIN trajectories j ON j.problem_id = p.id JOIN candidates c ON c.id = j.candidate_id
+        WHERE c.problem_id <> p.id OR j.steps <> c.depth OR j.score IS DISTINCT FROM c.score
+           OR NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = j.candidate_id
+                          AND b.finish = j.finish)
         UNION ALL
         SELECT p.id, format('%s: finish: %s in the beam of step %s, finished as %s', {_T}, coalesce(b.finish, 'none'),
-                            b.step, t.finish)
-        FROM scope p JOIN trajectories t ON t.problem_id = p.id CROSS JOIN LATERAL (
+                            b.step, j.finish)
+        FROM scope p JOIN trajectories j ON j.problem_id = p.id CROSS JOIN LATERAL (
             SELECT b.step, b.finish, bool_or(b.finish IS NOT NULL) OVER (ORDER BY b.step) AS is_finished
-            FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = t.candidate_id
+            FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = j.candidate_id
         ) b
-        WHERE b.is_finished AND b.finish IS DISTINCT FROM t.finish
+        WHERE b.is_finished AND b.finish IS DISTINCT FROM j.finish
         UNION ALL
         SELECT p.id, format('%s: finish: %s in the beam of step %s, but the next step extends it', {_C}, b.finish,
                             b.step)
         FROM scope p JOIN beams b ON b.problem_id = p.id AND b.finish IS NOT NULL
         JOIN candidates c ON c.id = b.candidate_id
-        WHERE EXISTS (SELECT 1 FROM candidates n WHERE n.problem_id = p.id AND n.parent_id = b.candidate_id
-                      AND n.step = CASE WHEN b.step < 2147483647 THEN b.step + 1 END)
+        WHERE EXISTS (SELECT 1 FROM candidates child WHERE child.problem_id = p.id AND child.parent_id = b.candidate_id
+                      AND child.step = CASE WHEN b.step < 2147483647 THEN b.step + 1 END)
         UNION ALL
         SELECT p.id, format('%s: finish: it finished at step %s but has no trajectory', {_C}, b.step)
         FROM scope p JOIN beams b ON b.problem_id = p.id AND b.finish IS NOT NULL
         JOIN candidates c ON c.id = b.candidate_id
-        WHERE NOT EXISTS (SELECT 1 FROM trajectories t WHERE t.problem_id = p.id AND t.candidate_id = b.candidate_id)
+        WHERE NOT EXISTS (SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND j.candidate_id = b.candidate_id)
         UNION ALL
         SELECT p.id, format('%s: dropped_at_step: stored %s, recomputed %s', {_T},
-                            coalesce(CAST(t.dropped_at_step AS text), 'none'),
+                            coalesce(CAST(j.dropped_at_step AS text), 'none'),
                             coalesce(CAST(recomputed.dropped AS text), 'none'))
-        FROM scope p JOIN trajectories t ON t.problem_id = p.id CROSS JOIN LATERAL (
+        FROM scope p JOIN trajectories j ON j.problem_id = p.id CROSS JOIN LATERAL (
             SELECT min(later.step) AS dropped FROM beams later
             WHERE later.problem_id = p.id
-              AND later.step > (SELECT min(f.step) FROM beams f WHERE f.problem_id = p.id
-                                AND f.candidate_id = t.candidate_id AND f.finish IS NOT NULL)
+              AND later.step > (SELECT min(finished.step) FROM beams finished WHERE finished.problem_id = p.id
+                                AND finished.candidate_id = j.candidate_id AND finished.finish IS NOT NULL)
               AND NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.step = later.step
-                              AND b.candidate_id = t.candidate_id)
+                              AND b.candidate_id = j.candidate_id)
         ) recomputed
-        WHERE t.dropped_at_step IS DISTINCT FROM recomputed.dropped
+        WHERE j.dropped_at_step IS DISTINCT FROM recomputed.dropped
         """,
     ),
     Invariant(
         "answers",
         "answers are asked for and written when the problem's state says so",
         f"""
-        SELECT p.id, format('%s: answer_state: %s, winner %s, in a problem that is %s', {_T}, t.answer_state, t.winner,
+        SELECT p.id, format('%s: answer_state: %s, winner %s, in a problem that is %s', {_T}, j.answer_state, j.winner,
                             p.state)
-        FROM scope p JOIN trajectories t ON t.problem_id = p.id
-        WHERE p.state IN ('queued', 'searching') AND t.answer_state <> 'none'
-              AND NOT (p.is_trimmed AND t.answer_state = 'pending')
-           OR p.state IN ('verifying', 'done') AND t.answer_state IN ('pending', 'writing')
+        FROM scope p JOIN trajectories j ON j.problem_id = p.id
+        WHERE p.state IN ('queued', 'searching') AND j.answer_state <> 'none'
+              AND NOT (p.is_trimmed AND j.answer_state = 'pending')
+           OR p.state IN ('verifying', 'done') AND j.answer_state IN ('pending', 'writing')
            OR p.state = 'done'
-              AND (t.winner AND t.answer_state = 'none' OR t.answer_state IN ('checking', 'unjudged', 'judging'))
-           OR t.answer_state IN ('written', 'checking', 'unjudged', 'judging', 'judged') AND t.answer_text IS NULL
+              AND (j.winner AND j.answer_state = 'none' OR j.answer_state IN ('checking', 'unjudged', 'judging'))
+           OR j.answer_state IN ('written', 'checking', 'unjudged', 'judging', 'judged') AND j.answer_text IS NULL
         """,
     ),
     Invariant(
@@ -385,12 +385,12 @@ INVARIANTS: tuple[Invariant, ...] = (
         "an answer waits for the LLM judge only if its run has one, and if its comparison did not decide it",
         f"""
         SELECT p.id, format('%s: answer_state, correct or verification: %s, %s, by %s; the run has the judge %s', {_T},
-                            t.answer_state, t.correct, t.verification ->> 'method', p.judge_model_id)
-        FROM scope p JOIN trajectories t ON t.problem_id = p.id
-        WHERE t.answer_state IN ('unjudged', 'judging', 'judged') AND p.judge_model_id IS NULL
-           OR t.answer_state IN ('unjudged', 'judging') AND t.correct IS NOT NULL
-           OR t.answer_state = 'unjudged' AND t.verification IS NULL
-           OR (t.correct IS NOT NULL OR t.answer_state = 'judged') AND t.verification IS NULL
+                            j.answer_state, j.correct, j.verification ->> 'method', p.judge_model_id)
+        FROM scope p JOIN trajectories j ON j.problem_id = p.id
+        WHERE j.answer_state IN ('unjudged', 'judging', 'judged') AND p.judge_model_id IS NULL
+           OR j.answer_state IN ('unjudged', 'judging') AND j.correct IS NOT NULL
+           OR j.answer_state = 'unjudged' AND j.verification IS NULL
+           OR (j.correct IS NOT NULL OR j.answer_state = 'judged') AND j.verification IS NULL
         """,
     ),
     Invariant(
@@ -398,11 +398,11 @@ INVARIANTS: tuple[Invariant, ...] = (
         "the answers of a problem that is done were checked as their method says (cordctl recheck checks them again)",
         f"""
         SELECT p.id, format('%s: verification: the answer was never checked, its method is %s: %s', {_T}, {METHOD},
-                            coalesce(t.verification ->> 'detail', 'there is none'))
-        FROM scope p JOIN runs r ON r.id = p.run_id JOIN trajectories t ON t.problem_id = p.id
-        WHERE p.state = 'done' AND t.answer_state = 'written'
+                            coalesce(j.verification ->> 'detail', 'there is none'))
+        FROM scope p JOIN runs r ON r.id = p.run_id JOIN trajectories j ON j.problem_id = p.id
+        WHERE p.state = 'done' AND j.answer_state = 'written'
           AND ({METHOD} = 'judge' OR {METHOD} <> 'none'
-               AND (t.verification IS NULL OR t.verification ->> 'method' = 'failed'))
+               AND (j.verification IS NULL OR j.verification ->> 'method' = 'failed'))
         """,
     ),
     Invariant(
@@ -415,13 +415,13 @@ INVARIANTS: tuple[Invariant, ...] = (
         WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = CASE c.state WHEN 'proposing' THEN c.propose_worker_id
                           WHEN 'scoring' THEN c.score_worker_id ELSE c.judgment_worker_id END)
         UNION ALL
-        SELECT p.id, format('%s: answer_state: %s by %s', {_T}, t.answer_state,
-                            CASE t.answer_state WHEN 'writing' THEN t.answer_worker_id
-                            WHEN 'checking' THEN t.check_worker_id ELSE t.verdict_worker_id END)
-        FROM scope p JOIN trajectories t ON t.problem_id = p.id AND t.answer_state IN ('writing', 'checking', 'judging')
+        SELECT p.id, format('%s: answer_state: %s by %s', {_T}, j.answer_state,
+                            CASE j.answer_state WHEN 'writing' THEN j.answer_worker_id
+                            WHEN 'checking' THEN j.check_worker_id ELSE j.verdict_worker_id END)
+        FROM scope p JOIN trajectories j ON j.problem_id = p.id AND j.answer_state IN ('writing', 'checking', 'judging')
         WHERE NOT EXISTS (SELECT 1 FROM workers w
-                          WHERE w.id = CASE t.answer_state WHEN 'writing' THEN t.answer_worker_id
-                                       WHEN 'checking' THEN t.check_worker_id ELSE t.verdict_worker_id END)
+                          WHERE w.id = CASE j.answer_state WHEN 'writing' THEN j.answer_worker_id
+                                       WHEN 'checking' THEN j.check_worker_id ELSE j.verdict_worker_id END)
         """,
     ),
     Invariant(
@@ -432,12 +432,14 @@ INVARIANTS: tuple[Invariant, ...] = (
                             {_C}, c.duplicate_of)
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.duplicate_of IS NOT NULL
         JOIN teachers t ON t.id = c.teacher_id
-        JOIN candidates s ON s.id = c.duplicate_of JOIN teachers u ON u.id = s.teacher_id
-        WHERE (s.problem_id, s.step, s.round, s.parent_rank) <> (c.problem_id, c.step, c.round, c.parent_rank)
-           OR s.parent_id IS DISTINCT FROM c.parent_id OR s.text_key IS DISTINCT FROM c.text_key
-           OR (u.ordinal, s.sample) >= (t.ordinal, c.sample) OR s.duplicate_of IS NOT NULL
+        JOIN candidates original ON original.id = c.duplicate_of
+        JOIN teachers original_teacher ON original_teacher.id = original.teacher_id
+        WHERE (original.problem_id, original.step, original.round, original.parent_rank)
+              <> (c.problem_id, c.step, c.round, c.parent_rank)
+           OR original.parent_id IS DISTINCT FROM c.parent_id OR original.text_key IS DISTINCT FROM c.text_key
+           OR (original_teacher.ordinal, original.sample) >= (t.ordinal, c.sample) OR original.duplicate_of IS NOT NULL
         UNION ALL
-        SELECT p.id, format('step %s, round %s: text_key: %s candidates stand that have the one of candidate %s',
+        SELECT p.id, format('step %s, round %s: text_key: %s candidates that stand have that of candidate %s',
                             c.step, c.round, count(*), min(c.id))
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.text_key IS NOT NULL
         WHERE c.state IN ('scoring', 'unjudged', 'judging', 'scored')
@@ -468,7 +470,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         UNION ALL
         SELECT p.id, 'its row: state: failed, though all of its final answers have their verdicts' FROM scope p
         WHERE p.state = 'failed' AND EXISTS (
-            SELECT 1 FROM trajectories t WHERE t.problem_id = p.id AND t.answer_state <> 'none'
+            SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND j.answer_state <> 'none'
         ) AND NOT EXISTS (
             SELECT 1 FROM trajectories j JOIN runs r ON r.id = p.run_id WHERE j.problem_id = p.id AND (
                 j.answer_state IN ('pending', 'writing', 'checking') OR {WITH_JUDGE}
@@ -509,38 +511,38 @@ INVARIANTS: tuple[Invariant, ...] = (
         WHERE (c.state <> 'scored' OR c.rank IS DISTINCT FROM 0 OR c.kept IS NOT TRUE OR NOT c.winning)
         UNION ALL
         SELECT p.id, format('%s: its slots: %s of them, %s of its own step; finish %s, of its trajectory %s', {_C},
-                            held.slots, held.own, coalesce(held.finish, 'none'), coalesce(t.finish, 'none'))
+                            held.slots, held.own, coalesce(held.finish, 'none'), coalesce(j.finish, 'none'))
         FROM trimmed p JOIN candidates c ON c.problem_id = p.id
-        LEFT JOIN trajectories t ON t.candidate_id = c.id AND t.problem_id = p.id AND t.winner AND c.depth = (
-            SELECT max(d.depth) FROM candidates d WHERE d.problem_id = p.id
+        LEFT JOIN trajectories j ON j.candidate_id = c.id AND j.problem_id = p.id AND j.winner AND c.depth = (
+            SELECT max(deepest.depth) FROM candidates deepest WHERE deepest.problem_id = p.id
         )
         CROSS JOIN LATERAL (
             SELECT count(*) AS slots, count(*) FILTER (WHERE b.step = c.step AND b.rank = 0) AS own,
                    max(b.finish) AS finish
             FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = c.id
         ) held
-        WHERE ((held.slots, held.own) <> (1, 1) OR held.finish IS DISTINCT FROM t.finish)
+        WHERE ((held.slots, held.own) <> (1, 1) OR held.finish IS DISTINCT FROM j.finish)
         UNION ALL
         SELECT p.id, format('its row: its trajectories: %s of them, %s winners', counted.number, counted.winners)
         FROM trimmed p CROSS JOIN LATERAL (
-            SELECT count(*) AS number, count(*) FILTER (WHERE t.winner) AS winners
-            FROM trajectories t WHERE t.problem_id = p.id
+            SELECT count(*) AS number, count(*) FILTER (WHERE j.winner) AS winners
+            FROM trajectories j WHERE j.problem_id = p.id
         ) counted WHERE (counted.number, counted.winners) <> (1, 1)
         UNION ALL
         SELECT p.id, format('%s: answer_state or finish: %s, though the trajectory finished as %s', {_T},
-                            t.answer_state, t.finish)
-        FROM trimmed p JOIN trajectories t ON t.problem_id = p.id
-        WHERE t.answer_state = 'none' OR t.finish <> 'trimmed' AND p.state <> 'done'
+                            j.answer_state, j.finish)
+        FROM trimmed p JOIN trajectories j ON j.problem_id = p.id
+        WHERE j.answer_state = 'none' OR j.finish <> 'trimmed' AND p.state <> 'done'
         UNION ALL
         SELECT p.id, format('%s: finish: trimmed, though its run is not', {_T})
-        FROM scope p JOIN trajectories t ON t.problem_id = p.id AND t.finish = 'trimmed' WHERE NOT p.is_trimmed
+        FROM scope p JOIN trajectories j ON j.problem_id = p.id AND j.finish = 'trimmed' WHERE NOT p.is_trimmed
         UNION ALL
         SELECT p.id, format('%s: %s: set, though it was copied', {_C}, wrong.columns)
         FROM trimmed p JOIN candidates c ON c.problem_id = p.id
         CROSS JOIN LATERAL (SELECT {_COST_OF_CANDIDATE} AS columns) wrong WHERE wrong.columns <> ''
         UNION ALL
         SELECT p.id, format('%s: %s: set, though it was copied', {_T}, wrong.columns)
-        FROM trimmed p JOIN trajectories t ON t.problem_id = p.id AND t.finish <> 'trimmed'
+        FROM trimmed p JOIN trajectories j ON j.problem_id = p.id AND j.finish <> 'trimmed'
         CROSS JOIN LATERAL (SELECT {_COST_OF_ANSWER} AS columns) wrong WHERE wrong.columns <> ''
         """,
     ),

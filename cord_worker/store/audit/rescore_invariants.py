@@ -30,8 +30,8 @@ RESCORE_INVARIANTS: tuple[Invariant, ...] = (
         "a rescore is of a valid candidate of a problem that is done, in a rescoring of the same run, and its figures "
         "agree with its state",
         f"""
-        SELECT p.id, format('%s: candidate_id, problem_id or rescoring_id: not a valid candidate of a done problem of '
-                            'the run of its rescoring', {_X})
+        SELECT p.id, format('%s: candidate_id, problem_id or rescoring_id: it must be a valid candidate of a problem '
+                            'that is done, in the run of its rescoring', {_X})
         FROM scope p {JOIN_RESCORES}
         WHERE c.problem_id <> p.id OR q.run_id <> p.run_id OR p.state <> 'done' OR c.state NOT IN ('scored', 'unscored')
         UNION ALL

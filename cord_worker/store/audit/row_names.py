@@ -25,7 +25,7 @@ def candidate_name_sql(row: str) -> str:
     """SQL: `candidate_name` of the candidate in this row (an alias)."""
     return (
         f"format('step %s%s, teacher %s, sample %s (candidate %s)', {row}.step, CASE WHEN {row}.round > 0 THEN "
-        f"', round ' || {row}.round END, (SELECT n.name FROM teachers n WHERE n.id = {row}.teacher_id), "
+        f"', round ' || {row}.round END, (SELECT t.name FROM teachers t WHERE t.id = {row}.teacher_id), "
         f"{row}.sample, {row}.id)"
     )
 
@@ -44,7 +44,7 @@ def trajectory_name_sql(row: str) -> str:
     """SQL: `trajectory_name` of the trajectory in this row (an alias)."""
     return (
         f"format('trajectory %s, which ends in %s', {row}.id, "
-        f"(SELECT {candidate_name_sql('z')} FROM candidates z WHERE z.id = {row}.candidate_id))"
+        f"(SELECT {candidate_name_sql('last_step')} FROM candidates last_step WHERE last_step.id = {row}.candidate_id))"
     )
 
 

@@ -56,12 +56,14 @@ _PROBLEMS = sa.text(
     """
     SELECT p.id, p.key, p.digest, r.source_run_id IS NOT NULL AS has_source, j.id AS trajectory_id, j.candidate_id,
            j.finish, j.answer_digest,
-           s.digest AS source_digest, w.id AS source_trajectory_id, w.candidate_id AS source_candidate_id,
-           w.finish AS source_finish, w.answer_digest AS source_answer_digest
+           source_problem.digest AS source_digest, source_winner.id AS source_trajectory_id,
+           source_winner.candidate_id AS source_candidate_id,
+           source_winner.finish AS source_finish, source_winner.answer_digest AS source_answer_digest
     FROM problems p JOIN runs r ON r.id = p.run_id
     LEFT JOIN trajectories j ON j.problem_id = p.id AND j.winner
-    LEFT JOIN problems s ON s.run_id = r.source_run_id AND s.key = p.key AND s.state = 'done'
-    LEFT JOIN trajectories w ON w.problem_id = s.id AND w.winner
+    LEFT JOIN problems source_problem
+        ON source_problem.run_id = r.source_run_id AND source_problem.key = p.key AND source_problem.state = 'done'
+    LEFT JOIN trajectories source_winner ON source_winner.problem_id = source_problem.id AND source_winner.winner
     WHERE p.id = ANY(CAST(:ids AS bigint[])) ORDER BY p.id
     """
 )

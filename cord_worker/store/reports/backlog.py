@@ -38,7 +38,8 @@ _COORDINATION = f"""
     SELECT 'admission', NULL, false, p.touched_at
     FROM problems p
     WHERE p.run_id = :run_id AND p.state = 'queued' AND NOT EXISTS (
-        SELECT 1 FROM problems q WHERE q.run_id = :run_id AND q.state IN ('searching', 'answering', 'verifying')
+        SELECT 1 FROM problems other
+        WHERE other.run_id = :run_id AND other.state IN ('searching', 'answering', 'verifying')
     )
     UNION ALL
     SELECT 'rescore', q.model_id, false, x.touched_at

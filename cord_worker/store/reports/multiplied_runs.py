@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from cord_worker.store.schema.tables import Base
 
-_SHIFT = "make_interval(secs => CAST(:seconds AS float8) * b.block)"
+_SHIFT = "make_interval(secs => CAST(:seconds AS float8) * blocks.block)"
 
 
 def _values(table: str, row: str, own: dict[str, str]) -> tuple[str, str]:
@@ -31,14 +31,14 @@ def _copy(table: str, row: str, own: dict[str, str], rows: str) -> sa.TextClause
     return sa.text(
         f"""
         INSERT INTO {table} ({columns}) {overriding}
-        SELECT {values} FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) AS b(block) {rows}
+        SELECT {values} FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) AS blocks(block) {rows}
         """
     )
 
 
-_PROBLEM_KEY = "{} - :first_problem + :problems_from + (b.block - :first) * :problem_span"
-_CANDIDATE_KEY = "{} - :first_candidate + :candidates_from + (b.block - :first) * :candidate_span"
-_TRAJECTORY_KEY = "{} - :first_trajectory + :trajectories_from + (b.block - :first) * :trajectory_span"
+_PROBLEM_KEY = "{} - :first_problem + :problems_from + (blocks.block - :first) * :problem_span"
+_CANDIDATE_KEY = "{} - :first_candidate + :candidates_from + (blocks.block - :first) * :candidate_span"
+_TRAJECTORY_KEY = "{} - :first_trajectory + :trajectories_from + (blocks.block - :first) * :trajectory_span"
 
 _ENGINE_SECONDS = "CASE WHEN {column} IS NOT NULL THEN 0.02 + 0.001 * ({key} % 7) END"
 """SQL: the original's engine answered at once; the copies get some seconds."""
@@ -48,10 +48,10 @@ _BOUNDS = sa.text(
     SELECT count(DISTINCT p.id) AS problems, count(DISTINCT c.id) AS candidates, min(p.id) AS first_problem,
            max(p.id) - min(p.id) + 1 AS problem_span, min(c.id) AS first_candidate,
            max(c.id) - min(c.id) + 1 AS candidate_span,
-           (SELECT min(j.id) FROM trajectories j JOIN problems q ON q.id = j.problem_id WHERE q.run_id = :source)
+           (SELECT min(j.id) FROM trajectories j JOIN problems p ON p.id = j.problem_id WHERE p.run_id = :source)
                AS first_trajectory,
-           (SELECT max(j.id) - min(j.id) + 1 FROM trajectories j JOIN problems q ON q.id = j.problem_id
-            WHERE q.run_id = :source) AS trajectory_span,
+           (SELECT max(j.id) - min(j.id) + 1 FROM trajectories j JOIN problems p ON p.id = j.problem_id
+            WHERE p.run_id = :source) AS trajectory_span,
            extract(epoch FROM max(p.finished_at) - min(p.admitted_at))::float8 AS seconds
     FROM problems p JOIN candidates c ON c.problem_id = p.id WHERE p.run_id = :source
     """
@@ -87,10 +87,10 @@ _ROWS = (
         {
             "id": _PROBLEM_KEY.format("p.id"),
             "run_id": "CAST(:run_id AS bigint)",
-            "position": "p.position + b.block * :problem_span",
-            "key": "p.key || '-' || b.block",
+            "position": "p.position + blocks.block * :problem_span",
+            "key": "p.key || '-' || blocks.block",
         },
-        "JOIN problems p ON p.run_id = :source ORDER BY b.block, p.id",
+        "JOIN problems p ON p.run_id = :source ORDER BY blocks.block, p.id",
     ),
     _copy(
         "candidates",
@@ -106,8 +106,9 @@ _ROWS = (
         },
         """
         JOIN problems p ON p.run_id = :source JOIN candidates c ON c.problem_id = p.id
-        JOIN teachers o ON o.id = c.teacher_id JOIN teachers t ON t.run_id = :run_id AND t.ordinal = o.ordinal
-        ORDER BY b.block, c.id
+        JOIN teachers original_teacher ON original_teacher.id = c.teacher_id
+        JOIN teachers t ON t.run_id = :run_id AND t.ordinal = original_teacher.ordinal
+        ORDER BY blocks.block, c.id
         """,
     ),
     _copy(
@@ -119,16 +120,16 @@ _ROWS = (
             "candidate_id": _CANDIDATE_KEY.format("j.candidate_id"),
             "answer_seconds": _ENGINE_SECONDS.format(column="j.answer_seconds", key="j.id"),
         },
-        "JOIN problems p ON p.run_id = :source JOIN trajectories j ON j.problem_id = p.id ORDER BY b.block, j.id",
+        "JOIN problems p ON p.run_id = :source JOIN trajectories j ON j.problem_id = p.id ORDER BY blocks.block, j.id",
     ),
     _copy(
         "beams",
-        "m",
+        "b",
         {
-            "problem_id": _PROBLEM_KEY.format("m.problem_id"),
-            "candidate_id": _CANDIDATE_KEY.format("m.candidate_id"),
+            "problem_id": _PROBLEM_KEY.format("b.problem_id"),
+            "candidate_id": _CANDIDATE_KEY.format("b.candidate_id"),
         },
-        "JOIN problems p ON p.run_id = :source JOIN beams m ON m.problem_id = p.id",
+        "JOIN problems p ON p.run_id = :source JOIN beams b ON b.problem_id = p.id",
     ),
 )
 

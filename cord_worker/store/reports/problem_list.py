@@ -163,8 +163,10 @@ _AT = sa.text(
     """
     SELECT p.id, p.key, p.attributes, CAST(extract(epoch FROM p.finished_at - p.admitted_at) AS float8) AS seconds,
            (SELECT coalesce(sum(length(c.text)), 0) FROM candidates c WHERE c.problem_id = p.id) AS characters,
-           (SELECT max(o.position) FROM problems o WHERE o.run_id = p.run_id AND o.position < p.position) AS previous,
-           (SELECT min(o.position) FROM problems o WHERE o.run_id = p.run_id AND o.position > p.position) AS next
+           (SELECT max(other.position) FROM problems other
+            WHERE other.run_id = p.run_id AND other.position < p.position) AS previous,
+           (SELECT min(other.position) FROM problems other
+            WHERE other.run_id = p.run_id AND other.position > p.position) AS next
     FROM problems p WHERE p.run_id = :run_id AND p.position = :position
     """
 )

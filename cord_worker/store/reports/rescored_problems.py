@@ -71,7 +71,7 @@ _PROBLEMS = sa.text(
     """
 )
 """Equal scores share their mean rank. Of equal scores, the stored rank decides which one is first, so a tie in the new
-scores is no change."""
+scores is not a change."""
 
 
 def rescored_problems(connection: sa.Connection, rescoring_id: int, *, is_scored: bool) -> list[RescoredProblem]:

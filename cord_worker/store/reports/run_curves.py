@@ -124,7 +124,8 @@ _GAINS = sa.text(
     ), proposals AS (
         SELECT id, teacher_id, gain FROM won WHERE gain IS NOT NULL
         UNION ALL
-        SELECT won.id, d.teacher_id, won.gain FROM won JOIN candidates d ON d.duplicate_of = won.id
+        SELECT won.id, duplicate.teacher_id, won.gain
+        FROM won JOIN candidates duplicate ON duplicate.duplicate_of = won.id
         WHERE won.gain IS NOT NULL
     ), credited AS (
         SELECT id, teacher_id, gain, 1.0 / count(*) OVER (PARTITION BY id) AS credit FROM proposals

@@ -179,9 +179,10 @@ QUERIES: tuple[SampleQuery, ...] = (
         SELECT a.problem, a.state, a.wrong, a.undecided, round(a.score::numeric, 3) AS score,
                round(b.score::numeric, 3) AS other_score
         FROM problem_summary a JOIN problem_summary b USING (problem)
-        JOIN runs r ON r.name = a.run JOIN runs o ON o.name = b.run
+        JOIN runs r ON r.name = a.run JOIN runs other_run ON other_run.name = b.run
         JOIN problems p ON p.run_id = r.id AND p.key = problem
-        JOIN problems q ON q.run_id = o.id AND q.key = problem AND (q.question, q.answer) = (p.question, p.answer)
+        JOIN problems other ON other.run_id = other_run.id AND other.key = problem
+            AND (other.question, other.answer) = (p.question, p.answer)
         WHERE a.run = {run} AND b.run = 'other-run' AND a.state IN ('done', 'failed') AND a.correct = 0
           AND b.correct > 0 ORDER BY a.position
         """,

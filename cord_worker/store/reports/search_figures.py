@@ -58,12 +58,12 @@ _DEPTHS = sa.text(
 _GAINS = sa.text(
     """
     WITH gains AS (
-        SELECT c.teacher_id, s.winning, s.id,
-               s.score - CASE WHEN s.parent_id IS NULL THEN p.base_score ELSE parent.score END AS gain,
-               count(*) OVER (PARTITION BY s.id) AS equals
+        SELECT c.teacher_id, original.winning, original.id,
+               original.score - CASE WHEN original.parent_id IS NULL THEN p.base_score ELSE parent.score END AS gain,
+               count(*) OVER (PARTITION BY original.id) AS equals
         FROM problems p JOIN candidates c ON c.problem_id = p.id
-        JOIN candidates s ON s.id = coalesce(c.duplicate_of, c.id)
-        LEFT JOIN candidates parent ON parent.id = s.parent_id
+        JOIN candidates original ON original.id = coalesce(c.duplicate_of, c.id)
+        LEFT JOIN candidates parent ON parent.id = original.parent_id
         WHERE p.run_id = :run_id
     )
     SELECT t.name AS teacher, count(g.gain) AS steps, avg(g.gain) AS mean_gain,

@@ -62,7 +62,7 @@ class TreeCandidate:
 
     @property
     def is_valid(self) -> bool:
-        """Whether it could enter a beam: it has a text, is no duplicate, and nothing is still owed for it."""
+        """Whether it could enter a beam: it has a text, is not a duplicate, and nothing is still owed for it."""
         return self.state in (CandidateState.SCORED, CandidateState.UNSCORED)
 
 
@@ -108,13 +108,13 @@ def _candidates(columns: str, join: str, text: str = "c.text") -> str:
     """SQL: the candidates of problems, with the `columns` of the tables in `join`, in the order of the fields of
     TreeCandidate."""
     return f"""
-    SELECT p.key, p.question, p.answer, p.passage, p.state AS problem_state, p.base_score, w.score AS winner_score,
-           w.correct AS winner_correct,
+    SELECT p.key, p.question, p.answer, p.passage, p.state AS problem_state, p.base_score, won.score AS winner_score,
+           won.correct AS winner_correct,
            c.lineage, parent.lineage AS parent, c.step, c.depth, c.round, c.parent_rank AS slot, t.name AS teacher,
            c.sample, c.whole,
            ARRAY(
-               SELECT s.lineage FROM unnest(c.sources) WITH ORDINALITY AS named(id, place)
-               JOIN candidates s ON s.id = named.id ORDER BY named.place
+               SELECT source.lineage FROM unnest(c.sources) WITH ORDINALITY AS named(id, place)
+               JOIN candidates source ON source.id = named.id ORDER BY named.place
            ) AS sources,
            c.seed, c.max_tokens, c.state, {text}, c.finish_reason, c.invalid_reason, original.lineage AS duplicate_of,
            c.score, c.log_prob_sum, c.mean_probability, c.answer_tokens, c.thinking_tokens, c.completion_tokens,
@@ -123,7 +123,7 @@ def _candidates(columns: str, join: str, text: str = "c.text") -> str:
     FROM problems p
     JOIN candidates c ON c.problem_id = p.id
     JOIN teachers t ON t.id = c.teacher_id
-    LEFT JOIN trajectories w ON w.problem_id = p.id AND w.winner
+    LEFT JOIN trajectories won ON won.problem_id = p.id AND won.winner
     LEFT JOIN candidates parent ON parent.id = c.parent_id
     LEFT JOIN candidates original ON original.id = c.duplicate_of
     LEFT JOIN trajectories j ON j.candidate_id = c.id
@@ -139,8 +139,8 @@ _RESCORED = _candidates(
 )
 _OF_RUN = f"""
     WHERE p.run_id = :run_id AND p.state IN ('done', 'failed')
-          AND (w.correct IS TRUE OR NOT :only_correct)
-          AND (w.score >= :min_score OR CAST(:min_score AS double precision) IS NULL)
+          AND (won.correct IS TRUE OR NOT :only_correct)
+          AND (won.score >= :min_score OR CAST(:min_score AS double precision) IS NULL)
     ORDER BY p.position, {_IN_ORDER}
 """
 _TREES = sa.text(_NOT_RESCORED + _OF_RUN)
@@ -161,8 +161,8 @@ _ANSWERED = sa.text(
 
 _PROBLEM = sa.text(
     """
-    SELECT p.id, p.key, p.question, p.answer, p.passage, p.state, p.base_score, w.score, w.correct, p.failure_reason
-    FROM problems p LEFT JOIN trajectories w ON w.problem_id = p.id AND w.winner
+    SELECT p.id, p.key, p.question, p.answer, p.passage, p.state, p.base_score, won.score, won.correct, p.failure_reason
+    FROM problems p LEFT JOIN trajectories won ON won.problem_id = p.id AND won.winner
     WHERE p.run_id = :run_id AND p.key = :key
     """
 )

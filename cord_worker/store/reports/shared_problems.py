@@ -23,11 +23,11 @@ class SharedProblem:
 
 _SHARED = sa.text(
     f"""
-    SELECT a.key, a.position, b.position AS other_position, a.content_hash = b.content_hash AS is_same,
-           left(a.question, {QUESTION_START}) AS question
-    FROM problems a JOIN problems b ON b.run_id = :other_id AND b.key = a.key
-    WHERE a.run_id = :run_id AND a.state IN ('done', 'failed') AND b.state IN ('done', 'failed')
-    ORDER BY a.position
+    SELECT p.key, p.position, other.position AS other_position, p.content_hash = other.content_hash AS is_same,
+           left(p.question, {QUESTION_START}) AS question
+    FROM problems p JOIN problems other ON other.run_id = :other_id AND other.key = p.key
+    WHERE p.run_id = :run_id AND p.state IN ('done', 'failed') AND other.state IN ('done', 'failed')
+    ORDER BY p.position
     """
 )
 

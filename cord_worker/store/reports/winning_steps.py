@@ -29,12 +29,12 @@ _WINNING_STEPS = sa.text(
     JOIN LATERAL (
         SELECT c.teacher_id, c.sample
         UNION ALL
-        SELECT d.teacher_id, d.sample FROM candidates d WHERE d.duplicate_of = c.id
-    ) w ON true
-    JOIN teachers t ON t.id = w.teacher_id
+        SELECT duplicate.teacher_id, duplicate.sample FROM candidates duplicate WHERE duplicate.duplicate_of = c.id
+    ) proposal ON true
+    JOIN teachers t ON t.id = proposal.teacher_id
     JOIN trajectories j ON j.problem_id = p.id AND j.winner
     WHERE p.run_id = :run_id AND c.winning
-    ORDER BY p.position, c.depth, t.ordinal, w.sample
+    ORDER BY p.position, c.depth, t.ordinal, proposal.sample
     """
 )
 

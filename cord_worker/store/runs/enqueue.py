@@ -44,7 +44,7 @@ _HAS_GIVEN_ID = """
     s.key <> left(encode(sha256(convert_to(s.question, 'UTF8') || decode('00', 'hex') || convert_to(s.answer, 'UTF8')),
                          'hex'), 16)
 """
-"""SQL: whether the id of `s` stands in the dataset; otherwise it is its `content_id`."""
+"""SQL: whether the dataset gives the id of `s`; otherwise it is its `content_id`."""
 
 _REPEATED = sa.text(
     f"""

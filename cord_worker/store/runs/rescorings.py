@@ -1,7 +1,7 @@
 """Rescorings: a second set of scores of a run's candidates. Begins, extends, retries, lists and removes them.
 
-A rescoring takes the candidates of done problems that have a score, or would have one if the run had a prover. It
-changes nothing of the run itself. Its work is leased like all work (`store.work.rescore`).
+A rescoring takes, from done problems, the candidates that have a score, or would have one if the run had a prover. It
+changes nothing in the run itself. Its work is leased like all work (`store.work.rescore`).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _LEFT = sa.text(
          + (SELECT count(*) FROM rescores WHERE state IN ('pending', 'scoring') AND rescoring_id = :rescoring_id)
     """
 )
-"""By the partial indexes of unfinished rows, so that it costs little however much is done."""
+"""Each part uses a partial index of unfinished rows, so that the cost does not grow with what is done."""
 
 _REMOVE = sa.text("DELETE FROM rescorings WHERE id = :rescoring_id")
 
@@ -129,7 +129,7 @@ def stored_prover(prover: ProverConfig) -> dict[str, Any]:
 
 
 def prover_of(stored: dict[str, Any]) -> ProverConfig:
-    """The table [prover] of a rescoring, from what is stored of it."""
+    """The table [prover] of a rescoring, from its stored form (`stored_prover`); its model is a placeholder."""
     return ProverConfig.model_validate({"model": "-", **stored})
 
 

@@ -85,9 +85,9 @@ def _copied(digest: Digest, own: dict[str, str], owner: str) -> str:
     return digest.copied_sql(f"{digest.row}.{digest.column}", own, owner=owner)
 
 
-_NEW_OWNER = "CAST(json_build_array(n.run_id, n.key, c.lineage) AS text)"
+_NEW_OWNER = "CAST(json_build_array(copied.run_id, copied.key, c.lineage) AS text)"
 _CANDIDATE = {
-    "problem_id": "n.id",
+    "problem_id": "copied.id",
     "parent_id": "NULL",
     "teacher_id": "t.id",
     "sources": "NULL",
@@ -102,7 +102,7 @@ _CANDIDATE = {
 """SQL: columns in which a copied candidate differs from the original `c`; `n` is the new problem, `t` the new run's
 teacher."""
 _TRAJECTORY = {
-    "problem_id": "n.id",
+    "problem_id": "copied.id",
     "candidate_id": "c.id",
     "dropped_at_step": "NULL",
     "touched_at": "now()",
@@ -166,7 +166,7 @@ _WINNERS = sa.text(
         FROM path c JOIN teachers t ON t.id = c.teacher_id
     ) path
     WHERE p.run_id = :source AND p.state = 'done' AND p.position BETWEEN :first AND :last
-      AND NOT EXISTS (SELECT 1 FROM problems n WHERE n.run_id = :run_id AND n.key = p.key)
+      AND NOT EXISTS (SELECT 1 FROM problems copied WHERE copied.run_id = :run_id AND copied.key = p.key)
     ORDER BY p.position
     """
 )
@@ -210,9 +210,10 @@ _INSERT_CANDIDATES = sa.text(
     )
     INSERT INTO candidates ({_CANDIDATE_COLUMNS})
     SELECT {_CANDIDATE_VALUES}
-    FROM path JOIN problems n ON n.id = path.new_id JOIN candidates c ON c.id = path.id
-    JOIN teachers o ON o.id = c.teacher_id JOIN teachers t ON t.run_id = :run_id AND t.ordinal = o.ordinal
-    ORDER BY n.id, c.depth
+    FROM path JOIN problems copied ON copied.id = path.new_id JOIN candidates c ON c.id = path.id
+    JOIN teachers original_teacher ON original_teacher.id = c.teacher_id
+    JOIN teachers t ON t.run_id = :run_id AND t.ordinal = original_teacher.ordinal
+    ORDER BY copied.id, c.depth
     """
 )
 
@@ -224,8 +225,9 @@ _SET_PARENTS = sa.text(
 )
 
 _COPIED_LAST_STEP = """
-    JOIN problems n ON n.id = g.new_id
-    JOIN candidates o ON o.id = g.last_id JOIN candidates c ON c.problem_id = g.new_id AND c.lineage = o.lineage
+    JOIN problems copied ON copied.id = g.new_id
+    JOIN candidates original ON original.id = g.last_id
+    JOIN candidates c ON c.problem_id = g.new_id AND c.lineage = original.lineage
 """
 
 _INSERT_UNCHANGED = sa.text(
@@ -242,7 +244,7 @@ _INSERT_CUT = sa.text(
     f"""
     WITH {_GIVEN}
     INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish, winner, answer_state, answer_seed)
-    SELECT n.id, c.id, c.depth, c.score, '{Finish.TRIMMED}', true, '{AnswerState.PENDING}', g.answer_seed
+    SELECT copied.id, c.id, c.depth, c.score, '{Finish.TRIMMED}', true, '{AnswerState.PENDING}', g.answer_seed
     FROM given g {_COPIED_LAST_STEP}
     WHERE g.answer_seed IS NOT NULL ORDER BY g.new_id
     """
@@ -263,9 +265,9 @@ _COUNTS = sa.text(
     f"""
     SELECT count(*) FILTER (WHERE j.finish = '{Finish.TRIMMED}') AS shortened,
            count(*) FILTER (WHERE j.finish <> '{Finish.TRIMMED}') AS unchanged,
-           (SELECT count(*) FROM problems s WHERE s.run_id = :source AND s.state IN ('failed', 'cancelled')) AS failed,
-           (SELECT count(*) FROM problems s WHERE s.run_id = :source
-            AND s.state IN ('queued', 'searching', 'answering', 'verifying')) AS unfinished
+           (SELECT count(*) FROM problems p WHERE p.run_id = :source AND p.state IN ('failed', 'cancelled')) AS failed,
+           (SELECT count(*) FROM problems p WHERE p.run_id = :source
+            AND p.state IN ('queued', 'searching', 'answering', 'verifying')) AS unfinished
     FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.winner WHERE p.run_id = :run_id
     """
 )
@@ -273,7 +275,7 @@ _COUNTS = sa.text(
 _MISSING = sa.text(
     """
     SELECT count(*) FROM problems p WHERE p.run_id = :source AND p.state = 'done'
-      AND NOT EXISTS (SELECT 1 FROM problems n WHERE n.run_id = :run_id AND n.key = p.key)
+      AND NOT EXISTS (SELECT 1 FROM problems copied WHERE copied.run_id = :run_id AND copied.key = p.key)
     """
 )
 
@@ -326,7 +328,7 @@ def copy_winners(connection: sa.Connection, run_id: int, copies: Sequence[Winner
     """Writes the problems of the trimmed run for these winners, with all of their rows.
 
     Rows are found by keys: with hash joins, every batch would read whole tables (measured: 0.8 s instead of 0.1 s for
-    200 winners beside 90,000 candidates).
+    200 winners in a table of 90,000 candidates).
     """
     find_by_keys(connection)
     given = {

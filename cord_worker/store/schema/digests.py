@@ -164,10 +164,10 @@ def _bytes_of(names: tuple[str, ...], values: list[str]) -> str:
     return f"convert_to(CAST(json_build_array({listed}) AS text), 'UTF8')"
 
 
-def _of_candidate(candidate: str) -> str:
+def _candidate_owner_sql(candidate: str) -> str:
     return (
-        f"(SELECT CAST(json_build_array(o.run_id, o.key, {candidate}.lineage) AS text) "
-        f"FROM problems o WHERE o.id = {candidate}.problem_id)"
+        f"(SELECT CAST(json_build_array(p.run_id, p.key, {candidate}.lineage) AS text) "
+        f"FROM problems p WHERE p.id = {candidate}.problem_id)"
     )
 
 
@@ -223,7 +223,7 @@ BASE_SCORE = Digest(
     "key",
     {},
 )
-"""The prover's score of the known answer before any step. It is no part of a run's digest: older versions computed
+"""The prover's score of the known answer before any step. It is not part of a run's digest: older versions computed
 none."""
 
 PROPOSAL = Digest(
@@ -239,7 +239,7 @@ PROPOSAL = Digest(
         ("sources",),
         ("prompt_tokens", "completion_tokens", "cached_tokens", "propose_seconds"),
     ),
-    _of_candidate("c"),
+    _candidate_owner_sql("c"),
     "lineage",
     {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' AND c.scored_at IS NULL THEN c.invalid_reason END"},
     shared=frozenset({"sources"}),
@@ -260,7 +260,7 @@ SCORE = Digest(
         ("score_prompt_tokens", "score_cached_tokens", "score_seconds"),
         ("mean_probability",),
     ),
-    _of_candidate("c"),
+    _candidate_owner_sql("c"),
     "lineage",
     {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' AND c.judged_at IS NULL THEN c.invalid_reason END"},
     shared=frozenset({"thinking_tokens"}),
@@ -278,15 +278,15 @@ JUDGMENT = Digest(
         ("invalid_reason",),
         ("judgment_prompt_tokens", "judgment_completion_tokens", "judgment_cached_tokens", "judgment_seconds"),
     ),
-    _of_candidate("c"),
+    _candidate_owner_sql("c"),
     "lineage",
     {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' THEN c.invalid_reason END"},
 )
 """The selection judgment of a candidate."""
 
 _OF_TRAJECTORY = (
-    "(SELECT CAST(json_build_array(o.run_id, o.key, last_step.lineage) AS text) "
-    "FROM candidates last_step JOIN problems o ON o.id = last_step.problem_id WHERE last_step.id = j.candidate_id)"
+    "(SELECT CAST(json_build_array(p.run_id, p.key, last_step.lineage) AS text) "
+    "FROM candidates last_step JOIN problems p ON p.id = last_step.problem_id WHERE last_step.id = j.candidate_id)"
 )
 
 ANSWER = Digest(
@@ -347,8 +347,8 @@ RESCORE = Digest(
         ("invalid_reason",),
         ("prompt_tokens", "cached_tokens", "seconds"),
     ),
-    "(SELECT CAST(json_build_array(o.run_id, o.key, k.lineage, n.name) AS text) FROM problems o "
-    "JOIN candidates k ON k.id = x.candidate_id JOIN rescorings n ON n.id = x.rescoring_id WHERE o.id = x.problem_id)",
+    "(SELECT CAST(json_build_array(p.run_id, p.key, c.lineage, q.name) AS text) FROM problems p "
+    "JOIN candidates c ON c.id = x.candidate_id JOIN rescorings q ON q.id = x.rescoring_id WHERE p.id = x.problem_id)",
     "candidate_id",
     {},
 )

@@ -1,6 +1,6 @@
 """The kinds of work, as one record of facts each.
 
-A piece of work is a row of one of `_TABLES`. Its state says whether it waits or is leased. Statements
+A piece of work is a row of one of the tables in `_KEYS`. Its state says whether it waits or is leased. Statements
 that are alike for all kinds are made from these records: which work is due, waiting, exhausted, returned, or lost with
 its worker. What differs is in two files for each kind: its SQL in `store/work`, and its handler in
 `coordination/model_worker` (docs/how-to-add.md).
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cord_worker.store.schema.aliases import ALIASES
 from cord_worker.store.schema.verification_sql import OWED_TO_CHECK, OWED_TO_JUDGE
 
 ADVANCE, VERIFY = "advance", "verify"
 """Messages to the coordinator: take the problem's decision; verify its final answers."""
 
-_TABLES = {"candidates": ("c", "candidate_id"), "trajectories": ("j", "trajectory_id"), "rescores": ("x", "rescore_id")}
-"""The tables whose rows are pieces of work: the alias in every statement, and the name of the key in leases."""
+_KEYS = {"candidates": "candidate_id", "trajectories": "trajectory_id", "rescores": "rescore_id"}
+"""The tables whose rows are pieces of work, and the name of the key in leases."""
 _WORKERS = "cord_worker.coordination.model_worker"
 
 
@@ -27,11 +28,13 @@ def is_comparable(candidate: str, problem: str) -> str:
     """
     return f"""
         ({problem}.unproposed = 0 OR NOT EXISTS (
-            SELECT 1 FROM candidates s
-            JOIN teachers st ON st.id = s.teacher_id JOIN teachers ct ON ct.id = {candidate}.teacher_id
-            WHERE s.problem_id = {candidate}.problem_id AND s.step = {candidate}.step AND s.round = {candidate}.round
-              AND s.parent_rank = {candidate}.parent_rank AND s.parent_id IS NOT DISTINCT FROM {candidate}.parent_id
-              AND s.state IN ('pending', 'proposing') AND (st.ordinal, s.sample) < (ct.ordinal, {candidate}.sample)
+            SELECT 1 FROM candidates sibling JOIN teachers sibling_teacher ON sibling_teacher.id = sibling.teacher_id
+            JOIN teachers own_teacher ON own_teacher.id = {candidate}.teacher_id
+            WHERE sibling.problem_id = {candidate}.problem_id AND sibling.step = {candidate}.step
+              AND sibling.round = {candidate}.round AND sibling.parent_rank = {candidate}.parent_rank
+              AND sibling.parent_id IS NOT DISTINCT FROM {candidate}.parent_id
+              AND sibling.state IN ('pending', 'proposing')
+              AND (sibling_teacher.ordinal, sibling.sample) < (own_teacher.ordinal, {candidate}.sample)
         ))"""
 
 
@@ -74,12 +77,12 @@ class WorkKind:
     @property
     def alias(self) -> str:
         """The alias of its table in every statement."""
-        return _TABLES[self.table][0]
+        return ALIASES[self.table]
 
     @property
     def key(self) -> str:
         """The name of the row's key in leases and results."""
-        return _TABLES[self.table][1]
+        return _KEYS[self.table]
 
     @property
     def waits(self) -> str:

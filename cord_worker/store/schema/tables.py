@@ -75,10 +75,10 @@ class CandidateState(StrEnum):
 class AnswerState(StrEnum):
     """Where the final answer of a trajectory stands.
 
-    Losers stay at `none`. Before `written` an answer is being written; after it, it is checked or judged. During its
-    check an answer is `checking`; then it is `written` again, with its verification. If `verify.undecided` is `judge`,
-    an undecided answer becomes `unjudged` and waits for the LLM judge. Answers of the method `judge` wait for it as
-    `written`.
+    Losers stay at `none`. An answer is `pending`, then `writing`, then `written`. During its check it is `checking`;
+    then it is `written` again, with its verification. If `verify.undecided` is `judge`, an undecided answer becomes
+    `unjudged`, which waits for the LLM judge. Answers of the method `judge` wait for the judge as `written`. The judge
+    makes them `judging`, then `judged`.
     """
 
     NONE = "none"
@@ -94,7 +94,7 @@ class AnswerState(StrEnum):
 class RescoreState(StrEnum):
     """Where a rescore stands; `scored` and `invalid` are final.
 
-    A `queued` one needs no message yet: a few problems of a rescoring at a time become `pending`.
+    A `queued` one needs no message yet. Only the rescores of a few problems at a time become `pending`.
     """
 
     QUEUED = "queued"

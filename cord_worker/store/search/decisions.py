@@ -148,12 +148,14 @@ _WRITE_INVALID = sa.text(
 _LINK_DUPLICATES = sa.text(
     """
     UPDATE candidates c SET duplicate_of = (
-        SELECT s.id FROM candidates s JOIN teachers t ON t.id = s.teacher_id
-        WHERE s.problem_id = c.problem_id AND s.step = c.step AND s.round = c.round AND s.parent_rank = c.parent_rank
-              AND s.parent_id IS NOT DISTINCT FROM c.parent_id AND s.id <> c.id
-              AND s.invalid_reason IS DISTINCT FROM 'duplicate'
-              AND btrim(regexp_replace(s.text, '\\s+', ' ', 'g')) = btrim(regexp_replace(c.text, '\\s+', ' ', 'g'))
-        ORDER BY t.ordinal, s.sample LIMIT 1
+        SELECT sibling.id FROM candidates sibling JOIN teachers t ON t.id = sibling.teacher_id
+        WHERE sibling.problem_id = c.problem_id AND sibling.step = c.step AND sibling.round = c.round
+              AND sibling.parent_rank = c.parent_rank
+              AND sibling.parent_id IS NOT DISTINCT FROM c.parent_id AND sibling.id <> c.id
+              AND sibling.invalid_reason IS DISTINCT FROM 'duplicate'
+              AND btrim(regexp_replace(sibling.text, '\\s+', ' ', 'g'))
+                  = btrim(regexp_replace(c.text, '\\s+', ' ', 'g'))
+        ORDER BY t.ordinal, sibling.sample LIMIT 1
     )
     WHERE c.id = ANY(CAST(:ids AS bigint[])) AND c.invalid_reason = 'duplicate' AND c.duplicate_of IS NULL
     """

@@ -17,7 +17,7 @@ from cord_worker.store.schema.kinds import WorkKind
 
 
 @functools.cache
-def _of_workers(kind: WorkKind) -> sa.TextClause:
+def _return_worker_leases(kind: WorkKind) -> sa.TextClause:
     """Returns the leases of these workers, except the known and the recent ones."""
     row = kind.alias
     return sa.text(
@@ -32,7 +32,7 @@ def _of_workers(kind: WorkKind) -> sa.TextClause:
 
 
 @functools.cache
-def _of_leases(kind: WorkKind) -> sa.TextClause:
+def _return_given_leases(kind: WorkKind) -> sa.TextClause:
     """Returns these leases of one worker, found by their keys."""
     row = kind.alias
     return sa.text(
@@ -74,7 +74,7 @@ def return_all(
     kept = known or {}
     return sum(
         connection.execute(
-            _of_workers(kind),
+            _return_worker_leases(kind),
             {
                 "workers": list(workers),
                 "known": list(kept.get(kind.table, ())),
@@ -102,7 +102,7 @@ def return_leases(
         "worker_id": worker_id,
         "forgiven": int(forgiven),
     }
-    return list(connection.execute(_of_leases(kind), given).scalars())
+    return list(connection.execute(_return_given_leases(kind), given).scalars())
 
 
 def reclaim(connection: sa.Connection) -> int:

@@ -315,7 +315,7 @@ def _equation(reference: str, given: str, context: Context) -> Found | None:
         if not equations.same_names(name, found.name):
             alike = equations.same_equation(wanted, found)
             return "equation", Outcome(bool(alike), "the same equation" if alike else "of another name")
-        meant = _of_argument(name, found.name, found.right)
+        meant = _with_same_argument(name, found.name, found.right)
         same = None if meant is None else context.same(wanted.right, meant)
         if not same and (renamed := _with_integer_of(reference, wanted.right, given)) is not None:
             same = context.same(wanted.right, renamed)
@@ -326,7 +326,7 @@ def _equation(reference: str, given: str, context: Context) -> Found | None:
     return "equation", as_outcome(same, "the same equation", "another equation")
 
 
-def _of_argument(wanted: str, found: str, right: str) -> str | None:
+def _with_same_argument(wanted: str, found: str, right: str) -> str | None:
     """The right side of `f(t) = …` rewritten for `f(x)`; None if it already holds another x."""
     calls = [re.fullmatch(r"[a-zA-Z]\(([a-z])\)", name) for name in (wanted, found)]
     if calls[0] is None or calls[1] is None or calls[0][1] == calls[1][1]:

@@ -10,16 +10,16 @@ import unicodedata
 from fractions import Fraction
 from functools import lru_cache
 
-_UNITS = (
+_ZERO_TO_NINETEEN = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
 ).split()
-_SMALL = {word: value for value, word in enumerate(_UNITS)} | {"naught": 0, "nil": 0, "nought": 0}
+_SMALL = {word: value for value, word in enumerate(_ZERO_TO_NINETEEN)} | {"naught": 0, "nil": 0, "nought": 0}
 _TENS = {
     word: 10 * (place + 2) for place, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())
 }
 _TENS["fourty"] = 40
-_THOUSANDS = {
+_SCALES = {
     "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "quadrillion": 10**15, "lakh": 10**5,
     "crore": 10**7,
 }  # fmt: skip
@@ -133,13 +133,13 @@ def _whole(words: list[str]) -> Fraction | None:
             if not 0 < current < 100 or last == "hundred":
                 return None
             current *= 100
-        elif word in _THOUSANDS:
-            if current == 0 or _THOUSANDS[word] >= scale:
+        elif word in _SCALES:
+            if current == 0 or _SCALES[word] >= scale:
                 return None
-            scale = _THOUSANDS[word]
+            scale = _SCALES[word]
             total += current * scale
             current = 0
-        elif word != "and" or last not in ("hundred", *_THOUSANDS):
+        elif word != "and" or last not in ("hundred", *_SCALES):
             return None
         last = word
     return Fraction(total + current)

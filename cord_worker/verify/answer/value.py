@@ -249,7 +249,7 @@ def _double_factorial(parts: list[Fraction]) -> Fraction | None:
     return Fraction(math.prod(range(int(parts[0]), 0, -2)))
 
 
-def _of_integers(function: Callable[..., int]) -> Callable[[list[Fraction]], Fraction | None]:
+def _for_integers(function: Callable[..., int]) -> Callable[[list[Fraction]], Fraction | None]:
     def apply(parts: list[Fraction]) -> Fraction | None:
         if any(part.denominator != 1 for part in parts):
             return None
@@ -272,9 +272,9 @@ _RATIONAL_FUNCTIONS: dict[str, Callable[[list[Fraction]], Fraction | None]] = {
     "max": lambda parts: max(parts),
     "min": lambda parts: min(parts),
     "mod": lambda parts: parts[0] % parts[1],
-    "gcd": _of_integers(math.gcd),
-    "lcm": _of_integers(math.lcm),
-    "binom": _of_integers(_binomial),
+    "gcd": _for_integers(math.gcd),
+    "lcm": _for_integers(math.lcm),
+    "binom": _for_integers(_binomial),
     "double factorial": _double_factorial,
 }
 

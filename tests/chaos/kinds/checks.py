@@ -35,7 +35,7 @@ def kill_checkers(storm: Storm) -> Watch:
 
 @kind("checkers stopped")
 def stop_checkers(storm: Storm) -> Watch:
-    """Their callers must not wait for ever; they are never continued."""
+    """Their callers must not wait forever; they are never continued."""
     return everything(storm, "checkers stopped", lambda: _again_and_again(storm, signal.SIGSTOP, COORDINATOR))
 
 

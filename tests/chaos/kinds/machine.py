@@ -127,7 +127,7 @@ def _all_limited(pids: list[int], limit: int, soft: int) -> Iterator[None]:
 
 @kind("paused while processes are killed", slow=True)
 def pause_under_kills(storm: Storm) -> Watch:
-    """No coordinator lives as long as a worker may be silent; yet no worker holds work for ever."""
+    """No coordinator lives as long as a worker may be silent; yet no worker holds work forever."""
     seen = watch(storm.database, "paused while processes are killed")
     statement = "SELECT r.name FROM runs r JOIN problems p ON p.run_id = r.id WHERE r.state = 'active' LIMIT 1"
     run = storm.database.run(lambda connection: connection.execute(sa.text(statement)).scalar_one_or_none())

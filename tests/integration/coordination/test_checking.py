@@ -164,7 +164,7 @@ def test_checks_that_wait_for_a_lock_are_noticed_and_continue(place: Place) -> N
 
 @contextmanager
 def _watched(place: Place) -> Iterator[list[str]]:
-    """Where the thread of checks was stuck for a second; that of an earlier test may be stuck for ever."""
+    """Where the thread of checks was stuck for a second; that of an earlier test may be stuck forever."""
     stuck: list[str] = []
     own = place.checks._thread.ident
 

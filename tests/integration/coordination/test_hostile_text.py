@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from cord_worker.engines.instant import HOSTILE
-from cord_worker.operations.replaying import replay_run, verify_tables
+from cord_worker.operations.replaying import replay_run
+from cord_worker.operations.table_verification import verify_tables
 from cord_worker.store.database import Database
 from tests.support.cluster import Cluster
 from tests.support.configurations import config_of

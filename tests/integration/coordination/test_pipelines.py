@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from cord_worker.engines.instant import ALIKE, MALFORMED, SILENT
 from cord_worker.export.exporting import export_run
 from cord_worker.operations.comparison import compare_runs
-from cord_worker.operations.replaying import replay_run, verify_tables
+from cord_worker.operations.replaying import replay_run
 from cord_worker.operations.run_watch import list_overviews
+from cord_worker.operations.table_verification import verify_tables
 from cord_worker.store.database import Database
 from cord_worker.store.reports.status import read_totals, teacher_selection
 from cord_worker.store.reports.winning_steps import winning_steps

@@ -14,7 +14,8 @@ from cord_worker.config import RunConfig
 from cord_worker.coordination.run_context import RunContexts
 from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import MALFORMED
-from cord_worker.operations.replaying import replay_problem, replay_run, verify_tables
+from cord_worker.operations.replaying import replay_problem, replay_run
+from cord_worker.operations.table_verification import verify_tables
 from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.audit.stored_decisions import started_problems
 from cord_worker.store.database import Database

@@ -13,7 +13,8 @@ from alembic.script import ScriptDirectory
 
 from cord_worker.coordination.run_context import RunContexts
 from cord_worker.operations.recheck import recheck_run
-from cord_worker.operations.replaying import replay_problem, verify_runs, verify_tables
+from cord_worker.operations.replaying import replay_problem
+from cord_worker.operations.table_verification import verify_runs, verify_tables
 from cord_worker.store.audit.digest_invariants import Undigested, run_digest
 from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.audit.rollup_invariants import ROLLUP_INVARIANTS

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from cord_worker.coordination.fault_points import VARIABLE
 from cord_worker.errors import ConfigError, RunConflict
 from cord_worker.operations.comparison import compare_results
-from cord_worker.operations.replaying import replay_run, verify_tables
+from cord_worker.operations.replaying import replay_run
 from cord_worker.operations.run_watch import missing_workers
+from cord_worker.operations.table_verification import verify_tables
 from cord_worker.operations.trimming import Trim, Trimmed, trim_run, trimmed_run_of
 from cord_worker.search.trimming import kept_steps
 from cord_worker.store.database import Database

@@ -1,4 +1,4 @@
-"""A firewall that silently drops every packet: a client of PostgreSQL behind it does not wait for ever."""
+"""A firewall that silently drops every packet: a client of PostgreSQL behind it does not wait forever."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 
 from cord_worker.cli import cli
 from cord_worker.cli.command_groups import summary
+from cord_worker.cli.exit_codes import FOUND_SOMETHING
 from cord_worker.cli.options import NumberRange
 
 WITHOUT_JSON = {
@@ -115,6 +118,19 @@ def shared_options() -> dict[str, click.Option]:
 
 
 SHARED = shared_options()
+
+
+def test_help_names_the_exit_code_of_every_check_that_can_find_something() -> None:
+    checks = {}
+    for name, command in PLAIN.items():
+        assert command.callback is not None
+        if "FOUND_SOMETHING" in inspect.getsource(inspect.unwrap(command.callback)):
+            checks[name] = " ".join([command.help or "", *(one.help or "" for one in options(command).values())])
+    assert set(checks) == {
+        *("bench families", "check", "contaminated", "doctor", "recheck", "replay", "validate", "verify-db")
+    }
+    says = re.compile(rf"\b(?:[Ee]xits?\s+with|with|exit\s+code\s+is\s+then)\s+{FOUND_SOMETHING}\b")
+    assert [name for name, text in checks.items() if not says.search(text)] == []
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -1,4 +1,4 @@
-"""JSON logs: one object a line, with what the line is about."""
+"""JSON logs: one object per line, with what the line is about."""
 
 from __future__ import annotations
 

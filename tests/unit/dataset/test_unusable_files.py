@@ -30,7 +30,7 @@ from tests.support.dataset_files import GOOD, as_folder, as_gzip, as_jsonl, as_p
         ("d.json", f"[{GOOD}", "cut off"),
         ("d.json", f"[{GOOD[:-9]}", "not JSON, or cut off"),
         ("d.json", f"[{GOOD}] x", "something follows"),
-        ("d.json", f"[{GOOD},]", "comma stands before"),
+        ("d.json", f"[{GOOD},]", "comma before"),
         ("d.json", f"[{GOOD} {GOOD}]", "was expected"),
         ("d.json", f"{GOOD}\n{GOOD}", "without an array|something follows"),
         ("d.json", "[" * 100_000, "nested too deep|cut off"),

@@ -20,7 +20,7 @@ from cord_worker.engines.openai import retrying as openai_retrying
 from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.engines.protocol import Generation, Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.engines.tokenizer import load_tokenizer
+from cord_worker.engines.tokenizer import load_server_tokenizer
 from cord_worker.errors import (
     ContentFilterError,
     EngineFaultError,
@@ -494,7 +494,9 @@ def test_a_wrong_retry_after_does_not_keep_a_server_away_at_start(
 
     async def work() -> None:
         async with asyncio.timeout(20):
-            found = await openai_engine._probe_patiently(settings, load_tokenizer(settings), ReportedConditions())
+            found = await openai_engine._probe_patiently(
+                settings, load_server_tokenizer(settings), ReportedConditions()
+            )
         assert found.kind == "vllm"
 
     asyncio.run(work())

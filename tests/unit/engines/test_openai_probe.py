@@ -56,7 +56,7 @@ def echoed(body: Json, values: list[Any]) -> Json:
 
 
 def scoring(*at_scores: Callable[[Json], Any]) -> Callable[[Json], Any]:
-    """A server that writes well; its replies to score requests in order, the last one for ever."""
+    """A server that writes well; its replies to score requests in order, the last one forever."""
     asked = count()
 
     def answer(body: Json) -> Any:

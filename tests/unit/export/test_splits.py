@@ -49,11 +49,11 @@ def test_a_list_of_another_form_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a=1e-9,b=1", "'1e-9' is no share"),
-        ("a=0,b=1", "'0' is no share"),
+        ("a=1e-9,b=1", "'1e-9' is not a share"),
+        ("a=0,b=1", "'0' is not a share"),
         ("a=0.5,a=0.5", "'a' is there twice"),
-        ("a-b=0.5,c=0.5", "'a-b=0.5' is no name with its share"),
-        ("train", "'train' is no name with its share"),
+        ("a-b=0.5,c=0.5", "'a-b=0.5' is not a name with its share"),
+        ("train", "'train' is not a name with its share"),
     ],
 )
 def test_the_error_names_the_part_that_is_wrong(text: str, reason: str) -> None:

@@ -81,16 +81,16 @@ def _within(error: BaseException) -> BaseException:
     ],
 )
 def test_an_error_is_explained_by_the_limit_that_caused_it(error: BaseException, named: str) -> None:
-    said = limits.explained(error)
+    said = limits.limit_that_caused(error)
     assert said is not None
     assert named in said
     assert "\n" not in said
 
 
 def test_an_error_that_no_limit_explains_stays_unexplained() -> None:
-    assert limits.explained(ValueError("x")) is None
-    assert limits.explained(OSError(errno.ENOENT, "no such file")) is None
-    assert limits.named_in("database system is ready") is None
+    assert limits.limit_that_caused(ValueError("x")) is None
+    assert limits.limit_that_caused(OSError(errno.ENOENT, "no such file")) is None
+    assert limits.limit_named_in("database system is ready") is None
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_an_error_that_no_limit_explains_stays_unexplained() -> None:
     ],
 )
 def test_the_last_lines_of_a_servers_log_name_the_limit(words: str, named: str) -> None:
-    assert named in str(limits.named_in(words))
+    assert named in str(limits.limit_named_in(words))
 
 
 def _a_file(folder: Path) -> Path:

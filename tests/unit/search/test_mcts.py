@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cord_worker.search import mcts
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
-from cord_worker.search.mcts import SearchTree
+from cord_worker.search.mcts import UcbTree
 from cord_worker.search.types import Candidate, Criterion, Expansion, Finish, InvalidReason, SearchSettings
 from tests.support.candidates import SCOPE, drawn_candidate
 from tests.support.settings import small_search
@@ -127,8 +127,8 @@ def node(id: int, parent: int | None, score: float, **changes: object) -> Candid
     return candidate(item, id, score=score, **changes)
 
 
-def tree(rows: Sequence[Candidate], exploration: float = 1.41) -> SearchTree:
-    return SearchTree(dataclasses.replace(SETTINGS, exploration=exploration), SCOPE, rows, (), ())
+def tree(rows: Sequence[Candidate], exploration: float = 1.41) -> UcbTree:
+    return UcbTree(dataclasses.replace(SETTINGS, exploration=exploration), SCOPE, rows, (), ())
 
 
 ROWS = [
@@ -209,17 +209,17 @@ def test_equal_trajectories_of_two_iterations_are_distinguished() -> None:
 
 def test_a_resolution_decides_between_nodes_and_does_not_round_the_averaged_values() -> None:
     coarse = dataclasses.replace(SETTINGS, score_resolution=0.5)
-    found = SearchTree(coarse, SCOPE, ROWS, (), ())
+    found = UcbTree(coarse, SCOPE, ROWS, (), ())
     assert found.mean(1) == tree(ROWS).mean(1) == pytest.approx(0.7)
     ends = [
         node(4, None, 0.9, whole=True, finish_reason="think_end", teacher=1),
         node(5, None, 0.8, whole=True, finish_reason="think_end", teacher=0),
     ]
-    assert [one.candidate_id for one in SearchTree(coarse, SCOPE, ends, (), ()).finished()] == [5, 4]
-    assert [one.candidate_id for one in SearchTree(SETTINGS, SCOPE, ends, (), ()).finished()] == [4, 5]
+    assert [one.candidate_id for one in UcbTree(coarse, SCOPE, ends, (), ()).finished()] == [5, 4]
+    assert [one.candidate_id for one in UcbTree(SETTINGS, SCOPE, ends, (), ()).finished()] == [4, 5]
 
 
 def test_the_selecting_number_is_the_averaged_one() -> None:
     settings = dataclasses.replace(SETTINGS, selection=Criterion.MAX_LENGTH)
-    found = SearchTree(settings, SCOPE, ROWS, (), ())
+    found = UcbTree(settings, SCOPE, ROWS, (), ())
     assert found.mean(1) == pytest.approx(5 / SETTINGS.thinking_tokens)
