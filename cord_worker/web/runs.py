@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
+from cord_worker.display_text import counted
 from cord_worker.errors import ConfigError
 from cord_worker.operations.estimators import wilson_interval
 from cord_worker.operations.fleet import names_by_path
@@ -160,7 +161,7 @@ def _facts(run: RunRow, made: Provenance) -> tuple[list[Fact], list[str]]:
         Fact("pipeline", f"{search.pipeline}, {budget(search)}"),
         Fact("ranked by", search.selection),
         Fact("teachers", ", ".join(teacher.name for teacher in config.all_teachers)),
-        Fact("at most", f"{search.max_steps:,} steps, {search.thinking_tokens:,} tokens of thinking"),
+        Fact("at most", f"{counted(search.max_steps, 'step')}, {counted(search.thinking_tokens, 'token')} of thinking"),
         Fact("answers checked by", config.verify.method),
     ]
     if config.is_scored:

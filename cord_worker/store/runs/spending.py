@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import sqlalchemy as sa
 
 from cord_worker.config import ModelPrices, Prices, RunConfig
-from cord_worker.display_text import money
+from cord_worker.display_text import counted, money
 from cord_worker.errors import ConfigError
 from cord_worker.store.reports.costs import CostRow, read_costs, read_worker_seconds
 from cord_worker.store.runs.runs import RunRow, get_run
@@ -69,10 +69,10 @@ class Spending:
     def reached_limit(self) -> str | None:
         """A sentence on the limit that is reached; None if there is none."""
         if self.max_tokens is not None and self.tokens >= self.max_tokens:
-            return f"{self.tokens:,} tokens are generated, of at most {self.max_tokens:,} (run.max_tokens)"
+            return f"{counted(self.tokens, 'generated token')}, of at most {self.max_tokens:,} (run.max_tokens)"
         if self.max_cost is not None and self.cost is not None and self.cost >= self.max_cost:
             most = money(self.max_cost, self.currency)
-            return f"{money(self.cost, self.currency)} are spent, of at most {most} (run.max_cost)"
+            return f"{money(self.cost, self.currency)} spent, of at most {most} (run.max_cost)"
         return None
 
 
