@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import Connection
 
 from cord_worker.display_text import money
+from tests.support import web_documents
 from tests.support.cordctl_process import Cordctl
 
 PRICES = """
@@ -200,3 +202,13 @@ def test_compare_has_a_column_of_money_if_there_are_prices(two_runs: Cordctl) ->
         cost = json.loads(two_runs("cost", name, "--prices", "prices.toml", "--json").stdout)
         assert line.startswith(name)
         assert money(cost["money"]["per_problem"]) in line.split()
+
+
+def test_the_examples_of_the_web_view_can_be_written_again(
+    two_runs: Cordctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_documents, "FOLDER", tmp_path)
+    web_documents.main(two_runs.environment["CORD_DATABASE_URL"], "done", "other")
+    written = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()}
+    assert set(written) == set(web_documents.KINDS)
+    assert [fault for name in written for fault in web_documents.faults(written[name], web_documents.KINDS[name])] == []
