@@ -97,6 +97,7 @@ def run_document(connection: sa.Connection, run: RunRow) -> RunDocument:
     costs = _named_costs(run, read_costs(connection, run.name))
     every = run_curves.sampled_every(connection, run.id)
     gains = run_curves.gain_spreads(connection, run.id, every)
+    steps, tokens = run_curves.length_bars(connection, run.id)
     winning_steps = run_curves.winning_steps_by_tenth(connection, run.id)
     facts, missing = _facts(run, read_provenance(connection, run.id))
     if every > 1:
@@ -128,8 +129,8 @@ def run_document(connection: sa.Connection, run: RunRow) -> RunDocument:
             StepScores(one.step, _spread(one.winners), _spread(one.kept))
             for one in run_curves.score_curve(connection, run.id, every)
         ],
-        steps=_histogram(run_curves.step_bars(connection, run.id)),
-        tokens=_histogram(run_curves.token_bars(connection, run.id)),
+        steps=_histogram(steps),
+        tokens=_histogram(tokens),
         cost=_cost(connection, run, costs),
         failures=_failures(connection, run),
         invalid=[
