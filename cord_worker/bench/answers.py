@@ -14,6 +14,7 @@ from typing import Any
 
 from cord_worker.bench.answer_styles import in_all_styles
 from cord_worker.bench.answer_values import value_key, values_differ
+from cord_worker.display_text import counted
 from cord_worker.verify.pairs import AnswerPair, CheckedPair, checked_pairs
 from cord_worker.verify.rule import Rule
 
@@ -100,7 +101,7 @@ def measure_answers(
         if not accepted:
             _record_miss(figures, name, checked)
         if tell is not None and figures.pairs % _PROGRESS_EVERY == 0:
-            tell(f"{dataset}: {figures.pairs:,} of {len(names):,} texts checked")
+            tell(f"{dataset}: {figures.pairs:,} of {counted(len(names), 'text')} checked")
     if others:
         for checked in checked_pairs(
             other_pairs(references), rule, processes=processes, timeout_seconds=timeout_seconds
@@ -110,7 +111,7 @@ def measure_answers(
                 figures.others_accepted += 1
                 _record_miss(figures, "another answer", checked)
             if tell is not None and figures.other_pairs % _PROGRESS_EVERY == 0:
-                tell(f"{dataset}: {figures.other_pairs:,} wrong pairs checked")
+                tell(f"{dataset}: {counted(figures.other_pairs, 'wrong pair')} checked")
     return figures
 
 

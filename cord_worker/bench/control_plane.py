@@ -25,6 +25,7 @@ from cord_worker.bench.soak import Growth, soak
 from cord_worker.bench.workspace import Workspace
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
+from cord_worker.display_text import counted
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
 from cord_worker.store.reports.measurements import count_final_candidates, pace_of
@@ -186,7 +187,7 @@ def _soak(workspace: Workspace, bench: ControlPlaneBench, say: Callable[[str], N
                 workspace, fleet, bench, f"soak-{number}", min(_SOAK_PROBLEMS, bench.problems), bench.max_active
             )
 
-        say(f"soak: until every model worker has done {bench.soak_tasks:,} tasks")
+        say(f"soak: until every model worker has done {counted(bench.soak_tasks, 'task')}")
         return soak(workspace, fleet, bench.soak_tasks, work)
 
 

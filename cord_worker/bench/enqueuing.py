@@ -17,6 +17,7 @@ from cord_worker.bench.control_plane import INSTANT_CONFIG
 from cord_worker.bench.memory import PeakMemory
 from cord_worker.bench.report import Figure, Report, check_rounds
 from cord_worker.bench.workspace import Workspace
+from cord_worker.display_text import counted
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
 from cord_worker.store.reports.measurements import empty_tables
@@ -63,7 +64,10 @@ def measure(bench: EnqueueBench, workspace: Workspace, say: Callable[[str], None
             # Every measurement starts with empty tables.
             workspace.database.run(empty_tables)
             found[name].append(done)
-            say(f"round {number}, {done.rows:,} rows: {done.rows_per_second:,.0f} rows/s, peak {done.peak_mb:.0f} MiB")
+            say(
+                f"round {number}, {counted(done.rows, 'row')}: {done.rows_per_second:,.0f} rows/s, "
+                f"peak {done.peak_mb:.0f} MiB"
+            )
     figures = []
     for name, times in found.items():
         rates = tuple(done.rows_per_second for done in times)

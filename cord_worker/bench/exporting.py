@@ -9,6 +9,7 @@ from cord_worker.bench.control_plane import INSTANT_CONFIG
 from cord_worker.bench.enqueuing import command_once, enqueue_once, write_dataset
 from cord_worker.bench.report import Figure, Report, check_rounds
 from cord_worker.bench.workspace import Workspace
+from cord_worker.display_text import counted
 from cord_worker.store.reports.measurements import add_winners, empty_tables
 from cord_worker.store.runs.runs import resolve_run
 
@@ -39,7 +40,7 @@ def measure(bench: ExportBench, workspace: Workspace, say: Callable[[str], None]
     workspace.database.run(empty_tables)
     for rows in sizes:
         _make_run(workspace, rows, bench.steps)
-        say(f"made a run of {rows:,} trajectories")
+        say(f"made a run of {counted(rows, 'trajectory')}")
     for number in range(1, bench.rounds + 1):
         for rows in sizes:
             for kind in FILE_TYPES:
@@ -50,7 +51,7 @@ def measure(bench: ExportBench, workspace: Workspace, say: Callable[[str], None]
                 rates.setdefault((kind, rows), []).append(exported / seconds)
                 peaks.setdefault((kind, rows), []).append(peak)
                 say(
-                    f"round {number}, {exported:,} rows to {kind}: {exported / seconds:,.0f} rows/s, "
+                    f"round {number}, {counted(exported, 'row')} to {kind}: {exported / seconds:,.0f} rows/s, "
                     f"peak {peak:.0f} MiB, file {size / 2**20:,.0f} MiB"
                 )
     figures = []

@@ -13,6 +13,7 @@ from cord_worker.bench.control_plane import ControlPlaneBench, instant_config, s
 from cord_worker.bench.fleet import running_fleet
 from cord_worker.bench.report import Figure, Report, check_rounds
 from cord_worker.bench.workspace import Workspace
+from cord_worker.display_text import counted
 from cord_worker.errors import ConfigError
 from cord_worker.operations.run_cost import read_cost
 from cord_worker.operations.run_status import report_on, watch_of
@@ -81,8 +82,9 @@ def measure(bench: TablesBench, workspace: Workspace, say: Callable[[str], None]
         "rollups_mb": rollups / 2**20,
     }
     notes = (
-        f"about {bench.candidates:,} candidates in {bench.runs} runs, multiplied from a run of {bench.seed_problems} "
-        f"problems with an engine that answers at once; all questions are about one run of {bench.problems:,} problems",
+        f"about {counted(bench.candidates, 'candidate')} in {counted(bench.runs, 'run')}, multiplied from a run of "
+        f"{counted(bench.seed_problems, 'problem')} with an engine that answers at once; all questions are about one "
+        f"run of {counted(bench.problems, 'problem')}",
         "views: all rows are read; commands: what they read, without the start of their process",
         f"{everything / 2**20:,.0f} MiB, of which the rollups are {rollups / 2**20:,.0f} MiB",
     )
@@ -102,21 +104,22 @@ def _fill(bench: TablesBench, workspace: Workspace, say: Callable[[str], None]) 
     if others < bench.runs - 1:
         needed = (asked + bench.runs - 1) * candidates
         raise ConfigError(
-            f"{bench.problems:,} problems in a run and {bench.runs} runs need {needed:,} candidates or more: give "
+            f"{counted(bench.problems, 'problem')} in a run and {counted(bench.runs, 'run')} need "
+            f"{counted(needed, 'candidate')} or more: give "
             f"--candidates {needed}, or fewer --problems or --runs"
         )
     sizes = {f"run-{number}": others // max(1, bench.runs - 1) for number in range(2, bench.runs + 1)}
     started = time.perf_counter()
     for name, size in {"asked": asked, **sizes}.items():
         _multiply(workspace, source, name, size, max(1, _CANDIDATES_AT_ONCE // candidates))
-    say(f"made {blocks * candidates:,} candidates in {time.perf_counter() - started:.0f} s")
+    say(f"made {counted(blocks * candidates, 'candidate')} in {time.perf_counter() - started:.0f} s")
     started = time.perf_counter()
     after = 0
     while ids := workspace.database.run(partial(fill_rollups, after=after, most=_ROLLUPS_AT_ONCE)):
         after = ids[-1]
     seconds = time.perf_counter() - started
     workspace.database.run(analyze_tables)
-    say(f"wrote the rollups of {blocks * problems:,} problems in {seconds:.0f} s")
+    say(f"wrote the rollups of {counted(blocks * problems, 'problem')} in {seconds:.0f} s")
     return "asked"
 
 

@@ -23,6 +23,7 @@ from cord_worker.cli.options import (
     json_option,
     read_settings,
 )
+from cord_worker.display_text import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -456,13 +457,13 @@ def _print_contamination(found: ContaminationFigures) -> None:
     screen = console()
     screen.print(table)
     screen.print(
-        f"false alarms: {found.false_alarms} of {found.questions - planted:,} other questions; "
-        f"--near finds {found.found_near} more copies, with {found.false_near} more false alarms",
+        f"false alarms: {found.false_alarms} of {counted(found.questions - planted, 'other question')}; "
+        f"--near finds {counted(found.found_near, 'more copy')}, with {counted(found.false_near, 'more false alarm')}",
         soft_wrap=True,
     )
     screen.print(
-        f"{found.questions:,} questions against {found.benchmark:,}: {found.index_seconds:.2f} s for the index, "
-        f"{found.lookup_seconds:.2f} s to look up",
+        f"{counted(found.questions, 'question')} against {found.benchmark:,}: {found.index_seconds:.2f} s for the "
+        f"index, {found.lookup_seconds:.2f} s to look up",
         soft_wrap=True,
     )
 
@@ -511,7 +512,7 @@ def _family_line(one: FamilyFigures) -> str:
     texts = (
         "no greedy text compared"
         if one.texts_equal is None
-        else f"{one.texts_compared} greedy texts of {one.tokens_compared} tokens "
+        else f"{counted(one.texts_compared, 'greedy text')} of {counted(one.tokens_compared, 'token')} "
         + ("equal" if one.texts_equal else "DIFFER")
     )
     return (
@@ -533,12 +534,15 @@ def _print_answers(found: AnswerFigures) -> None:
     for style, count in missed_styles(found).most_common():
         click.echo(f"{count:,} not accepted: {style}")
     click.echo(
-        f"{shown(found.dataset)}: {found.references:,} references, at least {found.least_styles} styles of each; "
-        f"{found.accepted:,} of {found.pairs:,} texts accepted ({100 * found.accepted_share:.2f} %), "
+        f"{shown(found.dataset)}: {counted(found.references, 'reference')}, at least "
+        f"{counted(found.least_styles, 'style')} of each; "
+        f"{found.accepted:,} of {counted(found.pairs, 'text')} accepted ({100 * found.accepted_share:.2f} %), "
         f"{found.undecided:,} undecided"
     )
     if found.other_pairs:
-        click.echo(f"{shown(found.dataset)}: {found.others_accepted:,} of {found.other_pairs:,} wrong pairs accepted")
+        click.echo(
+            f"{shown(found.dataset)}: {found.others_accepted:,} of {counted(found.other_pairs, 'wrong pair')} accepted"
+        )
 
 
 def _say(message: str) -> None:

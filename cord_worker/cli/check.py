@@ -12,6 +12,7 @@ import click
 
 from cord_worker.cli.exit_codes import FOUND_SOMETHING
 from cord_worker.cli.options import NumberRange, json_option, print_json, read_settings, state_dir_option
+from cord_worker.display_text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -174,7 +175,7 @@ def _check_file(path: Path, rule: Rule, processes: int | None, timeout: float, *
             listed.append(checked)
         if time.monotonic() - printed_at > _PROGRESS_SECONDS:
             printed_at = time.monotonic()
-            click.echo(f"{figures.pairs:,} of {len(pairs):,} pairs", err=True)
+            click.echo(f"{figures.pairs:,} of {counted(len(pairs), 'pair')}", err=True)
     for checked in sorted(listed, key=lambda one: one.severity):
         click.echo(json.dumps(checked.to_json(), ensure_ascii=False) if as_json else _difference(checked))
     click.echo(json.dumps(figures.to_json()) if as_json else _sentence(figures))
@@ -202,7 +203,7 @@ def _short(text: str) -> str:
 def _sentence(figures: PairFigures) -> str:
     shares = figures.to_json()
     return (
-        f"{figures.pairs:,} pairs, {figures.differing:,} differ: "
+        f"{counted(figures.pairs, 'pair')}, {figures.differing:,} differ: "
         f"right refused {figures.right_refused:,} of {figures.expected_right:,} "
         f"({100 * shares['right_refused_share']:.2f} %), "
         f"wrong accepted {figures.wrong_accepted:,} of {figures.expected_wrong:,} "
@@ -256,7 +257,7 @@ def recheck(
     from cord_worker.operations.recheck import recheck_run
 
     def print_progress(done: int, total: int) -> None:
-        click.echo(f"{done:,} of {total:,} answers", err=True)
+        click.echo(f"{done:,} of {counted(total, 'answer')}", err=True)
 
     with open_database(read_settings(state_dir)) as database:
         found = recheck_run(
@@ -288,18 +289,18 @@ def _print_recheck(found: RecheckResult) -> None:
             f"{_short(change.reference)}, found {_short(result.extracted or 'none')}"
         )
     click.echo(
-        f"run {shown(found.run)}: {found.checked:,} answers checked; became right {found.became(True):,}, wrong "
-        f"{found.became(False):,}, undecided {found.became(None):,}"
+        f"run {shown(found.run)}: {counted(found.checked, 'answer')} checked; became right {found.became(True):,}, "
+        f"wrong {found.became(False):,}, undecided {found.became(None):,}"
     )
     not_checked = [
-        (found.judged, "not checked: judged by an LLM"),
-        (found.unchecked, "not checked: method none"),
-        (found.unfinished, "problems not checked: unfinished"),
-        (found.left_broken, "not checked: rows differ from what was written (see `cordctl verify-db`)"),
-        (found.kept, "checks without a result (too long or a crash): the stored result stays"),
+        (found.judged, "answer", "not checked: judged by an LLM"),
+        (found.unchecked, "answer", "not checked: method none"),
+        (found.unfinished, "problem", "not checked: unfinished"),
+        (found.left_broken, "answer", "not checked: rows differ from what was written (see `cordctl verify-db`)"),
+        (found.kept, "check", "without a result (too long or a crash): the stored result stays"),
     ]
-    for count, words in not_checked:
+    for count, noun, words in not_checked:
         if count:
-            click.echo(f"  {count:,} {words}")
+            click.echo(f"  {counted(count, noun)} {words}")
     if found.dry_run:
         click.echo("Nothing was written (--dry-run).")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cord_worker.cli.options import json_option, print_json, read_settings, state_dir_option
+from cord_worker.cli.options import json_option, prices_option, print_json, read_settings, state_dir_option
 from cord_worker.display_text import counted
 
 if TYPE_CHECKING:
@@ -20,28 +20,31 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@prices_option
 @state_dir_option
 @json_option
-def compare(runs: tuple[str, ...], state_dir: Path | None, as_json: bool) -> None:
+def compare(runs: tuple[str, ...], prices_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """Compare runs of one dataset on the problems that are done or failed in all of them.
 
     Differences are to the first RUN. Intervals are 95 %, from a paired bootstrap over the problems. Tokens per problem
     are all that were generated for it; tokens per result are those of the trajectory and its final answer. A hit rate
-    is a teacher's share of the steps on winning paths.
+    is a teacher's share of the steps on winning paths. Seconds and money are per problem, over all problems of a run.
 
     If a run has rescorings (cordctl rescore), a second table compares their scores with the run's. RUN@NAME chooses
     one, RUN alone all of them.
     """
+    from cord_worker.config import Prices
     from cord_worker.operations.comparison import compare_runs
     from cord_worker.operations.database import open_database
     from cord_worker.operations.rescoring_comparison import compare_rescorings, runs_of
     from cord_worker.progress import console, shown
 
     names = runs_of(runs)
+    prices = None if prices_path is None else Prices.load(prices_path)
     with open_database(read_settings(state_dir)) as database:
         # Rescorings first: they say sooner that a name does not exist.
         rescorings = database.run(lambda connection: compare_rescorings(connection, runs))
-        comparison = database.run(lambda connection: compare_runs(connection, names))
+        comparison = database.run(lambda connection: compare_runs(connection, names, prices))
     if as_json:
         print_json({**comparison.to_json(), "rescorings": [one.to_json() for one in rescorings]})
         return
@@ -108,12 +111,13 @@ def _comparison_table(comparison: RunComparison[CostedRun]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from cord_worker.cli.tables import figure_interval, percent_interval, points_interval
+    from cord_worker.cli.tables import figure_interval, money_cells, money_titles, percent_interval, points_interval
     from cord_worker.operations.run_cost import GENERATION, SCORING
     from cord_worker.progress import figure, percent, shown
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     left_aligned = {"run", "pipeline", "hit rates"}
+    costs = [run.cost for run in comparison.runs]
     for title in (
         "run",
         "pipeline",
@@ -126,6 +130,7 @@ def _comparison_table(comparison: RunComparison[CostedRun]) -> Table:
         "tokens / result",
         "generation s",
         "prover s",
+        *(f"{title} / problem" for title in money_titles(costs)),
         "hit rates",
     ):
         table.add_column(title, justify="left" if title in left_aligned else "right", overflow="fold")
@@ -142,6 +147,7 @@ def _comparison_table(comparison: RunComparison[CostedRun]) -> Table:
             "-" if run.result_tokens is None else f"{run.result_tokens.mean:,.0f}",
             figure(run.cost.seconds_per_problem(GENERATION), 2),
             figure(run.cost.seconds_per_problem(SCORING), 2),
+            *money_cells(run.cost, costs),
             Text(", ".join(f"{shown(teacher.name)} {percent(teacher.share)}" for teacher in run.teachers)),
         )
     return table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cord_worker.cli.options import FilePath, json_option, print_json, read_settings, state_dir_option
+from cord_worker.cli.options import json_option, prices_option, print_json, read_settings, state_dir_option
 from cord_worker.display_text import counted
 
 if TYPE_CHECKING:
@@ -29,12 +29,7 @@ if TYPE_CHECKING:
     "accuracy and mean score over the problems that all RUNs finished; tokens and seconds per question over all "
     "problems of each run.",
 )
-@click.option(
-    "--prices",
-    "prices_path",
-    type=FilePath(path_type=Path, dir_okay=False),
-    help="TOML file with the prices of models, for the cost in money (default: [prices] of the run, if it has any).",
-)
+@prices_option
 @state_dir_option
 @json_option
 def cost(
@@ -152,13 +147,14 @@ def _cost_table(found: Cost) -> Table:
 def _table_14(costs: Sequence[Cost]) -> Table:
     from rich.text import Text
 
+    from cord_worker.cli.tables import money_cells, money_titles
     from cord_worker.operations.run_cost import GENERATION, SCORING
     from cord_worker.progress import figure, shown
 
     table = _table(
         (
             *("run", "pipeline", "budget", "questions", "generation", "prover", "total", "wall", "latency"),
-            *_currencies(costs),
+            *money_titles(costs),
         ),
         3,
         "seconds per question (paper, Table 14): engines, whole run (wall), admission to end (latency)",
@@ -175,34 +171,15 @@ def _table_14(costs: Sequence[Cost]) -> Table:
             figure(None if generation is None or prover is None else generation + prover, 2),
             figure(found.run_seconds_per_problem, 2),
             figure(found.walls.problem_seconds, 2),
-            *_money_column(found, costs),
+            *money_cells(found, costs),
         )
     return table
-
-
-def _currencies(costs: Sequence[Cost]) -> list[str]:
-    """The title of the column of money, if there is one."""
-    from cord_worker.progress import shown
-
-    found = {one.money.currency for one in costs if one.money is not None}
-    return [", ".join(map(shown, sorted(found)))] if found else []
-
-
-def _money_column(found: Cost, costs: Sequence[Cost]) -> list[str]:
-    from cord_worker.progress import money
-
-    currencies = {one.money.currency for one in costs if one.money is not None}
-    if not currencies:
-        return []
-    if found.money is None or found.money_per_problem is None:
-        return ["-"]
-    return [money(found.money_per_problem, found.money.currency if len(currencies) > 1 else None)]
 
 
 def _table_15(comparison: RunComparison[CostedRun]) -> Table:
     from rich.text import Text
 
-    from cord_worker.cli.tables import figure_interval, percent_interval
+    from cord_worker.cli.tables import figure_interval, money_cells, money_titles, percent_interval
     from cord_worker.operations.run_cost import GENERATION, SCORING
     from cord_worker.progress import figure, shown
 
@@ -211,7 +188,7 @@ def _table_15(comparison: RunComparison[CostedRun]) -> Table:
         (
             *("run", "pipeline", "budget", "accuracy", "undecided", "mean score", "tokens out", "read by prover"),
             *("engine s", "wall s"),
-            *_currencies(costs),
+            *money_titles(costs),
         ),
         3,
         "accuracy and mean score against the cost of a question (paper, Table 15)",
@@ -228,7 +205,7 @@ def _table_15(comparison: RunComparison[CostedRun]) -> Table:
             figure(run.cost.tokens_in_per_problem(SCORING), 0),
             figure(run.cost.seconds_per_problem((*GENERATION, *SCORING)), 2),
             figure(run.cost.run_seconds_per_problem, 2),
-            *_money_column(run.cost, costs),
+            *money_cells(run.cost, costs),
         )
     return table
 

@@ -265,12 +265,12 @@ def _remarks(found: Evaluation) -> str:
 
     missing = sum(model.figures.missing for model in found.models)
     parts = [
-        f"{found.samples:,} samples per problem"
+        f"{counted(found.samples, 'sample')} per problem"
         if found.pipeline == "sample"
         else f"one answer per problem, from the search ({found.pipeline})",
         f"{found.run_seconds:,.1f} s ({found.engine_seconds:,.1f} s in engines)",
     ]
-    parts += [f"{missing:,} samples without an answer, counted as wrong"] if missing else []
+    parts += [f"{counted(missing, 'sample')} without an answer, counted as wrong"] if missing else []
     parts += [f"{counted(found.failed, 'problem')} failed"] if found.failed else []
     parts += [f"{counted(found.unfinished, 'problem')} not finished"] if found.unfinished else []
     return "; ".join(parts)

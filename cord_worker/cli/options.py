@@ -92,6 +92,12 @@ state_dir_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the embedded services and logs (default: CORD_STATE_DIR, else .cord).",
 )
+prices_option = click.option(
+    "--prices",
+    "prices_path",
+    type=FilePath(path_type=Path, dir_okay=False),
+    help="TOML file with the prices of models, for the cost in money (default: [prices] of the run, if it has any).",
+)
 dataset_argument = click.argument("dataset", type=DatasetPath(path_type=Path))
 """DATASET: a file, a folder, or `org/name[@REVISION]` at the hub; commands call `fetch_dataset` before they read it."""
 

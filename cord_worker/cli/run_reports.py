@@ -111,7 +111,9 @@ def stats(
 
     The last line is about base scores: the prover's score of the known answer before any step.
 
-    --plot and --csv read every candidate of the run. With --json, --plot adds what it would draw.
+    --plot and --csv FOLDER read every candidate of the run for the scores by depth, which takes a while in a large run.
+    All other figures come from stored sums; so does --csv - of another table than depths. With --json, --plot adds what
+    it would draw.
     """
     from cord_worker.cli.tables import base_scores_lines, selection_tables
     from cord_worker.operations.database import open_database
@@ -147,7 +149,9 @@ def _print_statistics(
     from cord_worker.progress import console
 
     with open_database(read_settings(state_dir)) as database:
-        found = database.run(lambda connection: read_statistics(connection, run))
+        found = database.run(
+            lambda connection: read_statistics(connection, run, _STATISTICS if table is None else (table,))
+        )
     if table is not None:
         click.echo(found.csv(table), nl=False)
     elif csv_place is not None:

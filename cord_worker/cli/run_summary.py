@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cord_worker.cli.tables import print_failures
+from cord_worker.display_text import counted
 from cord_worker.export.report import ExportReport
 from cord_worker.operations.local_run import LocalRunResult
 from cord_worker.progress import console, duration, figure, invalid_by_teacher, percent, shown
@@ -79,7 +80,7 @@ def _rows(outcome: LocalRunResult[ExportReport], output: str) -> list[tuple[str,
         ),
         (
             "accuracy",
-            f"{percent(totals.accuracy)} ({totals.correct:,} of {totals.checked:,} decided answers"
+            f"{percent(totals.accuracy)} ({totals.correct:,} of {counted(totals.checked, 'decided answer')}"
             + (f"; {totals.undecided:,} undecided, left out)" if totals.undecided else ")"),
         ),
         ("mean score", figure(totals.mean_score)),
@@ -99,7 +100,7 @@ def _cut_short(totals: Totals) -> list[tuple[str, str]]:
     """A row that counts the texts that were cut at a limit; none if there are none."""
     found = []
     if totals.cut_answers:
-        found.append(f"{totals.cut_answers:,} final answers, at search.answer_tokens")
+        found.append(f"{counted(totals.cut_answers, 'final answer')}, at search.answer_tokens")
     if totals.full_contexts:
         found.append(f"the thinking of {totals.full_contexts:,}, because no model's context has room for more")
     return [("cut short", "; ".join(found))] if found else []

@@ -204,7 +204,7 @@ def _lost(column: Column) -> str:
 def _waiting(column: Column) -> str:
     """The candidates of an undecided step, counted by state."""
     states = Counter(one.candidate.invalid_reason or one.candidate.state for one in column.losers)
-    return f"in work, {len(column.losers):,} candidates: " + shown(
+    return f"in work, {counted(len(column.losers), 'candidate')}: " + shown(
         ", ".join(f"{number:,} {state}" for state, number in states.most_common())
     )
 

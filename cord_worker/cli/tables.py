@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cord_worker.display_text import counted
-from cord_worker.progress import figure, percent, shown
+from cord_worker.progress import figure, money, percent, shown
 from cord_worker.store.reports.base_scores import BY_HEART
 from cord_worker.store.reports.sample_queries import problems_that_no_step_moves
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cord_worker.operations.comparison import Interval
+    from cord_worker.operations.run_cost import Cost
     from cord_worker.operations.run_watch import Overview, TeacherSelection
     from cord_worker.store.reports.failure_causes import FailureCause
     from cord_worker.store.runs.processes import LiveProcess
@@ -176,6 +177,26 @@ def print_failures(screen: Console, causes: Sequence[FailureCause], count: int, 
 def _search_text(reason: str) -> str:
     """The beginning of a reason, as far as it is printable."""
     return "".join(itertools.takewhile(str.isprintable, reason))[:_MOST_CHARACTERS].strip()
+
+
+def money_titles(costs: Sequence[Cost]) -> list[str]:
+    """The title of the column of money per problem: its currencies. No title if none of the runs has prices."""
+    found = sorted(_currencies(costs))
+    return [", ".join(map(shown, found))] if found else []
+
+
+def money_cells(found: Cost, costs: Sequence[Cost]) -> list[str]:
+    """What a problem of one of the runs cost in money, for the column of `money_titles`; no cell without the column."""
+    currencies = _currencies(costs)
+    if not currencies:
+        return []
+    if found.money is None or found.money_per_problem is None:
+        return ["-"]
+    return [money(found.money_per_problem, found.money.currency if len(currencies) > 1 else None)]
+
+
+def _currencies(costs: Sequence[Cost]) -> set[str]:
+    return {one.money.currency for one in costs if one.money is not None}
 
 
 def percent_interval(interval: Interval | None) -> str:

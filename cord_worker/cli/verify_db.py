@@ -68,8 +68,8 @@ def _scope_lines(found: Verification) -> Iterator[str]:
         yield "not recomputed: texts, scores, judgments, and whether answers are right (--answers checks them)"
     else:
         yield (
-            f"checked again: {compared.compared:,} final answers; left out: {compared.judged:,} that a judge decides, "
-            f"{compared.unchecked:,} that nothing checks, {compared.kept:,} without a result"
+            f"checked again: {counted(compared.compared, 'final answer')}; left out: {compared.judged:,} that a judge "
+            f"decides, {compared.unchecked:,} that nothing checks, {compared.kept:,} without a result"
         )
         yield "not recomputed: texts, scores and judgments"
     if found.without_source:
@@ -79,6 +79,5 @@ def _scope_lines(found: Verification) -> Iterator[str]:
     if old.problems or old.candidates or old.answers:
         yield (
             f"without a digest, written by older versions: {counted(old.problems, 'problem')}, "
-            f"{counted(old.candidates, 'candidate')}, "
-            f"{old.answers:,} final answers"
+            f"{counted(old.candidates, 'candidate')}, {counted(old.answers, 'final answer')}"
         )

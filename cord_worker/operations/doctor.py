@@ -286,7 +286,7 @@ def _devices(config: RunConfig | None) -> Iterator[Diagnosis]:
         advice = "see the other results" if limit else "reinstall torch for this machine"
         yield Diagnosis(Level.FAIL, "devices", f"torch cannot list the devices: {said}", advice)
         return
-    yield Diagnosis(Level.OK, "devices", f"{cores} CPU cores, GPUs: {', '.join(gpus) or 'none'}")
+    yield Diagnosis(Level.OK, "devices", f"{counted(cores, 'CPU core')}, GPUs: {', '.join(gpus) or 'none'}")
     for name, model in config.models.items() if config else ():
         if model.device.startswith("cuda") and not gpus:
             yield Diagnosis(
@@ -294,7 +294,10 @@ def _devices(config: RunConfig | None) -> Iterator[Diagnosis]:
             )
         if model.threads is not None and model.threads > cores:
             yield Diagnosis(
-                Level.WARN, f"model {name}", f"{model.threads} threads on {cores} cores", f"set threads to {cores}"
+                Level.WARN,
+                f"model {name}",
+                f"{counted(model.threads, 'thread')} on {counted(cores, 'core')}",
+                f"set threads to {cores}",
             )
         on_cpu = model.device == "cpu" or (model.device == "auto" and not gpus)
         if on_cpu and model.dtype in {"bfloat16", "float16"}:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cord_worker.config import ModelConfig, RunConfig
 from cord_worker.dataset import ProblemRecord
+from cord_worker.display_text import counted
 from cord_worker.engines.context_length import own_context
 from cord_worker.errors import ConfigError, CordError
 from cord_worker.local import limits
@@ -102,7 +103,7 @@ class Fit:
     @property
     def budget(self) -> str:
         """How the tokens of the context are divided, as a sum in words."""
-        taken = f"context {self.context:,} tokens - {self.overhead:,} of the template"
+        taken = f"context {counted(self.context, 'token')} - {self.overhead:,} of the template"
         end = f" - {self.end:,} {self.end_name}"
         if self.has_room:
             return f"{taken} - {self.thinking:,} thinking{end} = room for {max(0, self.room):,} of the question"
@@ -278,7 +279,7 @@ def room_remarks(config: RunConfig) -> list[str]:
         if context is None:
             continue
         kept = f" with {end:,} kept for the final answer (search.answer_tokens)" if end else ""
-        facts = f"{role}: the context of model {name!r} holds {context:,} tokens"
+        facts = f"{role}: the context of model {name!r} holds {counted(context, 'token')}"
         if context - end <= _LEAST_STEP:
             raise ConfigError(
                 f"{facts}, which leaves no room for a step{kept}. "
@@ -286,7 +287,7 @@ def room_remarks(config: RunConfig) -> list[str]:
             )
         if context < search.thinking_tokens + end:
             remarks.append(
-                f"{facts}: thinking ends after {context - end:,} tokens minus the question{kept}, not after "
+                f"{facts}: thinking ends after {counted(context - end, 'token')} minus the question{kept}, not after "
                 f"search.thinking_tokens = {search.thinking_tokens:,}"
             )
     return remarks

@@ -58,7 +58,7 @@ class Resumed:
     def lines(self) -> list[str]:
         """For people."""
         sentence = f"run {self.run} continues" if self.changed else f"run {self.run} was already active"
-        limits = [] if self.max_tokens is None else [f"{self.max_tokens:,} generated tokens"]
+        limits = [] if self.max_tokens is None else [counted(self.max_tokens, "generated token")]
         limits += [] if self.max_cost is None else [money(self.max_cost, self.currency)]
         sentence += f", up to {' or '.join(limits)}" if limits else ""
         return [sentence, without_workers(self.missing_workers)] if self.missing_workers else [sentence]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ problem."""
 
 @dataclass(frozen=True, slots=True)
 class RunStatistics:
-    """All statistics of a run; reading them takes longer than `TeacherSelection` alone."""
+    """All statistics of a run. `depths` are read from every candidate of the run, all others from its rollups."""
 
     selection: TeacherSelection
     depths: Sequence[DepthScores]
@@ -78,12 +78,13 @@ def _without_point(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def read_statistics(connection: sa.Connection, run_name: str | None) -> RunStatistics:
-    """The statistics of the run with this name, by default the newest. Raises RunNotFound."""
+def read_statistics(connection: sa.Connection, run_name: str | None, tables: Collection[str] = TABLES) -> RunStatistics:
+    """The statistics of the run with this name, by default the newest; of `depths`, `gains` and `problems` only those
+    among `tables`, the others are empty. Raises RunNotFound."""
     run = resolve_run(connection, run_name)
     return RunStatistics(
         selection=read_teacher_selection(connection, run.name),
-        depths=scores_by_depth(connection, run.id),
-        gains=gains_by_teacher(connection, run.id),
-        problems=problem_results(connection, run.id),
+        depths=scores_by_depth(connection, run.id) if "depths" in tables else (),
+        gains=gains_by_teacher(connection, run.id) if "gains" in tables else (),
+        problems=problem_results(connection, run.id) if "problems" in tables else (),
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Self
 
 from cord_worker.config import Settings
+from cord_worker.display_text import counted
 from cord_worker.errors import LimitReached, RunFailed, RunStopped, WaitTimeout, WorkersMissing
 from cord_worker.operations.background import check_background, find_background
 from cord_worker.operations.run_status import watch_of
@@ -140,5 +141,6 @@ def check_end(database: Database, snapshot: Snapshot) -> None:
     causes = database.run(lambda connection: failure_causes(connection, run.id, 1))
     why = f", {causes[0].count} of them because: {shown(causes[0].reason)}" if causes else ""
     raise RunFailed(
-        f"run {snapshot.run}: {failed} problems failed and none is done{why}. See cordctl status {snapshot.run}"
+        f"run {snapshot.run}: {counted(failed, 'problem')} failed and none is done{why}. See cordctl status "
+        f"{snapshot.run}"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cord_worker.display_text import shown
+from cord_worker.display_text import counted, shown
 from cord_worker.progress.live_state import LiveState, ModelState
 from cord_worker.progress.number_format import duration, figure, percent
 from cord_worker.progress.snapshot import Condition
@@ -50,7 +50,7 @@ def progress(state: LiveState) -> list[Line]:
         ),
         (
             f"score {figure(totals.mean_score)}, accuracy {percent(totals.accuracy)} of {totals.checked:,}, "
-            f"{totals.proposed:,} candidates, {totals.tokens:,} tokens",
+            f"{counted(totals.proposed, 'candidate')}, {counted(totals.tokens, 'token')}",
             _FAINT,
         ),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cord_worker.display_text import money, shown
+from cord_worker.display_text import counted, money, shown
 from cord_worker.progress.number_format import duration, figure, percent
 from cord_worker.progress.snapshot import Snapshot
 
@@ -30,9 +30,9 @@ def line(snapshot: Snapshot) -> str:
     ]
     if totals.proposed:
         parts += [
-            f"{counts.steps:,} steps",
-            f"{totals.proposed:,} candidates ({counts.steps_per_second:.1f}/s)",
-            f"{totals.tokens:,} tokens ({counts.tokens_per_second:.0f}/s)",
+            counted(counts.steps, "step"),
+            f"{counted(totals.proposed, 'candidate')} ({counts.steps_per_second:.1f}/s)",
+            f"{counted(totals.tokens, 'token')} ({counts.tokens_per_second:.0f}/s)",
             f"score {figure(totals.mean_score)}",
             f"accuracy {percent(totals.accuracy)}" + _undecided(totals),
             *([] if snapshot.is_final else [f"ETA {duration(snapshot.eta_seconds)}"]),
@@ -99,7 +99,7 @@ def spent(spending: Spending) -> str:
     """`spent 1,012 of 2,000 tokens, 0.12 of 5 USD`: what has a limit."""
     parts = []
     if spending.max_tokens is not None:
-        parts.append(f"{spending.tokens:,} of {spending.max_tokens:,} tokens")
+        parts.append(f"{spending.tokens:,} of {counted(spending.max_tokens, 'token')}")
     if spending.max_cost is not None and spending.cost is not None:
         parts.append(f"{money(spending.cost)} of {money(spending.max_cost, spending.currency)}")
     return f"spent {', '.join(parts)}"
@@ -157,8 +157,8 @@ def _facts(snapshot: Snapshot) -> list[tuple[str, str, str]]:
             f"{problems.get('failed', 0):,} failed of {counts.total:,}",
         ),
         (
-            f"{counts.steps:,} steps, {totals.proposed:,} candidates",
-            f"{totals.tokens:,} tokens generated",
+            f"{counted(counts.steps, 'step')}, {counted(totals.proposed, 'candidate')}",
+            f"{counted(totals.tokens, 'token')} generated",
             f"{totals.scored_tokens:,} read by the prover",
         ),
         (

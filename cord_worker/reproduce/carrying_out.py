@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from cord_worker.config import RunConfig, Settings
+from cord_worker.display_text import counted
 from cord_worker.local.supervisor import EventKind, Supervisor
 from cord_worker.operations.database import ensure_schema, open_database
 from cord_worker.operations.enqueue import DatasetSource, enqueue_dataset
@@ -99,7 +100,7 @@ class _Work:
         """Works until nothing is left."""
         if self._waiting:
             names = ", ".join(planned.run for planned, _ in self._waiting)
-            self._place.say(f"{len(self._waiting)} of {len(self.planned_runs)} runs to do: {names}")
+            self._place.say(f"{len(self._waiting)} of {counted(len(self.planned_runs), 'run')} to do: {names}")
         self._supervisor.start()
         shown_at = time.monotonic()
         while self._waiting or self._working or (self._school is not None and self._school.is_busy):
@@ -113,7 +114,7 @@ class _Work:
                 continue
             if time.monotonic() - shown_at >= _PROGRESS_SECONDS and left:
                 shown_at = time.monotonic()
-                self._place.say(f"{self._progress(left)}; {len(self._waiting)} runs wait")
+                self._place.say(f"{self._progress(left)}; {counted(len(self._waiting), 'run')} still to begin")
             time.sleep(_INTERVAL_SECONDS)
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from cord_worker.cli.interrupts import graceful_interrupts
 from cord_worker.cli.options import NumberRange, read_settings, state_dir_option
 from cord_worker.config import ModelConfig
+from cord_worker.display_text import counted
 from cord_worker.errors import ConfigError, CordError
 from cord_worker.export.exporting import Request, open_export
 from cord_worker.export.files import replaced_file
@@ -336,12 +337,12 @@ class Report:
         """The same as a table of Markdown."""
         whole, trimmed = self.trimming.runs
         return [
-            f"Winners of {self.trimming.problems} problems: {_percent(whole.accuracy)} right, "
+            f"Winners of {counted(self.trimming.problems, 'problem')}: {_percent(whole.accuracy)} right, "
             f"{_number(whole.result_tokens)} tokens; trimmed {_percent(trimmed.accuracy)} right, "
             f"{_number(trimmed.result_tokens)} tokens.",
             "",
-            f"| student of | rows | tokens a row | Pass@1 on {self.exam_problems} problems | minus whole winners "
-            "| tokens a reply |",
+            f"| student of | rows | tokens a row | Pass@1 on {counted(self.exam_problems, 'problem')} | minus whole "
+            "winners | tokens a reply |",
             "|---|---|---|---|---|---|",
             *(self._line(student) for student in self.students),
         ]

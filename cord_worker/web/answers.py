@@ -20,6 +20,8 @@ _REST = 10.0
 """A document is read again after this many times the seconds that reading it took: views may take a tenth of a
 connection's time, however slow their statements are."""
 _SHORTEST_REST_SECONDS = 0.5
+_LONG_SECONDS = 0.5
+"""A document that took longer to read is still given while it is read again, so that only the first visitor waits."""
 _KEPT_BYTES = 64 << 20
 _LEAST_COMPRESSED_BYTES = 1_000
 """A document of at least this size is also kept compressed."""
@@ -28,13 +30,15 @@ _RETRY_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A document as bytes, and compressed if it is long; `etag` is equal for equal documents. The document is
-    read again once the clock (`time.monotonic`) shows `stale_at`."""
+    """A document as bytes, also compressed if that saves some; `etag` is equal for equal documents. It is read again
+    once the clock (`time.monotonic`) shows `stale_at`. Whoever asks from then on waits for that; for a document that
+    takes long to read, only from `outdated_at` on."""
 
     body: bytes
     packed: bytes | None
     etag: str
     stale_at: float
+    outdated_at: float
 
     @property
     def size(self) -> int:
@@ -58,7 +62,8 @@ class Answers:
     async def get(self, request: Request) -> Answer:
         """The document. Raises DocumentMissing, BadParameter, and StoreError while the database is away."""
         known = self._kept.get(request.key)
-        if known is not None and time.monotonic() < known.stale_at:
+        now = time.monotonic()
+        if known is not None and now < known.stale_at:
             self._kept.move_to_end(request.key)
             return known
         reading = self._reading.get(request.key)
@@ -67,6 +72,8 @@ class Answers:
             reading = loop.run_in_executor(self._threads, self._read, request)
             self._reading[request.key] = reading
             reading.add_done_callback(lambda future: self._end(request, future))
+        if known is not None and now < known.outdated_at:
+            return known
         return await asyncio.shield(reading)
 
     def _end(self, request: Request, reading: asyncio.Future[Answer]) -> None:
@@ -87,7 +94,9 @@ class Answers:
         )
         packed = gzip.compress(body, 5, mtime=0) if len(body) >= _LEAST_COMPRESSED_BYTES else None
         ended = time.monotonic()
-        return Answer(body, packed, etag_of(body), ended + max(_SHORTEST_REST_SECONDS, _REST * (ended - begun)))
+        rest = max(_SHORTEST_REST_SECONDS, _REST * (ended - begun))
+        grace = rest if ended - begun > _LONG_SECONDS else 0.0
+        return Answer(body, packed, etag_of(body), ended + rest, ended + rest + grace)
 
 
 def etag_of(body: bytes) -> str:

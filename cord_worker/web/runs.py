@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
+from cord_worker.display_text import counted
 from cord_worker.errors import ConfigError
 from cord_worker.operations.estimators import wilson_interval
 from cord_worker.operations.fleet import names_by_path
@@ -96,6 +97,7 @@ def run_document(connection: sa.Connection, run: RunRow) -> RunDocument:
     costs = _named_costs(run, read_costs(connection, run.name))
     every = run_curves.sampled_every(connection, run.id)
     gains = run_curves.gain_spreads(connection, run.id, every)
+    steps, tokens = run_curves.length_bars(connection, run.id)
     winning_steps = run_curves.winning_steps_by_tenth(connection, run.id)
     facts, missing = _facts(run, read_provenance(connection, run.id))
     if every > 1:
@@ -127,8 +129,8 @@ def run_document(connection: sa.Connection, run: RunRow) -> RunDocument:
             StepScores(one.step, _spread(one.winners), _spread(one.kept))
             for one in run_curves.score_curve(connection, run.id, every)
         ],
-        steps=_histogram(run_curves.step_bars(connection, run.id)),
-        tokens=_histogram(run_curves.token_bars(connection, run.id)),
+        steps=_histogram(steps),
+        tokens=_histogram(tokens),
         cost=_cost(connection, run, costs),
         failures=_failures(connection, run),
         invalid=[
@@ -160,7 +162,7 @@ def _facts(run: RunRow, made: Provenance) -> tuple[list[Fact], list[str]]:
         Fact("pipeline", f"{search.pipeline}, {budget(search)}"),
         Fact("ranked by", search.selection),
         Fact("teachers", ", ".join(teacher.name for teacher in config.all_teachers)),
-        Fact("at most", f"{search.max_steps:,} steps, {search.thinking_tokens:,} tokens of thinking"),
+        Fact("at most", f"{counted(search.max_steps, 'step')}, {counted(search.thinking_tokens, 'token')} of thinking"),
         Fact("answers checked by", config.verify.method),
     ]
     if config.is_scored:

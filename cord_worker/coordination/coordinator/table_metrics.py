@@ -24,10 +24,13 @@ from cord_worker import metrics
 from cord_worker.coordination.log_once import LogOnce
 from cord_worker.coordination.transactions import read
 from cord_worker.display_text import shown
-from cord_worker.errors import StoreError
+from cord_worker.errors import ConfigError, StoreError
 from cord_worker.store.database import Database
 from cord_worker.store.reports import run_metrics
+from cord_worker.store.reports.costs import TokenRow, read_tokens
 from cord_worker.store.runs.processes import LiveProcess, live_processes
+from cord_worker.store.runs.runs import find_run
+from cord_worker.store.runs.spending import Money, stored_money
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +91,18 @@ SECONDS_PER_SECOND = TableMetric(
     "worked on at a time.",
     ("model", "kind"),
 )
+RUN_TOKENS = TableMetric(
+    "cord_run_tokens",
+    "Tokens of an unfinished run since it began, by run, model and direction: `prompt`, those of them `cached` "
+    "(missing if there are none, or none are known), and `completion`. A retry from scratch lowers them. Without "
+    "rescores.",
+    ("run", "model", "direction"),
+)
+RUN_COST = TableMetric(
+    "cord_run_cost",
+    "Likewise: cost of the run by the prices stored with it, by run, model and currency; missing without prices.",
+    ("run", "model", "currency"),
+)
 READ_SECONDS = TableMetric("cord_table_metrics_read_seconds", "How long the last reading of these metrics took.")
 TABLE_METRICS = (
     LEADING,
@@ -98,6 +113,8 @@ TABLE_METRICS = (
     TOKENS_PER_SECOND,
     REQUESTS_PER_SECOND,
     SECONDS_PER_SECOND,
+    RUN_TOKENS,
+    RUN_COST,
     READ_SECONDS,
 )
 
@@ -167,14 +184,34 @@ class TableMetrics(Collector):
         work = run_metrics.work_by_model(connection)
         usage = run_metrics.recent_usage(connection, window_seconds=_WINDOW_SECONDS)
         processes = live_processes(connection, self._timeout)
+        spending = self._spending(connection, names)
         label = labels_of([*(one.name for one in unfinished), *names.values()])
+        of_model = _model_labels(work, usage, processes, spending)
         return [
             PROBLEMS.family(_sums(((label[names[one.run_id]], one.state), one.number) for one in problems)),
             RUN_ACTIVE.family(
                 {(label[one.name],): float(one.is_active) for one in unfinished if label[one.name] != OTHER}
             ),
-            *_by_model(work, usage, processes),
+            *_by_model(work, usage, processes, of_model),
+            *_by_run(spending, label, of_model),
         ]
+
+    def _spending(self, connection: sa.Connection, names: Mapping[int, str]) -> list[_RunSpending]:
+        """What these runs have spent so far. A run that was removed meanwhile is left out, and so is the cost of one
+        whose prices do not fit its models."""
+        found = []
+        for key, name in names.items():
+            run = find_run(connection, name)
+            if run is None or run.id != key:
+                continue
+            tokens = read_tokens(connection, key)
+            try:
+                money = stored_money(connection, run, tokens)
+            except ConfigError as error:
+                money = None
+                self._log_once.log(f"cost of run {key}", f"there is no metric of the cost of run {name}: {error}")
+            found.append(_RunSpending(name, tokens, money))
+        return found
 
     def _shown_runs(self, unfinished: Sequence[run_metrics.UnfinishedRun]) -> dict[int, str]:
         """Names by key of the runs that are shown: unfinished ones, and those that were so within the last hour."""
@@ -185,9 +222,20 @@ class TableMetrics(Collector):
         return {key: name for key, (name, _) in self._runs.items()}
 
 
-def _by_model(
-    work: Sequence[run_metrics.ModelWork], usage: Sequence[run_metrics.Usage], processes: Sequence[LiveProcess]
-) -> list[Metric]:
+@dataclass(frozen=True, slots=True)
+class _RunSpending:
+    run: str
+    tokens: Sequence[TokenRow]
+    money: Money | None
+
+
+def _model_labels(
+    work: Sequence[run_metrics.ModelWork],
+    usage: Sequence[run_metrics.Usage],
+    processes: Sequence[LiveProcess],
+    spending: Sequence[_RunSpending],
+) -> dict[str, str]:
+    """Labels of models by path: models in use come first."""
     sizes: Counter[str] = Counter()
     for one in work:
         sizes[one.model or COORDINATOR] += one.waiting + one.leased
@@ -195,7 +243,20 @@ def _by_model(
         sizes[process.path or COORDINATOR] += 1
     for used in usage:
         sizes[used.model] += used.requests
-    label = labels_of(model for model, _ in sizes.most_common())
+    for spent in spending:
+        for row in spent.tokens:
+            sizes[row.model] += 0
+        for model in () if spent.money is None else spent.money.models:
+            sizes[model.model] += 0
+    return labels_of(model for model, _ in sizes.most_common())
+
+
+def _by_model(
+    work: Sequence[run_metrics.ModelWork],
+    usage: Sequence[run_metrics.Usage],
+    processes: Sequence[LiveProcess],
+    label: Mapping[str, str],
+) -> list[Metric]:
     waiting = _sums(((label[one.model or COORDINATOR], one.kind, "waiting"), one.waiting) for one in work)
     leased = _sums(((label[one.model or COORDINATOR], one.kind, "leased"), one.leased) for one in work)
     tokens = _sums(
@@ -219,6 +280,27 @@ def _by_model(
             _sums(((label[one.model], one.kind), one.request_seconds / _WINDOW_SECONDS) for one in usage)
         ),
     ]
+
+
+def _by_run(spending: Sequence[_RunSpending], of_run: Mapping[str, str], of_model: Mapping[str, str]) -> list[Metric]:
+    tokens = _sums(
+        ((of_run[spent.run], of_model[row.model], direction), number)
+        for spent in spending
+        for row in spent.tokens
+        for direction, number in (
+            ("prompt", row.prompt_tokens),
+            ("cached", row.cached_tokens),
+            ("completion", row.completion_tokens),
+        )
+        if number or direction != "cached"
+    )
+    cost = _sums(
+        ((of_run[spent.run], of_model[model.model], shown(spent.money.currency)), model.total)
+        for spent in spending
+        if spent.money is not None
+        for model in spent.money.models
+    )
+    return [RUN_TOKENS.family(tokens), RUN_COST.family(cost)]
 
 
 def labels_of(names: Iterable[str]) -> dict[str, str]:

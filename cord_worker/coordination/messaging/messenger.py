@@ -22,6 +22,7 @@ from cord_worker.coordination.log_once import LogOnce
 from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.coordination.transactions import sending
+from cord_worker.display_text import counted
 from cord_worker.errors import BrokerError
 from cord_worker.local.limits import log_error
 from cord_worker.service_url_checks import is_amqp
@@ -100,7 +101,7 @@ class Messenger:
                     elif self._is_refused:
                         self._probe()
             except Exception as error:  # noqa: BLE001 - the thread continues; the sweeper sends what is owed
-                left = f"{len(owed)} messages are left to the sweeper"
+                left = f"{counted(len(owed), 'message')} left to the sweeper"
                 log_error(logger, error, left if owed else "the broker could not be checked")
 
     def _next_posted(self) -> list[Due]:

@@ -9,10 +9,9 @@ import sqlalchemy as sa
 
 
 @dataclass(frozen=True, slots=True)
-class CostRow:
-    """One model and kind of request (the view model_usage, over all workers). `engine_seconds` is the time in which the
-    engines worked on at least one such request, summed over replicas; `request_seconds` is the sum of the
-    requests' durations."""
+class TokenRow:
+    """The tokens of one model in one kind of request, over all workers. `model` is its path; `cached_tokens` of the
+    prompt tokens came from its prefix cache (0 if that is not known)."""
 
     model: str
     kind: str
@@ -20,6 +19,13 @@ class CostRow:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class CostRow(TokenRow):
+    """The same with times (the view model_usage). `engine_seconds` is the time in which the engines worked on at least
+    one such request, summed over replicas; `request_seconds` is the sum of the requests' durations."""
+
     request_seconds: float
     engine_seconds: float
 
@@ -66,6 +72,16 @@ def engine_seconds(rows: Iterable[CostRow]) -> float:
     run in outputs."""
     return sum(row.engine_seconds for row in rows)
 
+
+_TOKENS = sa.text(
+    """
+    SELECT m.path AS model, k.kind, sum(k.requests)::bigint AS requests, sum(k.prompt_tokens)::bigint AS prompt_tokens,
+           coalesce(sum(k.cached_tokens), 0)::bigint AS cached_tokens,
+           sum(k.completion_tokens)::bigint AS completion_tokens
+    FROM (SELECT * FROM current_request_rollups WHERE run_id = :run_id) k JOIN models m ON m.id = k.model_id
+    GROUP BY m.path, m.fingerprint, k.kind ORDER BY m.path, k.kind
+    """
+)
 
 _COSTS = sa.text(
     """
@@ -125,6 +141,11 @@ _PROBLEM_RESULTS = sa.text(
     WHERE p.run_id = :run_id AND p.state IN ('done', 'failed') ORDER BY p.position
     """
 )
+
+
+def read_tokens(connection: sa.Connection, run_id: int) -> list[TokenRow]:
+    """The tokens of the run so far, by model and kind of request: those of `read_costs`, read faster."""
+    return [TokenRow(**row._mapping) for row in connection.execute(_TOKENS, {"run_id": run_id})]
 
 
 def read_costs(connection: sa.Connection, run_name: str) -> list[CostRow]:

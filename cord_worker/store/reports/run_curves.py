@@ -7,7 +7,7 @@ problem of the dataset only (`sampled_every`), so that they take no longer than 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -150,20 +150,17 @@ _WINNING_PARTS = sa.text(
     """
 )
 
-_ANSWERED = """
+_LENGTHS = sa.text(
+    """
+    SELECT j.steps, t.tokens, grouping(j.steps) = 0 AS is_steps, count(*) AS number
     FROM problems p
     JOIN trajectories j ON j.problem_id = p.id AND j.answer_state <> 'none'
     JOIN candidates c ON c.id = j.candidate_id
+    CROSS JOIN LATERAL (SELECT c.thinking_tokens + coalesce(j.answer_completion_tokens, 0) AS tokens) t
     WHERE p.run_id = :run_id AND p.state = 'done'
-"""
-_STEPS = "j.steps"
-_TOKENS = "c.thinking_tokens + coalesce(j.answer_completion_tokens, 0)"
-
-_BOUNDS = {value: sa.text(f"SELECT min({value}), max({value}) {_ANSWERED}") for value in (_STEPS, _TOKENS)}
-_BARS = {
-    value: sa.text(f"SELECT ({value}) / CAST(:width AS int) AS bar, count(*) AS number {_ANSWERED} GROUP BY 1")
-    for value in (_STEPS, _TOKENS)
-}
+    GROUP BY GROUPING SETS ((j.steps), (t.tokens))
+    """
+)
 
 _SPAN = sa.text(
     """
@@ -236,27 +233,27 @@ def winning_steps_by_tenth(connection: sa.Connection, run_id: int) -> dict[int, 
     return {row.tenth: float(row.steps) for row in connection.execute(_WINNING_PARTS, {"run_id": run_id})}
 
 
-def step_bars(connection: sa.Connection, run_id: int) -> Bars:
-    """Lengths of the answered trajectories of done problems in steps."""
-    return _bars(connection, run_id, _STEPS)
+def length_bars(connection: sa.Connection, run_id: int) -> tuple[Bars, Bars]:
+    """Lengths of the answered trajectories of done problems: in steps, and in tokens of thinking and answer."""
+    steps: dict[int, int] = {}
+    tokens: dict[int, int] = {}
+    for row in connection.execute(_LENGTHS, {"run_id": run_id}):
+        found, value = (steps, row.steps) if row.is_steps else (tokens, row.tokens)
+        if value is not None:
+            found[value] = row.number
+    return _bars(steps), _bars(tokens)
 
 
-def token_bars(connection: sa.Connection, run_id: int) -> Bars:
-    """The same in tokens of thinking and answer."""
-    return _bars(connection, run_id, _TOKENS)
-
-
-def _bars(connection: sa.Connection, run_id: int, value: str) -> Bars:
-    key = {"run_id": run_id}
-    low, high = connection.execute(_BOUNDS[value], key).one()
-    if high is None:
+def _bars(numbers: Mapping[int, int]) -> Bars:
+    """Bars of how often each value occurs."""
+    if not numbers:
         return Bars(0, 1, ())
+    low, high = min(numbers), max(numbers)
     width = _nice_width(high - low + 1)
     first = low // width * width
     counts = [0] * (high // width - first // width + 1)
-    for row in connection.execute(_BARS[value], {**key, "width": width}):
-        if row.bar is not None:
-            counts[row.bar - first // width] = row.number
+    for value, number in numbers.items():
+        counts[value // width - first // width] += number
     return Bars(first, width, counts)
 
 

@@ -92,19 +92,25 @@ QUERIES: tuple[SampleQuery, ...] = (
         """,
     ),
     SampleQuery(
-        "Which teacher carries the first third?",
+        "Which teacher carries the first third? (tenths 1 to 3; a step that N proposals share counts 1/N for each)",
         """
-        SELECT teacher, sum(on_winning_path) AS winning_steps, round(sum(winning_gain)::numeric, 3) AS gain
-        FROM teacher_selection WHERE run = {run} AND tenth <= 3 GROUP BY teacher ORDER BY gain DESC
+        SELECT t.name AS teacher, round(sum(k.winning_parts)::numeric, 2) AS winning_steps,
+               round((sum(k.winning_parts) / nullif(sum(sum(k.winning_parts)) OVER (), 0))::numeric, 3) AS share,
+               round(sum(k.winning_gain)::numeric, 3) AS gain
+        FROM runs r JOIN current_teacher_rollups k ON k.run_id = r.id JOIN teachers t ON t.id = k.teacher_id
+        WHERE r.name = {run} AND k.tenth BETWEEN 1 AND 3 GROUP BY t.id, t.name ORDER BY gain DESC
         """,
     ),
     SampleQuery(
-        "What does each teacher contribute, and what does it cost?",
+        "What does each teacher contribute, and what does it cost? (shared winning steps count 1/N)",
         """
-        SELECT teacher, proposed, valid, invalid, duplicates, kept, winning, round(share::numeric, 3) AS share,
-               round(mean_gain::numeric, 4) AS mean_gain, tokens,
-               round((tokens / nullif(winning, 0))::numeric) AS tokens_per_winning_step
-        FROM teacher_summary WHERE run = {run}
+        SELECT t.teacher, t.proposed, t.valid, t.invalid, t.duplicates, t.kept, round(t.share::numeric, 3) AS share,
+               round((t.share * w.steps)::numeric, 2) AS winning_steps, round(t.mean_gain::numeric, 4) AS mean_gain,
+               t.tokens, round((t.tokens / nullif(t.share * w.steps, 0))::numeric) AS tokens_per_winning_step
+        FROM teacher_summary t CROSS JOIN (
+            SELECT sum(k.winning_parts) AS steps FROM runs r JOIN current_teacher_rollups k ON k.run_id = r.id
+            WHERE r.name = {run}
+        ) w WHERE t.run = {run}
         """,
     ),
     SampleQuery(

@@ -1,6 +1,6 @@
 """Figures about the searches of a run that `cordctl stats` draws: scores by depth, and gains by teacher.
 
-Both read every candidate of the run.
+Scores by depth read every candidate of the run; gains are read from its rollups.
 """
 
 from __future__ import annotations
@@ -57,24 +57,42 @@ _DEPTHS = sa.text(
 
 _GAINS = sa.text(
     """
-    WITH gains AS (
-        SELECT c.teacher_id, original.winning, original.id,
-               original.score - CASE WHEN original.parent_id IS NULL THEN p.base_score ELSE parent.score END AS gain,
-               count(*) OVER (PARTITION BY original.id) AS equals
-        FROM problems p JOIN candidates c ON c.problem_id = p.id
+    WITH k AS MATERIALIZED (
+        SELECT problem_id, teacher_id, gains, gain_sum, winning_parts, winning_gain,
+               bool_and(gains = 0 OR (gains = scores AND unscored = 0))
+                   OVER (PARTITION BY problem_id, teacher_id) AS is_known
+        FROM current_teacher_rollups WHERE run_id = :run_id
+    ), sums AS (
+        SELECT teacher_id, sum(gains)::bigint AS steps, sum(gain_sum) AS gain,
+               coalesce(sum(winning_parts) FILTER (WHERE is_known AND gains > 0), 0) AS winning_steps,
+               sum(winning_gain) AS winning_gain
+        FROM k GROUP BY teacher_id
+    ), counted AS (
+        SELECT c.teacher_id, sum(1.0 / (twins.others + 1)) AS winning_steps
+        FROM (SELECT DISTINCT problem_id, teacher_id FROM k WHERE NOT is_known) of_rows
+        JOIN problems p ON p.id = of_rows.problem_id
+        JOIN candidates c ON c.problem_id = p.id AND c.teacher_id = of_rows.teacher_id
         JOIN candidates original ON original.id = coalesce(c.duplicate_of, c.id)
         LEFT JOIN candidates parent ON parent.id = original.parent_id
-        WHERE p.run_id = :run_id
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS others FROM candidates duplicate WHERE duplicate.duplicate_of = original.id
+        ) twins
+        WHERE original.winning AND original.score IS NOT NULL
+          AND CASE WHEN original.parent_id IS NULL THEN p.base_score ELSE parent.score END IS NOT NULL
+        GROUP BY c.teacher_id
     )
-    SELECT t.name AS teacher, count(g.gain) AS steps, avg(g.gain) AS mean_gain,
-           coalesce(sum(1.0 / g.equals) FILTER (WHERE g.winning AND g.gain IS NOT NULL), 0)::float8 AS winning_steps,
-           sum(g.gain / g.equals) FILTER (WHERE g.winning)
-               / nullif(sum(1.0 / g.equals) FILTER (WHERE g.winning AND g.gain IS NOT NULL), 0)::float8
-               AS mean_winning_gain
-    FROM teachers t LEFT JOIN gains g ON g.teacher_id = t.id
-    WHERE t.run_id = :run_id GROUP BY t.id, t.name, t.ordinal ORDER BY t.ordinal
+    SELECT t.name AS teacher, coalesce(g.steps, 0) AS steps, g.gain / nullif(g.steps, 0) AS mean_gain,
+           w.steps AS winning_steps, g.winning_gain / nullif(w.steps, 0) AS mean_winning_gain
+    FROM teachers t
+    LEFT JOIN sums g ON g.teacher_id = t.id
+    LEFT JOIN counted n ON n.teacher_id = t.id
+    CROSS JOIN LATERAL (SELECT (coalesce(g.winning_steps, 0) + coalesce(n.winning_steps, 0))::float8 AS steps) w
+    WHERE t.run_id = :run_id ORDER BY t.ordinal
     """
 )
+"""A rollup has the gains, but not how many of its winning steps have one. All have one if it has a gain for each score
+and nothing without a score, and none if it has no gain. Of others (a problem whose known answer has no base score) the
+teacher's candidates are read."""
 
 
 def scores_by_depth(connection: sa.Connection, run_id: int) -> list[DepthScores]:

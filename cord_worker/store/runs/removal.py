@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from cord_worker.display_text import counted
 from cord_worker.errors import RunConflict
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import lock_run_name
@@ -71,8 +72,8 @@ def _cancel(connection: sa.Connection, name: str) -> int:
         unfinished = connection.execute(_UNFINISHED, {"run_id": run.id}).scalar_one()
         if unfinished:
             raise RunConflict(
-                f"run {name!r} is active with {unfinished} unfinished problems. End it first (cordctl cancel {name}) "
-                f"or halt it (cordctl pause {name})."
+                f"run {name!r} is active with {counted(unfinished, 'unfinished problem')}. End it first (cordctl "
+                f"cancel {name}) or halt it (cordctl pause {name})."
             )
     cancel_run(connection, name)
     return run.id

@@ -6,16 +6,16 @@ is not counted, and neither are rescorings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 
 from cord_worker.config import ModelPrices, Prices, RunConfig
-from cord_worker.display_text import money
+from cord_worker.display_text import counted, money
 from cord_worker.errors import ConfigError
-from cord_worker.store.reports.costs import CostRow, read_costs, read_worker_seconds
+from cord_worker.store.reports.costs import TokenRow, read_tokens, read_worker_seconds
 from cord_worker.store.runs.runs import RunRow, get_run
 
 _UNCHECKED = "its spending limit cannot be checked"
@@ -69,10 +69,10 @@ class Spending:
     def reached_limit(self) -> str | None:
         """A sentence on the limit that is reached; None if there is none."""
         if self.max_tokens is not None and self.tokens >= self.max_tokens:
-            return f"{self.tokens:,} tokens are generated, of at most {self.max_tokens:,} (run.max_tokens)"
+            return f"{counted(self.tokens, 'generated token')}, of at most {self.max_tokens:,} (run.max_tokens)"
         if self.max_cost is not None and self.cost is not None and self.cost >= self.max_cost:
             most = money(self.max_cost, self.currency)
-            return f"{money(self.cost, self.currency)} are spent, of at most {most} (run.max_cost)"
+            return f"{money(self.cost, self.currency)} spent, of at most {most} (run.max_cost)"
         return None
 
 
@@ -155,17 +155,21 @@ def limited_runs(connection: sa.Connection) -> list[int]:
 
 def read_spending(connection: sa.Connection, run: RunRow) -> Spending:
     """What the run has spent, and its limits. Raises ConfigError if its prices do not fit its models."""
-    rows = read_costs(connection, run.name)
-    cost, currency = None, None
-    if run.prices is not None:
-        prices = Prices.from_stored(run.prices)
-        cost, currency = money_of(connection, run, rows, prices).total, prices.currency
+    rows = read_tokens(connection, run.id)
+    spent = stored_money(connection, run, rows)
+    cost, currency = (None, None) if spent is None else (spent.total, spent.currency)
     return Spending(sum(row.completion_tokens for row in rows), run.max_tokens, cost, run.max_cost, currency)
 
 
-def money_of(connection: sa.Connection, run: RunRow, rows: list[CostRow], prices: Prices) -> Money:
-    """What the run cost by these prices; `rows` are its costs, by paths of models. Raises ConfigError if a model of the
-    run has no price."""
+def stored_money(connection: sa.Connection, run: RunRow, rows: Sequence[TokenRow]) -> Money | None:
+    """What the run cost by the prices stored with it; None if it has none. `rows` are its tokens. Raises ConfigError if
+    its prices do not fit its models."""
+    return None if run.prices is None else money_of(connection, run, rows, Prices.from_stored(run.prices))
+
+
+def money_of(connection: sa.Connection, run: RunRow, rows: Sequence[TokenRow], prices: Prices) -> Money:
+    """What the run cost by these prices; `rows` are its tokens. Raises ConfigError if a model of the run has no
+    price."""
     by_path = price_by_path(run, prices)
     has_gpus = any(price.gpu_hour is not None for price in by_path.values())
     seconds = read_worker_seconds(connection, run.id) if has_gpus else {}

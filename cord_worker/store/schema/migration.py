@@ -15,6 +15,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
+from cord_worker.display_text import counted
 from cord_worker.errors import SchemaMismatch, StoreError
 from cord_worker.store.database import Database
 from cord_worker.store.schema.rollups import fill_rollups
@@ -118,7 +119,7 @@ def check_no_workers(connection: sa.Connection, timeout_seconds: float) -> None:
     if up:
         named = ", ".join(up[:_MOST_NAMED]) + (", …" if len(up) > _MOST_NAMED else "")
         raise SchemaMismatch(
-            f"{len(up)} workers and coordinators are up ({named}) and know only the present schema. Stop them first "
-            "(cordctl down, cordctl drain or SIGTERM; nothing is lost), or migrate while they run (cordctl db upgrade "
-            "--while-workers-run): they return their work and end with exit code 78."
+            f"{counted(len(up), 'process', 'processes')} up, which know only the present schema ({named}). Stop them "
+            "first (cordctl down, cordctl drain or SIGTERM; nothing is lost), or migrate while they run (cordctl db "
+            "upgrade --while-workers-run): they return their work and end with exit code 78."
         )

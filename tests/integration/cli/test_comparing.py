@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import Connection
 
+from cord_worker.display_text import money
+from tests.support import web_documents
 from tests.support.cordctl_process import Cordctl
 
 PRICES = """
@@ -183,5 +186,29 @@ def test_the_cost_in_money_is_that_of_tokens_and_gpu_hours(two_runs: Cordctl) ->
     assert "EUR" in two_runs("cost", "done", "--prices", "prices.toml", "--table", "14").stdout
     table_15 = json.loads(two_runs("cost", "done", "--prices", "prices.toml", "--table", "15", "--json").stdout)
     assert table_15["runs"][0]["cost"]["money"] == found["money"]
+    compared = json.loads(two_runs("compare", "done", "other", "--prices", "prices.toml", "--json").stdout)["runs"]
+    assert compared[0]["cost"]["money"] == found["money"]
     prices.write_text(PRICES.replace("judge", "beta"), encoding="utf-8")
     assert "no price for judge" in two_runs("cost", "done", "--prices", "prices.toml", exits=1).stderr
+    assert "no price for judge" in two_runs("compare", "done", "--prices", "prices.toml", exits=1).stderr
+
+
+def test_compare_has_a_column_of_money_if_there_are_prices(two_runs: Cordctl) -> None:
+    (two_runs.folder / "prices.toml").write_text(PRICES, encoding="utf-8")
+    assert "EUR" not in two_runs("compare", "done", "other").stdout
+    printed = two_runs("compare", "done", "other", "--prices", "prices.toml").stdout.splitlines()
+    assert "EUR / problem" in printed[0]
+    for name, line in zip(("done", "other"), printed[1:], strict=False):
+        cost = json.loads(two_runs("cost", name, "--prices", "prices.toml", "--json").stdout)
+        assert line.startswith(name)
+        assert money(cost["money"]["per_problem"]) in line.split()
+
+
+def test_the_examples_of_the_web_view_can_be_written_again(
+    two_runs: Cordctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_documents, "FOLDER", tmp_path)
+    web_documents.main(two_runs.environment["CORD_DATABASE_URL"], "done", "other")
+    written = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()}
+    assert set(written) == set(web_documents.KINDS)
+    assert [fault for name in written for fault in web_documents.faults(written[name], web_documents.KINDS[name])] == []

@@ -354,6 +354,56 @@ def test_only_the_leader_has_the_metrics_of_runs_and_reads_them_rarely(database:
     assert scraped(collector) == {("cord_leading",): 0}
 
 
+PRICES = """{"currency": "EUR", "models": {
+    "alpha": {"input": 2, "cached": 1, "output": 10, "gpu_hour": 3.5}, "judge": {"input": 0.5, "output": 0}
+}}"""
+
+
+@pytest.fixture
+def done_goes_on(database: Database) -> Iterator[None]:
+    """The run `done` has an unfinished problem."""
+    one = "(SELECT min(p.id) FROM problems p JOIN runs r ON r.id = p.run_id WHERE r.name = 'done')"
+    change(database, f"UPDATE problems SET state = 'verifying' WHERE id = {one}")
+    yield
+    change(database, f"UPDATE problems SET state = 'done' WHERE id = {one}")
+    change(database, "UPDATE runs SET prices = NULL WHERE name = 'done'")
+
+
+@pytest.mark.usefixtures("done_goes_on")
+def test_tokens_and_cost_of_a_run_are_those_of_the_cost_command(
+    database: Database, finished: Cordctl, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+    collector = TableMetrics(database, lambda: True, worker_timeout_seconds=5.0, clock=lambda: now)
+    without = scraped(collector)
+    assert not any(key[0] == "cord_run_cost" for key in without)
+
+    def set_prices(prices: str) -> dict[tuple[str, ...], float]:
+        nonlocal now
+        change(database, "UPDATE runs SET prices = CAST(:prices AS jsonb) WHERE name = 'done'", prices=prices)
+        now += 1000.0
+        return scraped(collector)
+
+    found = set_prices(PRICES)
+    cost = json.loads(finished("cost", "done", "--json").stdout)
+    for model in ("alpha", "judge"):
+        rows = [row for row in cost["models"] if row["model"] == model]
+        for direction in ("prompt", "cached", "completion"):
+            tokens = sum(row[f"{direction}_tokens"] for row in rows)
+            assert found.get(("cord_run_tokens", "done", model, direction), 0) == tokens
+    assert found["cord_run_tokens", "done", "alpha", "completion"] > 0
+    money = {one["model"]: one["total"] for one in cost["money"]["models"]}
+    assert {key[2]: value for key, value in found.items() if key[0] == "cord_run_cost"} == pytest.approx(money)
+    assert {key[1::2] for key in found if key[0] == "cord_run_cost"} == {("done", "EUR")}
+    assert not any(key[:2] == ("cord_run_tokens", WAITING) for key in found)  # nothing was asked for it
+
+    caplog.clear()
+    unknown = set_prices(PRICES.replace("judge", "beta"))
+    assert not any(key[0] == "cord_run_cost" for key in unknown)
+    assert unknown["cord_run_tokens", "done", "alpha", "completion"] > 0
+    assert "no metric of the cost of run done" in caplog.text
+
+
 def test_labels_are_few_short_and_printable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_metrics, "MAX_LABEL_VALUES", 3)
     labels = labels_of(["a\n", "b" * 500, "c", "d", "c"])

@@ -111,6 +111,12 @@ def check_against_rows(answers: dict[str, list[tuple]], rows: list[dict]) -> Non
     assert {step: number for step, number, *_ in winners} == Counter(
         place for row in rows for place, _ in enumerate(row["steps"], start=1)
     )
+    first_third = next(found for question, found in answers.items() if "carries the first third" in question)
+    middles = [(place + 0.5) / len(row["steps"]) for row in rows for place in range(len(row["steps"]))]
+    assert float(sum(row[1] for row in first_third)) == pytest.approx(sum(one < 0.3 for one in middles), abs=0.02)
+    assert float(sum(row[2] for row in first_third)) == pytest.approx(1.0, abs=0.002)
+    contributions = next(found for question, found in answers.items() if "does each teacher contribute" in question)
+    assert float(sum(row[7] for row in contributions)) == pytest.approx(len(middles), abs=0.02)
     assert sum(row[1] for row in answers["How many problems and tokens were finished in each minute?"]) == len(rows)
     seeds = answers["With which seed was a candidate drawn?"]
     assert seeds

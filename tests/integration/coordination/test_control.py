@@ -116,7 +116,7 @@ def test_a_migration_is_refused_while_workers_run_and_a_forced_one_ends_them(
 ) -> None:
     begin(cluster, database)
     upgrade(database_url)  # nothing to do, nothing to refuse
-    with pytest.raises(SchemaMismatch, match=r"2 workers and coordinators are up.*cordctl drain"):
+    with pytest.raises(SchemaMismatch, match=r"2 processes up.*cordctl drain"):
         downgrade(database_url, "0003")
     downgrade(database_url, "0003", while_workers_run=True)
     for name in cluster.names:

@@ -86,6 +86,58 @@ def test_a_problem_that_is_done_has_its_rollup_at_once(database: Database, probl
     assert (totals.done, totals.correct, totals.candidates["scored"]) == (2, 2, 3)  # one is in flight
 
 
+def lost(database: Database, problem: int, step: int, rank: int, score: float, *, kept: bool = False) -> None:
+    """A candidate of the problem that is not on the winning path; its rank is its sample number."""
+    execute(
+        database,
+        f"""
+        INSERT INTO candidates (problem_id, parent_rank, step, depth, round, teacher_id, sample, lineage, seed,
+                                max_tokens, whole, state, text, score, log_prob_sum, answer_tokens, rank, kept)
+        SELECT problem_id, 0, {step}, {step}, 0, teacher_id, {rank}, lineage || '-{step}-{rank}', 0, 8, false, 'scored',
+               'another', {score}, ln({score}::float8), 1, {rank}, {kept}
+        FROM candidates WHERE problem_id = {problem} AND winning AND step = 1
+        """,
+    )
+
+
+def test_the_lead_is_that_of_the_nearest_loser_and_equal_ones_go_by_step_then_by_rank(
+    database: Database, problems: list[int]
+) -> None:
+    """The winner has 0.5 and 0.75 in its two steps."""
+    problem = problems[0]
+    winning = f"UPDATE candidates SET rank = 0, kept = true, winning = true WHERE problem_id = {problem} AND sample = 0"
+    execute(database, winning)
+    lost(database, problem, 2, 0, 0.75, kept=True)
+    execute(database, winning)
+
+    def lead() -> tuple[float, str] | None:
+        found = database.run(
+            lambda connection: connection.execute(
+                sa.text(
+                    "SELECT k.lead, c.step || '-' || c.rank FROM computed_problem_rollups k "
+                    "LEFT JOIN candidates c ON c.id = k.nearest_loser_id WHERE k.problem_id = :problem"
+                ),
+                {"problem": problem},
+            ).one()
+        )
+        return None if found[0] is None else tuple(found)
+
+    assert lead() is None
+    lost(database, problem, 2, 1, 0.625, kept=True)  # in the beam: no loser
+    assert lead() is None
+    lost(database, problem, 2, 2, 0.5)
+    lost(database, problem, 2, 3, 0.5)
+    assert lead() == (0.25, "2-2")
+    lost(database, problem, 1, 1, 0.25)
+    assert lead() == (0.25, "1-1")
+    lost(database, problem, 2, 4, 0.75)
+    assert lead() == (0.0, "2-4")
+    lost(database, problem, 1, 2, 0.625)
+    assert lead() == (-0.125, "1-2")
+    execute(database, f"UPDATE candidates SET rank = NULL WHERE problem_id = {problem} AND NOT winning")
+    assert lead() is None
+
+
 def test_a_failed_problem_has_a_rollup_only_once_nothing_of_it_can_change(
     database: Database, problems: list[int]
 ) -> None:

@@ -63,7 +63,7 @@ def test_a_run_is_paused_once_its_tokens_reach_the_limit(database: Database, pro
     assert paused == run_of(database)
     assert (paused.state, paused.pause_reason) == (
         "paused",
-        "10 tokens are generated, of at most 10 (run.max_tokens)",
+        "10 generated tokens, of at most 10 (run.max_tokens)",
     )
     assert database.run(limited_runs) == []
     assert pause(database) is None
@@ -82,7 +82,7 @@ def test_the_cost_of_a_run_is_that_of_its_tokens_and_gpu_hours(
     limit(database, max_cost=6.0)
     paused = pause(database)
     assert paused is not None
-    assert paused.pause_reason == "6.00 EUR are spent, of at most 6.00 EUR (run.max_cost)"
+    assert paused.pause_reason == "6.00 EUR spent, of at most 6.00 EUR (run.max_cost)"
 
 
 def test_a_paused_run_continues_with_a_higher_limit_only(database: Database, problem: int, worker: uuid.UUID) -> None:

@@ -95,7 +95,7 @@ def test_a_run_that_its_spending_limit_paused_says_why_and_what_it_has_spent() -
     paused = Snapshot("run", "paused", counts(queued=1), totals(), {}, [], None, spending=spending, pause_reason=reason)
     for text in (line(paused), drawn(panel(paused, 3.0))):
         assert "spent 1,012 of 1,000 tokens, 0.0012 of 5.00 USD\\x1b" in text
-        assert "paused by its spending limit; found at the pause: 1,012 tokens are generated, of at most 1,000" in text
+        assert "paused by its spending limit; found at the pause: 1,012 generated tokens, of at most 1,000" in text
     document = paused.to_json()
     assert (document["pause_reason"], document["spending"]["max_cost"]) == (reason, 5.0)
     assert replace(spending, max_tokens=1_013).reached_limit() is None

@@ -73,6 +73,7 @@ def used(*arguments: str) -> Result:
         ("cost --prices rows.jsonl", "not valid TOML"),
         ("cost --prices binary.toml", "not valid TOML"),
         ("cost --prices good.toml", "currency: is missing"),
+        ("compare mine --prices nowhere.toml", "no such file"),
         ("resume mine --max-tokens 0", "must be a positive whole number, or none"),
         ("resume mine --max-cost nan", "must be a positive number, or none"),
         ("stats --csv -", "--table NAME names"),

@@ -81,6 +81,47 @@ def test_a_document_is_read_again_once_it_is_stale(tables: Tables, monkeypatch: 
     assert tables.reads == 3
 
 
+@pytest.mark.parametrize(("seconds", "waits"), [(2.0, False), (0.1, True)])
+def test_a_long_document_is_given_once_more_while_it_is_read_again(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch, seconds: float, waits: bool
+) -> None:
+    now = 100.0
+    reads = Tables.run
+
+    def run(self: Tables, work: Callable[[Any], Any], **options: object) -> Any:
+        nonlocal now
+        found = reads(self, work, **options)
+        now += seconds
+        return found
+
+    monkeypatch.setattr(Tables, "run", run)
+    monkeypatch.setattr(answers_module, "_SHORTEST_REST_SECONDS", 0.5)
+    monkeypatch.setattr(answers_module, "time", SimpleNamespace(monotonic=lambda: now))
+
+    async def ask(answers: Answers) -> None:
+        nonlocal now
+        request = Request("a", {})
+        first = await answers.get(request)
+        tables.open.clear()
+        try:
+            now = first.stale_at
+            again = asyncio.ensure_future(answers.get(request))
+            await asyncio.wait([again], timeout=0.2 if waits else 60)
+            assert again.done() is not waits
+            now = first.outdated_at
+            later = asyncio.ensure_future(answers.get(request))
+            await asyncio.wait([later], timeout=0.2)
+            assert not later.done()
+        finally:
+            tables.open.set()
+        second = await later
+        assert second is not first
+        assert (await again) is (second if waits else first)
+
+    asked(tables, ask)
+    assert tables.reads == 2
+
+
 def test_an_error_is_not_kept(tables: Tables) -> None:
     async def ask(answers: Answers) -> None:
         for _ in range(2):

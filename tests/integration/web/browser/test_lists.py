@@ -86,6 +86,40 @@ def test_the_end_of_a_long_id_is_in_view(visit: Callable[..., Visit], address: s
     )
 
 
+def test_a_short_id_stands_in_line_with_its_row_and_has_no_gap(visit: Callable[..., Visit]) -> None:
+    problems = problem_list("tiles", 40)
+    ids = ["tiles-0", "itiles-0000", "iitiles-0000", *problems.rows.id[3:]]
+    site = WebSite(
+        documents={
+            "runs.json": run_list(summary()),
+            "runs/tiles/run.json": run_document(summary()),
+            "runs/tiles/problems.json": replace(problems, rows=replace(problems.rows, id=ids)),
+        }
+    )
+    window = visit(site)
+    window.go(LIST)
+    lines = """(rows) => rows.slice(0, 3).map((row) => {
+      const range = document.createRange();
+      const boxes = [".col-id a", ".col-outcome, .col-correct"].map((selector) => {
+        range.selectNodeContents(row.querySelector(selector));
+        return range.getBoundingClientRect();
+      });
+      const cell = row.querySelector(".col-id");
+      const parts = [...row.querySelectorAll(".id span")].map((part) => part.getBoundingClientRect());
+      const written = parts.map((part) => {
+        range.selectNodeContents(row.querySelectorAll(".id span")[parts.indexOf(part)]);
+        return range.getBoundingClientRect().width - part.width;
+      });
+      const left = cell.getBoundingClientRect().left + parseFloat(getComputedStyle(cell).paddingLeft);
+      return [parts[0].left - left, boxes[0].bottom - boxes[1].bottom, Math.min(...written)];
+    })"""
+    window.wait("[data-index='2'] .id-end")
+    for left, below, narrower in window.page.locator(".vt-body [data-index]").evaluate_all(lines):
+        assert abs(left) < 1
+        assert abs(below) < 2
+        assert narrower > -1
+
+
 def test_the_numbers_of_a_run_name_their_times_sums_and_intervals(visit: Callable[..., Visit]) -> None:
     about = summary()
     made = run_document(about)

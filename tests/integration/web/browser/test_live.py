@@ -81,13 +81,13 @@ def test_a_missing_document_is_no_outage(visit: Callable[..., Visit]) -> None:
 
 
 def test_a_run_that_its_limit_paused_says_why_on_every_page(visit: Callable[..., Visit]) -> None:
-    about = summary(state="paused", done=10, pause_reason="12 tokens are generated, of at most 10 (run.max_tokens)")
+    about = summary(state="paused", done=10, pause_reason="12 generated tokens, of at most 10 (run.max_tokens)")
     site = WebSite(documents={"runs.json": run_list(about), RUN: run_document(about)})
     site.documents["runs/tiles/problems.json"] = problem_list("tiles", 40)
     window = visit(site)
     for address in ("/", "/runs/tiles", "/runs/tiles/problems"):
         window.go(address)
-        window.wait(".pause-reason", "found at the pause: 12 tokens are generated, of at most 10 (run.max_tokens)")
+        window.wait(".pause-reason", "found at the pause: 12 generated tokens, of at most 10 (run.max_tokens)")
 
 
 def test_a_server_that_is_away_is_said_and_what_was_read_stays(visit: Callable[..., Visit]) -> None:

@@ -102,7 +102,7 @@ export function Id({ text }: { text: string }): VNode {
   const start = characters.slice(0, -ID_END).slice(0, 200).join("");
   return (
     <bdi class="name id" title={visible(text.slice(0, 300))}>
-      <span class="id-start">{visible(start)}</span>
+      {start !== "" && <span class="id-start">{visible(start)}</span>}
       <span class="id-end">{visible(end)}</span>
     </bdi>
   );
