@@ -69,6 +69,11 @@ def compare(runs: tuple[str, ...], state_dir: Path | None, as_json: bool) -> Non
                     "are scored, because those that are scored first are no random sample. Continue it with cordctl "
                     "rescore"
                 )
+            if one.given_up:
+                screen.print(
+                    f"{shown(one.label)} lacks {counted(one.given_up, 'candidate')} that were given up, which are no "
+                    "random sample either. Try them again with cordctl rescore --retry"
+                )
 
 
 def _rescorings_table(rescorings: Sequence[ComparedRescoring]) -> Table:
