@@ -67,7 +67,8 @@ class SourceCounts:
         found = [f"{self.failed} failed"] if self.failed else []
         found += [f"{self.unfinished} unfinished"] if self.unfinished else []
         found += [f"{self.missing} not trimmed yet"] if self.missing else []
-        return [f"without {' and '.join(found)} of run {self.run}"] if found else []
+        number = counted(self.failed + self.unfinished + self.missing, "more problem")
+        return [f"run {self.run} has {number}: {' and '.join(found)}"] if found else []
 
 
 @dataclass(frozen=True, slots=True)
