@@ -72,6 +72,11 @@ def compare(runs: tuple[str, ...], prices_path: Path | None, state_dir: Path | N
                     "are scored, because those that are scored first are not a random sample. Continue it with cordctl "
                     "rescore"
                 )
+            if one.given_up:
+                screen.print(
+                    f"{shown(one.label)} lacks {counted(one.given_up, 'candidate')} that were given up, which are no "
+                    "random sample either. Try them again with cordctl rescore --retry"
+                )
 
 
 def _rescorings_table(rescorings: Sequence[ComparedRescoring]) -> Table:

@@ -243,8 +243,8 @@ class Run:
         options = _options(format, choices)
         options.check()
         options.publication()  # refuses options of a card or a push
-        run = options.run_of(self._session.database(), self._name)
-        return self._session.reader(run or self._name, options.request(), on_report)
+        run = self._session.database().run(lambda connection: options.run_of(connection, self._name))
+        return self._session.reader(run, options.request(), on_report)
 
     def export_to(
         self,

@@ -76,13 +76,17 @@ class HubSnapshot:
 
 def named_dataset(text: str) -> Path | HubDataset:
     """What the user's text names: a path if it exists, otherwise a dataset of the hub if the text has that form,
-    otherwise a path that does not exist."""
+    otherwise a path that does not exist.
+
+    Raises DatasetError for an empty revision: an unset variable would silently mean the newest one."""
     path = Path(text)
     if path.exists() or text.startswith(("/", "./", "../", "~")):
         return path
-    name, _, revision = text.partition("@")
+    name, at, revision = text.partition("@")
     if not is_hub_id(name) or PurePosixPath(name).suffix.lower() in _FILE_ENDINGS:
         return path
+    if at and not revision.strip():
+        raise DatasetError(f"{text}: no revision follows the @: write a branch, tag or commit, or leave the @ out.")
     return HubDataset(name, revision or None)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cord_worker.config import ModelConfig, RunConfig
+from cord_worker.config import ModelConfig, ProverConfig, RunConfig
 from cord_worker.display_text import counted, plural_of, shown
 from cord_worker.export.file_types import FileType, file_type_of
 from cord_worker.export.format import Format
@@ -44,12 +44,26 @@ _WITHOUT_MODELS: dict[str, bool | set[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class CardRescoring:
+    """An exported rescoring: its prover (`model` is a path or hub id), how that scored, and how many candidates have a
+    score (`scored`) and how many could not be scored (`invalid`)."""
+
+    name: str
+    model: str
+    scoring_mode: str | None
+    system_prompt: str | None
+    prover: ProverConfig
+    scored: int
+    invalid: int
+
+
+@dataclass(frozen=True, slots=True)
 class CardFacts:
     """The facts from which a card is written. `output` is the file's name in the command; `files` gives the split and
     the number of rows of each file, by name. `command` holds the options of the export, without paths. `datasets` are
     the hub's datasets from which problems were read. `repository` is the hub's dataset that the card is for, if any.
-    `trimmed_from` and `trim_above` are the source and the threshold of a trimmed run, `rescoring` is the name of an
-    exported rescoring."""
+    `trimmed_from` and `trim_above` are the source and the threshold of a trimmed run, `rescoring` is the exported
+    rescoring."""
 
     run: str
     config: RunConfig
@@ -72,7 +86,7 @@ class CardFacts:
     repository: str | None
     trimmed_from: str | None
     trim_above: float | None
-    rescoring: str | None
+    rescoring: CardRescoring | None
 
 
 def card_text(facts: CardFacts) -> str:
@@ -226,6 +240,7 @@ def _making(facts: CardFacts) -> list[str]:
         ("prover", _model_cell(config.prover_model) if config.is_scored else "none: nothing is scored"),
         *([] if config.reward is None else [("reward model", _model_cell(config.models[config.reward.model]))]),
         ("scoring mode", "none" if facts.scoring_mode is None else code(facts.scoring_mode)),
+        *([] if facts.rescoring is None else _rescoring_rows(facts.rescoring)),
         ("check of answers", code(config.verify.method)),
         ("judge", "none" if config.judge_model is None else _model_cell(config.judge_model)),
         ("seed", f"{config.run.seed}"),
@@ -248,7 +263,24 @@ def _making(facts: CardFacts) -> list[str]:
         prompt = config.system_prompt(teacher)
         if prompt is not None:
             lines += ["", f"System prompt of {code(teacher.name)}:", "", *code_block(prompt, "text")]
+    if facts.rescoring is not None:
+        named = code(facts.rescoring.name)
+        template = facts.rescoring.prover.scoring_template
+        lines += ["", f"Scoring template of the rescoring {named}:", "", *code_block(template, "text")]
+        if facts.rescoring.system_prompt is not None:
+            prompt = facts.rescoring.system_prompt
+            lines += ["", f"System prompt of the rescoring {named}:", "", *code_block(prompt, "text")]
     return lines
+
+
+def _rescoring_rows(rescoring: CardRescoring) -> list[tuple[str, str]]:
+    mode = "none" if rescoring.scoring_mode is None else code(rescoring.scoring_mode)
+    return [
+        ("rescoring", f"{code(rescoring.name)}, by {code(public_name(rescoring.model))}"),
+        ("scoring mode of the rescoring", mode),
+        ("score of the rescoring", code(rescoring.prover.score)),
+        ("candidates of the rescoring", f"{rescoring.scored:,} scored, {rescoring.invalid:,} could not be scored"),
+    ]
 
 
 def _model_cell(model: ModelConfig) -> str:
@@ -266,6 +298,7 @@ def _counts(facts: CardFacts) -> list[str]:
         ("failed", problems.get("failed", 0)),
         ("cancelled", problems.get("cancelled", 0)),
         ("unfinished when this was exported", unfinished),
+        *_source_rows(facts),
         ("results (final answers)", facts.results),
         ("found correct", totals.correct),
         ("found wrong", totals.checked - totals.correct),
@@ -273,6 +306,19 @@ def _counts(facts: CardFacts) -> list[str]:
         ("not checked", max(0, facts.results - totals.checked - totals.undecided)),
     ]
     return table(("of the run", "number"), ((name, f"{count:,}") for name, count in rows))
+
+
+def _source_rows(facts: CardFacts) -> list[tuple[str, int]]:
+    """The problems of a trimmed run's source that are not in the run."""
+    source = facts.report.source
+    if source is None:
+        return []
+    of = f"in {code(source.run)}, not in this run"
+    return [
+        (f"failed {of}", source.failed),
+        (f"unfinished {of}", source.unfinished),
+        (f"not trimmed yet, {of}", source.missing),
+    ]
 
 
 def _statistics(facts: CardFacts) -> list[str]:
@@ -301,7 +347,11 @@ def _statistics(facts: CardFacts) -> list[str]:
     head = ("teacher", "proposed", "invalid", "kept", "share of the winning steps", "mean score", "tokens")
     return [
         "These are of the whole run, before the filters of this export."
-        + ("" if facts.trimmed_from is None else " Its candidates and their tokens are copies of the winners' steps."),
+        + (
+            ""
+            if facts.trimmed_from is None
+            else " Its candidates are copies of the winners' steps; the tokens are those of new final answers alone."
+        ),
         "",
         *table(("", ""), rows),
         "",
@@ -323,7 +373,7 @@ def _export(facts: CardFacts) -> list[str]:
         ("neither right nor wrong, where the format needs one", report.undecided),
         ("longer than `--max-tokens`", report.too_long),
         ("problems whose question is in a benchmark", report.contaminated),
-        ("failed problems", report.failed),
+        (f"failed problems, {'with' if report.has_failed else 'without'} rows", report.failed),
         ("unfinished problems", report.unfinished),
     ]
     lines = table(("", "number"), ((name, f"{count:,}") for name, count in rows))
@@ -346,7 +396,7 @@ def _reproduction(facts: CardFacts) -> list[str]:
     if facts.trim_above is not None:
         commands.append(f"cordctl trim {source} --above {facts.trim_above} --name {run}")
     if facts.rescoring is not None:
-        commands.append(f"cordctl rescore {run} --prover MODEL --name {shlex.quote(facts.rescoring)}")
+        commands.append(f"cordctl rescore {run} --prover MODEL --name {shlex.quote(facts.rescoring.name)}")
     commands.append(" ".join([f"cordctl export {run} -o {facts.output}", *facts.command]))
     unknown = [] if facts.datasets else ["DATASET is a file, which the run does not name. "]
     unknown += [] if facts.rescoring is None else ["MODEL is the prover of the rescoring, in a copy of cord.toml. "]
@@ -381,6 +431,8 @@ def _limits(facts: CardFacts) -> list[str]:
         "be wrong themselves. Undecided answers are neither right nor wrong.",
         "- Unless `--decontaminate` is among the options above, questions were not compared with any benchmark; if it "
         "is, strong paraphrases are not found.",
-        "- Failed and unfinished problems are missing, and those are rarely the easy ones.",
+        "- Unfinished problems are missing, and failed ones have no winner; those are rarely the easy ones."
+        if facts.report.has_failed
+        else "- Failed and unfinished problems are missing, and those are rarely the easy ones.",
     ]
     return lines

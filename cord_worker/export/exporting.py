@@ -37,7 +37,8 @@ from cord_worker.store.audit.digest_invariants import run_digest
 from cord_worker.store.database import Database
 from cord_worker.store.reports.results import Result, attribute_kinds, has_passages, stream_failures, stream_results
 from cord_worker.store.reports.search_trees import SearchTree, stream_trees
-from cord_worker.store.runs.rescorings import find_rescoring, rescores_left
+from cord_worker.store.runs.rescorings import find_rescoring, rescoring_counts
+from cord_worker.store.runs.runs import resolve_run
 
 if TYPE_CHECKING:
     from cord_worker.contamination import QuestionIndex  # imports NumPy
@@ -78,24 +79,38 @@ def export_run(
     *,
     failures: str | None = None,
 ) -> ExportReport:
-    """Writes the run's rows to `output` (a path, `-` for standard output), and its failed problems to `failures`.
+    """Writes the run's rows to `output` (a path, `-` for standard output), and its failed problems to `failures`. Files
+    and report are of one moment, also if the run continues meanwhile.
 
     The names of the files decide their types (see `file_types`). Each file is written completely or stays unchanged.
     Raises RunNotFound; StoreError if the run has no such rescoring; ExportError if a file cannot be written or the run
     lacks what the format needs; OptionError.
     """
+    database.run(lambda connection: resolve_run(connection, run_name))  # waits for a database that is away
+    with database.transaction(one_snapshot=True) as connection:
+        return export_rows(connection, run_name, output, request, failures=failures)
+
+
+def export_rows(
+    connection: sa.Connection,
+    run_name: str | None,
+    output: str,
+    request: Request = EVERYTHING,
+    *,
+    failures: str | None = None,
+) -> ExportReport:
+    """`export_run` in a transaction of the caller, whose statements must see the tables as its first one does."""
     outputs = request.outputs(output)
     for name in (*outputs, *([] if failures is None else [failures])):
         file_type_of(name)
-    found = database.run(lambda connection: read_exported_run(connection, run_name))
+    found = read_exported_run(connection, run_name)
     _check_needs(request, found)
-    with database.transaction() as connection:
-        scope = scope_of(connection, found, request)
-        tally = _write(outputs, scope, request, _problems(connection, found, request))
+    tally = Tally()
+    problems = _problems(connection, found, request, tally)
+    _write(tally, outputs, scope_of(connection, found, request), request, problems)
     if failures is not None:
-        with database.transaction() as connection:
-            write_rows(failures, map(failure_row, stream_failures(connection, found.run.id)), FAILURE_FIELDS)
-    return found.report(tally, request.format)
+        write_rows(failures, map(failure_row, stream_failures(connection, found.run.id)), FAILURE_FIELDS)
+    return found.report(tally, request.format, request.filters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +130,16 @@ def open_export(database: Database, run_name: str | None, request: Request = EVE
 
     Raises RunNotFound; ExportError if the run lacks what the format needs; OptionError.
     """
-    found = database.run(lambda connection: read_exported_run(connection, run_name))
-    _check_needs(request, found)
+    database.run(lambda connection: resolve_run(connection, run_name))  # waits for a database that is away
     tally = Tally()
-    with database.transaction() as connection:
+    with database.transaction(one_snapshot=True) as connection:
+        found = read_exported_run(connection, run_name)
+        _check_needs(request, found)
         scope = scope_of(connection, found, request)
-        rows = (row for _, row in _rows(tally, scope, request, _problems(connection, found, request)))
-        yield OpenExport(request.format.fields(scope), rows, lambda: found.report(tally, request.format))
+        rows = (row for _, row in _rows(tally, scope, request, _problems(connection, found, request, tally)))
+        yield OpenExport(
+            request.format.fields(scope), rows, lambda: found.report(tally, request.format, request.filters)
+        )
 
 
 def _check_needs(request: Request, found: ExportedRun) -> None:
@@ -185,13 +203,14 @@ class _Problem:
     values: Sequence[Result] | SearchTree
 
 
-def _problems(connection: sa.Connection, found: ExportedRun, request: Request) -> Iterator[_Problem]:
-    """Each problem that has values which pass the filters, in dataset order."""
+def _problems(connection: sa.Connection, found: ExportedRun, request: Request, tally: Tally) -> Iterator[_Problem]:
+    """Each problem that has values which pass the filters, in dataset order; counts in `tally` what a rescoring
+    lacks."""
     filters = request.filters
     bounds: dict[str, Any] = {"only_correct": filters.only_correct, "min_score": filters.min_score}
     if request.format.source is Source.TREE:
         if request.choices.rescoring is not None:
-            bounds["rescoring_id"] = _finished_rescoring(connection, found, request.choices.rescoring)
+            bounds["rescoring_id"] = _finished_rescoring(connection, found, request.choices.rescoring, tally)
         for tree in stream_trees(connection, found.run.id, **bounds):
             yield _Problem(tree.key, tree.question, tree)
         return
@@ -204,16 +223,17 @@ def _problems(connection: sa.Connection, found: ExportedRun, request: Request) -
             yield _Problem(key, chosen[0].question, chosen)
 
 
-def _finished_rescoring(connection: sa.Connection, found: ExportedRun, name: str) -> int:
-    """The database key of the run's rescoring. Raises ExportError if it is not finished, because nobody would notice
-    the missing scores."""
+def _finished_rescoring(connection: sa.Connection, found: ExportedRun, name: str, tally: Tally) -> int:
+    """The database key of the run's rescoring; counts in `tally` what it could not score. Raises ExportError if it is
+    not finished, because nobody would notice the missing scores."""
     rescoring = find_rescoring(connection, found.run, name)
-    left = rescores_left(connection, rescoring.id)
-    if left:
+    counts = rescoring_counts(connection, rescoring.id)
+    if counts.left:
         raise ExportError(
-            f"rescoring {found.run.name}@{name} has {counted(left, 'candidate')} left: wait until it is finished "
-            "(cordctl rescore continues it)"
+            f"rescoring {found.run.name}@{name} has {counted(counts.left, 'candidate')} left: wait until it is "
+            "finished (cordctl rescore continues it)"
         )
+    tally.without_rescore = counts.invalid
     return rescoring.id
 
 
@@ -225,15 +245,13 @@ def best(results: Sequence[Result], most: int | None) -> Sequence[Result]:
     return [results[place] for place in sorted(places)]
 
 
-def _write(outputs: Sequence[str], scope: Scope, request: Request, problems: Iterable[_Problem]) -> Tally:
+def _write(tally: Tally, outputs: Sequence[str], scope: Scope, request: Request, problems: Iterable[_Problem]) -> None:
     fields = request.format.fields(scope)
-    tally = Tally()
     with ExitStack() as files:
         writers: list[RowWriter] = [files.enter_context(row_writer(output, fields)) for output in outputs]
         for key, row in _rows(tally, scope, request, problems):
             writers[0 if request.splits is None else request.splits.of(key)].write(row)
         tally.files = {output: writer.count for output, writer in zip(outputs, writers, strict=True)}
-    return tally
 
 
 def _rows(tally: Tally, scope: Scope, request: Request, problems: Iterable[_Problem]) -> Iterator[tuple[str, Row]]:

@@ -93,6 +93,28 @@ def _remove_leftovers(target: Path) -> None:
             left.unlink()
 
 
+@contextmanager
+def held_folder(folder: Path) -> Iterator[None]:
+    """Holds the folder for the length of a `with`: two exports with cards in one folder at once would mix the rows of
+    one with the card of the other. Raises ExportError if another one holds it. A file system without locks is used
+    without one."""
+    with _explaining(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ExportError(
+                f"another export with a card writes to the folder {folder} now: wait until it has ended, or name "
+                "another folder."
+            ) from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def check_writable(output: str) -> None:
     """Raises ExportError if `output` cannot be written, before any work takes time."""
     if output == STANDARD_OUTPUT:

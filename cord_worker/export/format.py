@@ -127,7 +127,8 @@ class Format:
     the reason why there is none. `sequences` gives the texts of one row as a trainer reads them; `--max-tokens` counts
     their tokens. It is None if no trainer reads the rows. Both functions are pure. `options` are the names, without
     dashes, of the options of `cordctl export` that this format takes and not all formats do. `is_per_result`: each
-    result gives a row. `row_needs`: what a problem must have for a row, told to users who get none.
+    result gives a row. `takes_failed`: candidates of failed problems give rows too. `row_needs`: what a problem must
+    have for a row, told to users who get none.
     """
 
     name: str
@@ -141,4 +142,5 @@ class Format:
     options: frozenset[str]
     needs: frozenset[Need] = frozenset()
     is_per_result: bool = False
+    takes_failed: bool = False
     row_needs: str | None = None

@@ -157,6 +157,7 @@ FORMATS: dict[str, Format] = {
             sequences=step_labels.sequences,
             options=_TRAINER_OPTIONS | {"labels", "threshold"},
             needs=frozenset({Need.STUDENT, Need.SCORES}),
+            takes_failed=True,
         ),
         Format(
             name="candidates",
@@ -168,6 +169,7 @@ FORMATS: dict[str, Format] = {
             rows=candidates.rows,
             sequences=None,
             options=frozenset({"teachers", "split", "rescoring"}),
+            takes_failed=True,
         ),
     )
 }

@@ -1,4 +1,8 @@
-"""The names of licences that cards of the Hugging Face hub may have (hub documentation, "Licenses")."""
+"""The names of licences that cards of the Hugging Face hub may have (hub documentation, "Licenses").
+
+huggingface_hub has no such list, and SPDX's (`packaging.licenses`) has other names: `cc-by-4.0` is in both, `openrail`
+and `llama3` are only at the hub, and most of SPDX's are unknown there.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ _NAMES = """
     artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear wtfpl ecl-2.0 epl-1.0 epl-2.0 eupl-1.1
     eupl-1.2 agpl-3.0 gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 lgpl-lr isc lppl-1.3c ms-pl mpl-2.0 osl-3.0
     postgresql ofl-1.1 ncsa unlicense zlib h-research intel-research apple-ascl apple-amlr deepfloyd-if-license
-    fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma open-mdw
-    unknown other
+    fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma
+    openmdw-1.0 openmdw-1.1 unknown other
 """
 
 HUB_LICENSES = tuple(_NAMES.split())

@@ -16,6 +16,7 @@ from cord_worker.prompting.trajectory import Segmentation
 from cord_worker.store.reports.results import Provenance, count_results, read_provenance
 from cord_worker.store.reports.status import Counts, read_counts
 from cord_worker.store.runs.runs import RunRow, resolve_run
+from cord_worker.store.runs.trimming import count_missing, count_trimmed
 
 UNFIT = "without an answer, or with think tags or control tokens in a text"
 """What a trajectory is that is counted as unfit."""
@@ -29,11 +30,17 @@ class Filters:
     only_correct: bool = False
     min_score: float | None = None
 
+    @property
+    def need_winner(self) -> bool:
+        """Whether a problem without a winner or sample never passes."""
+        return self.only_correct or self.min_score is not None
+
 
 @dataclass(slots=True)
 class Tally:
     """Counts during an export: the rows, the rows of each file, and what gave no row. `contaminated` counts problems.
-    `longest` is the number of tokens of the longest text, including texts left out; None without `--max-tokens`."""
+    `longest` is the number of tokens of the longest text, including texts left out; None without `--max-tokens`.
+    `without_rescore` counts the candidates that the exported rescoring could not score."""
 
     rows: int = 0
     files: dict[str, int] = field(default_factory=dict)
@@ -42,15 +49,38 @@ class Tally:
     undecided: int = 0
     too_long: int = 0
     longest: int | None = None
+    without_rescore: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCounts:
+    """The problems of a trimmed run's source, called `run`, that are not in the trimmed run: those that `failed`
+    (cancelled ones included), that are `unfinished`, and done ones that were not trimmed yet (`missing`)."""
+
+    run: str
+    failed: int
+    unfinished: int
+    missing: int
+
+    def phrases(self) -> list[str]:
+        """What to say of them; nothing if there are none."""
+        found = [f"{self.failed} failed"] if self.failed else []
+        found += [f"{self.unfinished} unfinished"] if self.unfinished else []
+        found += [f"{self.missing} not trimmed yet"] if self.missing else []
+        number = counted(self.failed + self.unfinished + self.missing, "more problem")
+        return [f"run {self.run} has {number}: {' and '.join(found)}"] if found else []
 
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
     """The result of an export. `exported` is the number of rows, and `files` holds the number in each file (empty if no
     file was written). In a format where each result gives a row, `left_out` counts the results without one, for
-    whatever reason; in other formats it is None. `contaminated` counts the problems that were left out because a
+    whatever reason; in other formats it is None. `has_failed`: candidates of failed problems are among the rows.
+    `contaminated` counts the problems that were left out because a
     benchmark has their question. `unfit` (no answer, think tags or control tokens), `undecided` and `too_long` (more
-    than `max_tokens`) say why rows are missing. `row_needs`: what a problem must have for a row."""
+    than `max_tokens`) say why rows are missing. `without_rescore`: see `Tally`. `source` has, for a trimmed run, the
+    problems of its source that are not in it; None in other runs, and if the source was removed. `row_needs`: what a
+    problem must have for a row."""
 
     run: str
     format: str
@@ -60,11 +90,14 @@ class ExportReport:
     left_out: int | None
     failed: int
     unfinished: int
+    has_failed: bool = False
     contaminated: int = 0
     unfit: int = 0
     undecided: int = 0
     too_long: int = 0
     longest: int | None = None
+    without_rescore: int = 0
+    source: SourceCounts | None = None
     row_needs: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -85,9 +118,19 @@ class ExportReport:
             if self.contaminated
             else []
         )
+        others += (
+            [f"{counted(self.without_rescore, 'candidate')} that the rescoring could not score: rescore_invalid_reason"]
+            if self.without_rescore
+            else []
+        )
         others += [f"the longest has {counted(self.longest, 'token')}"] if self.longest is not None else []
-        others += [f"{counted(self.failed, 'failed problem')} not exported"] if self.failed else []
+        others += (
+            [f"{counted(self.failed, 'failed problem')} {'included' if self.has_failed else 'not exported'}"]
+            if self.failed
+            else []
+        )
         others += [f"{self.unfinished} unfinished"] if self.unfinished else []
+        others += [] if self.source is None else self.source.phrases()
         in_brackets = f" ({', '.join(others)})" if others else ""
         where = ", ".join(
             f"{counted(count, self.noun)} to {'standard output' if name == STANDARD_OUTPUT else shown(name)}"
@@ -106,6 +149,7 @@ class ExportedRun:
     provenance: Provenance
     counts: Counts
     results: int
+    source: SourceCounts | None
 
     @property
     def config(self) -> RunConfig:
@@ -118,7 +162,7 @@ class ExportedRun:
         search = self.config.search
         return Segmentation.of(search.segmentation, search.phrases)
 
-    def report(self, tally: Tally, chosen: Format) -> ExportReport:
+    def report(self, tally: Tally, chosen: Format, filters: Filters) -> ExportReport:
         """The report on what was counted while rows of the `chosen` format were written."""
         return ExportReport(
             run=self.run.name,
@@ -129,11 +173,14 @@ class ExportedRun:
             left_out=max(0, self.results - tally.rows) if chosen.is_per_result else None,
             failed=self.counts.problems.get("failed", 0),
             unfinished=self.counts.total - self.counts.final,
+            has_failed=chosen.takes_failed and not filters.need_winner,
             contaminated=tally.contaminated,
             unfit=tally.unfit,
             undecided=tally.undecided,
             too_long=tally.too_long,
             longest=tally.longest,
+            without_rescore=tally.without_rescore,
+            source=self.source,
             row_needs=chosen.row_needs,
         )
 
@@ -141,5 +188,13 @@ class ExportedRun:
 def read_exported_run(connection: sa.Connection, run_name: str | None) -> ExportedRun:
     """The run with this name, by default the newest. Raises RunNotFound."""
     run = resolve_run(connection, run_name)
-    counts = read_counts(connection, run.id)
-    return ExportedRun(run, read_provenance(connection, run.id), counts, count_results(connection, run.id))
+    provenance, counts = read_provenance(connection, run.id), read_counts(connection, run.id)
+    return ExportedRun(run, provenance, counts, count_results(connection, run.id), _source_counts(connection, run))
+
+
+def _source_counts(connection: sa.Connection, run: RunRow) -> SourceCounts | None:
+    if run.trimmed_from is None or run.source_run_id is None:
+        return None
+    counts = count_trimmed(connection, run.source_run_id, run.id)
+    missing = count_missing(connection, run.source_run_id, run.id)
+    return SourceCounts(run.trimmed_from, counts.failed, counts.unfinished, missing)

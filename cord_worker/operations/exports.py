@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
+
 from cord_worker.config import model_location
 from cord_worker.export.dataset_info import check_dataset_info, write_dataset_info
-from cord_worker.export.exporting import Request, export_run
+from cord_worker.export.exporting import Request, export_rows
+from cord_worker.export.files import held_folder
 from cord_worker.export.format import Choices, Format, Labels, Need, OptionError, Source, Think
 from cord_worker.export.formats import FORMATS, OPTIONS
 from cord_worker.export.report import ExportReport, Filters
 from cord_worker.export.splits import Splits
 from cord_worker.name_suggestions import unknown
 from cord_worker.operations.outputs import check_export_outputs
-from cord_worker.operations.publishing import Publication, Published, check_publication, publish
+from cord_worker.operations.publishing import (
+    Publication,
+    Published,
+    card_facts,
+    check_publication,
+    publish,
+)
 from cord_worker.store.database import Database
+from cord_worker.store.runs.runs import resolve_run
 
 if TYPE_CHECKING:
     from cord_worker.contamination import QuestionIndex  # imports NumPy
@@ -126,15 +136,14 @@ class ExportOptions:
         teachers = None if self.teachers is None else ",".join(sorted(self.teachers))
         return {**options, "teachers": teachers, "decontaminate": tuple(self.decontaminate)}
 
-    def run_of(self, database: Database, run: str | None) -> str | None:
-        """The run that is exported: `run`, or with `trim` the run of its trimmed winners. Raises StoreError if that run
-        does not exist or is not finished."""
-        trim = self.trim
-        if trim is None:
-            return run
+    def run_of(self, connection: sa.Connection, run: str | None) -> str:
+        """The run that is exported: `run` (None: the newest), or with `trim` the run of its trimmed winners. Raises
+        RunNotFound, and RunConflict if that run does not exist or is not finished."""
+        if self.trim is None:
+            return resolve_run(connection, run).name
         from cord_worker.operations.trimming import trimmed_run_of
 
-        return database.run(lambda connection: trimmed_run_of(connection, run, trim))
+        return trimmed_run_of(connection, run, self.trim)
 
     def outputs(self, output: str) -> Sequence[str]:
         """The files that an export to `output` writes: several with splits. Raises OptionError, ExportError."""
@@ -218,8 +227,8 @@ def export_to_files(
     on_written: Callable[[ExportReport], None] | None = None,
 ) -> Exported:
     """Writes the rows of `run` (None: the newest) to `output` (a path, or `-` for standard output), and its failed
-    problems to `failures`. Everything is checked before the database is opened. `on_written` is called once the files
-    are complete, before the push.
+    problems to `failures`. Everything is checked before the database is opened. Files, report and card are of one
+    moment, also if the run continues meanwhile. `on_written` is called once the files are complete, before the push.
 
     Raises:
         OptionError: the options do not fit together.
@@ -235,16 +244,20 @@ def export_to_files(
     if publication is not None:
         check_publication(publication, outputs)
     request = options.request()
-    with database_context as database:
-        run = options.run_of(database, run)
-        report = export_run(database, run, output, request, failures=failures)
+    with ExitStack() as stack:
+        if publication is not None:
+            stack.enter_context(held_folder(Path(outputs[0]).parent))
+        database = stack.enter_context(database_context)
+        database.run(lambda connection: options.run_of(connection, run))  # waits for a database that is away
+        with database.transaction(one_snapshot=True) as connection:
+            report = export_rows(connection, options.run_of(connection, run), output, request, failures=failures)
+            facts = None
+            if publication is not None:
+                named = {**options.by_name(), "output": output}
+                facts = card_facts(connection, publication, request, outputs, report, named)
         if options.dataset_info:
             write_dataset_info(outputs, options.form)
         if on_written is not None:
             on_written(report)
-        published = None
-        if publication is not None:
-            published = publish(
-                database, publication, request, outputs, report, {**options.by_name(), "output": output}
-            )
+        published = None if publication is None or facts is None else publish(publication, outputs, facts)
     return Exported(report, published)

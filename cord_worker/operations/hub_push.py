@@ -143,16 +143,10 @@ def _push_once(
     try:
         info = api.dataset_info(repository, revision=branch)
     except hub.errors.RevisionNotFoundError:
+        _check_visibility(target, api.dataset_info(repository))
         api.create_branch(repository, branch=branch, repo_type="dataset", exist_ok=True)
         info = api.dataset_info(repository, revision=branch)
-    if target.private and info.private is False:
-        raise _Refused(
-            f"{repository} is public, and --private was given: make it private on its page, or push elsewhere."
-        )
-    if target.private is False and info.private:
-        raise _Refused(
-            f"{repository} is private, and --public was given: make it public on its page, or leave --public out."
-        )
+    _check_visibility(target, info)
     parent = str(info.sha)
     seen_commits.append(parent)
     present = [one.path for one in api.list_repo_tree(repository, recursive=True, revision=parent, repo_type="dataset")
@@ -193,6 +187,19 @@ def _quiet(log: logging.Logger) -> Iterator[None]:
         yield
     finally:
         log.setLevel(level)
+
+
+def _check_visibility(target: PushTarget, info: Any) -> None:
+    """Raises _Refused if the dataset at the hub is public and should be private, or the other way round."""
+    if target.private and info.private is False:
+        raise _Refused(
+            f"{target.repository} is public, and --private was given: make it private on its page, or push elsewhere."
+        )
+    if target.private is False and info.private:
+        raise _Refused(
+            f"{target.repository} is private, and --public was given: make it public on its page, or leave --public "
+            "out."
+        )
 
 
 def _check_card(hub: ModuleType, repository: str, commit: str, branch: str) -> None:

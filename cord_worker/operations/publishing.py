@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cord_worker.dataset.hub_access import hub_library, is_hub_id
-from cord_worker.export.card import CARD_NAME, CardFacts, card_text, is_unchanged_card
+from cord_worker.export.card import CARD_NAME, CardFacts, CardRescoring, card_text, is_unchanged_card
 from cord_worker.export.exporting import Request, scope_of
 from cord_worker.export.files import STANDARD_OUTPUT, ExportError, check_writable, replaced_file
 from cord_worker.export.format import OptionError
@@ -22,8 +22,9 @@ from cord_worker.export.report import ExportReport, read_exported_run
 from cord_worker.name_suggestions import did_you_mean
 from cord_worker.operations.hub_push import Pushed, PushTarget, push
 from cord_worker.store.audit.digest_invariants import run_digest
-from cord_worker.store.database import Database
 from cord_worker.store.reports.status import read_totals
+from cord_worker.store.runs.rescorings import find_rescoring, prover_of, rescoring_counts
+from cord_worker.store.runs.runs import RunRow
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*")
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
@@ -128,28 +129,18 @@ def check_publication(publication: Publication, outputs: Sequence[str]) -> None:
         hub_library("--push")
 
 
-def publish(
-    database: Database,
-    publication: Publication,
-    request: Request,
-    outputs: Sequence[str],
-    report: ExportReport,
-    options: Mapping[str, Any],
-) -> Published:
-    """Writes the card beside the exported files, and pushes both if there is a target. `options` are those of the
-    command, with its `form` and `output`.
+def publish(publication: Publication, outputs: Sequence[str], facts: CardFacts) -> Published:
+    """Writes the card beside the exported files, and pushes both if there is a target.
 
     Raises ExportError, and HubError if the push failed; the files stay on this machine.
     """
-    with database.transaction() as connection:
-        facts = _facts(connection, publication, request, outputs, report, options)
     card = _card_beside(outputs)
     with replaced_file(str(card)) as file:
         file.write(card_text(facts).encode("utf-8", "backslashreplace"))
     if publication.target is None:
         return Published(card, None)
     files = {Path(output).name: Path(output) for output in outputs}
-    pushed = push(publication.target, files, card, report.run, replaces_card=publication.replaces_card)
+    pushed = push(publication.target, files, card, facts.run, replaces_card=publication.replaces_card)
     return Published(card, pushed)
 
 
@@ -168,7 +159,7 @@ def _present_card(card: Path) -> str | None:
         ) from error
 
 
-def _facts(
+def card_facts(
     connection: sa.Connection,
     publication: Publication,
     request: Request,
@@ -176,6 +167,8 @@ def _facts(
     report: ExportReport,
     options: Mapping[str, Any],
 ) -> CardFacts:
+    """The facts for the card of an export, read in the transaction that the export has read its rows in. `options` are
+    those of the command, with its `form` and `output`."""
     found = read_exported_run(connection, report.run)
     splits = ("train",) if request.splits is None else request.splits.names
     provenance = found.provenance
@@ -201,7 +194,23 @@ def _facts(
         repository=None if publication.target is None else publication.target.repository,
         trimmed_from=found.run.trimmed_from,
         trim_above=found.run.trim_above,
-        rescoring=options["rescoring"],
+        rescoring=_rescoring(connection, found.run, options["rescoring"]),
+    )
+
+
+def _rescoring(connection: sa.Connection, run: RunRow, name: str | None) -> CardRescoring | None:
+    if name is None:
+        return None
+    found = find_rescoring(connection, run, name)
+    counts = rescoring_counts(connection, found.id)
+    return CardRescoring(
+        found.name,
+        _name_of(found.path),
+        found.scoring_mode,
+        found.system_prompt,
+        prover_of(found.prover),
+        counts.scored,
+        counts.invalid,
     )
 
 

@@ -31,6 +31,7 @@ class ComparedRescoring:
     `accuracy_gain` that minus the accuracy of all samples; None in other runs, whose losers have no answer.
 
     All intervals are None while candidates are `left` to score: those that are scored first are not a random sample.
+    Those that were `given_up`, because their worker was lost or failed each time, are among the `invalid` ones.
     """
 
     run: str
@@ -39,6 +40,7 @@ class ComparedRescoring:
     candidates: int
     scored: int
     invalid: int
+    given_up: int
     left: int
     problems: int
     score: Interval | None
@@ -112,6 +114,7 @@ def _compare(connection: sa.Connection, run: RunRow, rescoring: RescoringRow) ->
         candidates=counts.total,
         scored=counts.scored,
         invalid=counts.invalid,
+        given_up=counts.given_up,
         left=counts.left,
         problems=len(rows),
         score=bootstrap(scores),

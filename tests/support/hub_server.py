@@ -60,8 +60,8 @@ class Repository:
 class Fault:
     """What happens to the next `times` requests that match `request`, a regular expression for "METHOD path".
 
-    With `status`, the answer is that error with `message`, and nothing is done. With `lost`, the work is done, but the
-    reply does not arrive. With `ends`, the whole server ends before the work.
+    With `status`, the answer is that error with `message` and `code`, and nothing is done. With `lost`, the work is
+    done, but the reply does not arrive. With `ends`, the whole server ends before the work.
     """
 
     request: str
@@ -70,6 +70,7 @@ class Fault:
     lost: bool = False
     ends: bool = False
     message: str = "not now"
+    code: str | None = None
 
 
 class Refusal(Exception):
@@ -149,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             if fault is not None and fault.status:
-                raise Refusal(fault.status, fault.message)
+                raise Refusal(fault.status, fault.message, fault.code)
             for method, pattern, name in _ROUTES:
                 # The encoded path: a revision may hold an encoded slash.
                 match = pattern.fullmatch(url.path)

@@ -72,6 +72,45 @@ def test_a_run_compared_with_itself_differs_by_nothing(two_runs: Cordctl) -> Non
     assert document["runs"][1]["score_difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
 
 
+def test_an_unfinished_rescoring_has_no_figures_and_one_with_gaps_says_so(
+    two_runs: Cordctl, database: Connection
+) -> None:
+    config = (two_runs.folder / "cord.toml").read_text(encoding="utf-8")
+    other = '[models.other]\npath = "other"\nengine = "instant"\n'
+    (two_runs.folder / "rescoring.toml").write_text(config + other, encoding="utf-8")
+    queued = two_runs("rescore", "done", "--prover", "other", "--config", "rescoring.toml", "--json")
+    number = json.loads(queued.stdout)["candidates"]
+    try:
+        printed = " ".join(two_runs("compare", "done").stdout.split())
+        assert f"done@other is unfinished, {number} candidates left: it has figures when all are scored" in printed
+        assert "given up" not in printed
+        (compared,) = json.loads(two_runs("compare", "done", "--json").stdout)["rescorings"]
+        assert (compared["left"], compared["given_up"], compared["rescore"]) == (number, 0, None)
+        database.execute("UPDATE rescores SET state = 'invalid', invalid_reason = 'given_up'")
+        printed = " ".join(two_runs("compare", "done").stdout.split())
+        assert f"done@other lacks {number} candidates that were given up" in printed
+        assert "cordctl rescore --retry" in printed
+        assert "unfinished" not in printed
+        (compared,) = json.loads(two_runs("compare", "done", "--json").stdout)["rescorings"]
+        assert (compared["left"], compared["given_up"], compared["invalid"]) == (0, number, number)
+    finally:
+        two_runs("rescore", "done", "--remove", "other", "--yes")
+
+
+def test_hit_rates_of_a_trimmed_run_are_said_not_to_be_comparable(two_runs: Cordctl) -> None:
+    assert "is trimmed" not in two_runs("compare", "done", "other").stdout
+    # Above 0.999 no winner is cut: all are copied with their answers, so no worker is needed.
+    two_runs("trim", "done", "--above", "0.999", "--name", "whole")
+    try:
+        printed = " ".join(two_runs("compare", "done", "whole").stdout.split())
+        assert "5 problems in common" in printed
+        assert "whole is trimmed" in printed
+        assert "hit rates are not comparable with those of other runs" in printed
+        assert "done is trimmed" not in printed
+    finally:
+        two_runs("rm", "whole", "--yes")
+
+
 @pytest.mark.parametrize("option", ['score = "mean_probability"', "score_full_stop = true"])
 @pytest.mark.long
 def test_scores_of_another_kind_are_shown_without_a_difference(two_runs: Cordctl, option: str) -> None:

@@ -16,6 +16,7 @@ from huggingface_hub import DatasetCard, hf_hub_download
 
 import cord_worker.demo
 from cord_worker.export.card import is_unchanged_card
+from cord_worker.export.files import held_folder
 from cord_worker.operations import hub_push
 from tests.support.cordctl_process import Cordctl, Ended
 from tests.support.hub_server import READER, STRANGER, WRITER, Fault, HubServer, hub_server, use_hub, variables
@@ -186,8 +187,32 @@ def test_the_repository_can_be_public_and_the_branch_new(finished: Cordctl, fold
     assert set(hub.files("org/sums", "v1/a")) == {".gitattributes", "rows.jsonl", "README.md"}
     assert set(hub.files("org/sums")) == {".gitattributes"}
     assert hub.repositories["org/sums"].messages[-1] == "First"
-    refused = export(finished, f"{folder}/rows.jsonl", *PUSH, "--private", exits=1)
-    assert "is public" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("private", "asked", "told"),
+    [(True, "--public", "org/sums is private"), (False, "--private", "org/sums is public")],
+)
+@pytest.mark.parametrize("branch", [(), ("--revision", "v1")], ids=["main", "new branch"])
+def test_the_visibility_of_an_existing_repository_is_never_changed_silently(
+    finished: Cordctl, folder: str, hub: HubServer, private: bool, asked: str, told: str, branch: tuple[str, ...]
+) -> None:
+    before = hub.put("org/sums", {"theirs.jsonl": b"1\n"}, private=private)
+    refused = export(finished, f"{folder}/rows.jsonl", *PUSH, asked, *branch, exits=1)
+    assert told in refused.stderr
+    assert f"complete in {folder}" in refused.stderr
+    assert hub.repositories["org/sums"].branches == {"main": before}
+    assert hub.repositories["org/sums"].private == private
+
+
+def test_another_export_with_a_card_in_the_same_folder_is_refused_meanwhile(finished: Cordctl, folder: str) -> None:
+    with held_folder(Path(folder)):
+        refused = export(finished, f"{folder}/rows.jsonl", "--card", exits=1)
+        assert f"writes to the folder {folder} now" in refused.stderr
+        assert not list(Path(folder).iterdir())
+        export(finished, f"{folder}/others.jsonl")
+    export(finished, f"{folder}/rows.jsonl", "--card")
+    assert is_unchanged_card(card_of(folder))
 
 
 def test_a_card_of_somebody_elses_hand_is_not_replaced_at_the_hub(

@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from cord_worker.coordination.fault_points import VARIABLE
 from cord_worker.errors import ConfigError, RunConflict
+from cord_worker.export.exporting import export_run
+from cord_worker.export.report import SourceCounts
 from cord_worker.operations.comparison import compare_results
 from cord_worker.operations.replaying import replay_run
 from cord_worker.operations.run_watch import missing_workers
@@ -145,7 +148,7 @@ def test_a_problem_begins_with_its_answer_when_it_is_admitted_and_needs_no_prove
     assert differences(content(database, "cord-trim-0.5"), content(database, "begun")) == []
 
 
-def test_problems_that_are_done_later_are_added(trimmed: tuple[Cluster, Database]) -> None:
+def test_problems_that_are_done_later_are_added(trimmed: tuple[Cluster, Database], tmp_path: Path) -> None:
     cluster, database = trimmed
     enqueue_into(database, "cord-later", range(3))
     wait_for_all(cluster, database)
@@ -155,10 +158,16 @@ def test_problems_that_are_done_later_are_added(trimmed: tuple[Cluster, Database
     wait_for_all(cluster, database)
     with pytest.raises(RunConflict, match="lacks 2 winners"):
         database.run(lambda connection: trimmed_run_of(connection, "cord-later", ABOVE))
+    report = export_run(database, "cord-later-trim-0.5", str(tmp_path / "short.jsonl"))
+    assert report.source == SourceCounts("cord-later", failed=0, unfinished=0, missing=2)
+    assert "run cord-later has 2 more problems: 2 not trimmed yet" in report.sentence()
     second = trim_run(database, Trim("cord-later", ABOVE))
     assert (second.added, second.shortened + second.unchanged) == (2, 5)
     wait_for_all(cluster, database)
     assert database.run(lambda connection: trimmed_run_of(connection, "cord-later", ABOVE)) == "cord-later-trim-0.5"
+    complete = export_run(database, "cord-later-trim-0.5", str(tmp_path / "short.jsonl"))
+    assert (complete.exported, complete.source) == (5, SourceCounts("cord-later", 0, 0, 0))
+    assert "more problem" not in complete.sentence()
     assert list(_results(database, "cord-later-trim-0.5")) == [f"problem-{n}" for n in range(5)]
     assert findings(database, "cord-later-trim-0.5") == []
 

@@ -302,6 +302,8 @@ def test_a_rescore_without_attempts_left_is_given_up_and_retried_on_request(data
     counts = database.run(lambda c: rescoring_counts(c, 1))
     assert (counts.invalid, counts.given_up, counts.left) == (2, 2, 0)
     assert count(database, "state = 'done'") == 1
+    (compared,) = database.run(lambda c: compare_rescorings(c, ["run@other"]))
+    assert (compared.invalid, compared.given_up, compared.left) == (2, 2, 0)
     assert (begin(database).retried, begin(database, retry=True).retried) == (0, 2)
     assert states(database) == {"queued": 2}
     assert count(database, "rescore_attempts = 0 AND digest IS NULL AND scored_at IS NULL", "rescores") == 2
@@ -370,6 +372,17 @@ def test_an_export_of_candidates_has_the_scores_of_a_finished_rescoring(database
     ]
     export_run(database, "run", str(tmp_path / "plain.jsonl"), Request(format=FORMATS["candidates"]))
     assert "rescore" not in (tmp_path / "plain.jsonl").read_text()
+
+
+def test_an_export_counts_the_candidates_that_a_rescoring_could_not_score(database: Database, tmp_path: Path) -> None:
+    run_with(database, [(0.9, 0.5)])
+    rescored(database, {0.9: 0.6, 0.5: 0.3})
+    given_up = "UPDATE rescores SET state = 'invalid', invalid_reason = 'given_up', score = NULL WHERE candidate_id = 1"
+    database.run(lambda c: c.execute(sa.text(given_up)))
+    request = Request(format=FORMATS["candidates"], choices=Choices(rescoring="other"))
+    report = export_run(database, "run", str(tmp_path / "out.jsonl"), request)
+    assert report.without_rescore == 1
+    assert "1 candidate that the rescoring could not score" in report.sentence()
 
 
 def test_equal_scores_share_their_rank_and_a_tie_is_no_change(database: Database) -> None:

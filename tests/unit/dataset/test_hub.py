@@ -142,6 +142,26 @@ def test_a_private_dataset_needs_a_token(
     assert str(token) not in str(error.value)
 
 
+@pytest.mark.parametrize(("token", "told"), [(None, "no token is set"), (READER, "the token")])
+def test_a_gated_dataset_names_its_conditions(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str | None, told: str
+) -> None:
+    hub.put("org/sums", {"train.jsonl": lines(ROWS)})
+    use_hub(monkeypatch, hub, str(tmp_path / "cache"), token)
+    # Everybody sees the page of a gated dataset; its files need the conditions.
+    hub.faults.append(Fault("(GET|HEAD) .*/resolve/", status=403, times=9, code="GatedRepo"))
+    with pytest.raises(HubError, match=f"only to those who have accepted the conditions on its page .{told}"):
+        download(HubDataset("org/sums"), None)
+
+
+def test_an_empty_revision_does_not_mean_the_newest_one(hub: HubServer) -> None:
+    hub.put("org/sums", {"train.jsonl": lines(ROWS)})
+    result = cordctl("validate", "org/sums@")
+    assert result.exit_code == 1
+    assert "no revision follows the @" in result.stderr
+    assert hub.asked == []
+
+
 def test_a_hub_that_is_down_or_breaks_off_is_an_error_even_if_files_are_cached(hub: HubServer) -> None:
     hub.put("org/sums", {"train.jsonl": lines(ROWS)})
     download(HubDataset("org/sums"), None)

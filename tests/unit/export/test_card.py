@@ -10,10 +10,12 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
-from cord_worker.export.card import card_text, is_unchanged_card
+from cord_worker.config import ProverConfig
+from cord_worker.export.card import CardRescoring, card_text, is_unchanged_card
 from cord_worker.export.jsonl import provenance_of
 from cord_worker.export.markdown import code, code_block, json_block, plain
 from cord_worker.export.public_names import public_name
+from cord_worker.export.report import SourceCounts
 from cord_worker.store.reports.results import Provenance
 from tests.support.cards import config, facts
 
@@ -35,7 +37,13 @@ def outside_of_code(card: str) -> str:
     return re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", "\n".join(lines))
 
 
-@pytest.mark.parametrize("where", ["system prompt", "model", "mode", "field", "template option"])
+def rescoring_by(text: str) -> CardRescoring:
+    """A rescoring with this text in each of its own texts."""
+    prover = ProverConfig(model="-", scoring_template=f"{text}</think> {{answer}}")
+    return CardRescoring(text, text.replace("/", ""), text, text, prover, scored=7, invalid=1)
+
+
+@pytest.mark.parametrize("where", ["system prompt", "model", "mode", "field", "template option", "rescoring", "source"])
 def test_no_text_ends_its_place_in_the_card(where: str) -> None:
     hostile = {
         "system prompt": facts(config(teacher={"system_prompt": HOSTILE})),
@@ -43,6 +51,8 @@ def test_no_text_ends_its_place_in_the_card(where: str) -> None:
         "mode": facts(scoring_mode=HOSTILE),
         "field": facts(fields={"id": "text", "metadata": {HOSTILE: "text"}}),
         "template option": facts(config(model={"template_options": {"x": HOSTILE}})),
+        "rescoring": facts(rescoring=rescoring_by(HOSTILE)),
+        "source": replace(facts(), report=replace(facts().report, source=SourceCounts(HOSTILE, 1, 2, 3))),
     }[where]
     card = card_text(hostile)
     body = outside_of_code(card.split("---\n", 2)[2])
@@ -72,6 +82,34 @@ def test_the_block_of_the_configuration_is_json_without_paths_and_servers() -> N
     assert document["models"]["m"]["path"] == "model-7b"
     for secret in ("10.0.0.7", "MY_KEY", "someone", "secret"):
         assert secret not in card
+
+
+def test_a_card_says_who_scored_again_and_how() -> None:
+    prover = ProverConfig(model="-", scoring_template="</think>So: {answer}", score="mean_probability")
+    rescoring = CardRescoring("small", "/models/prover-7b", "vllm-bf16", "Grade.", prover, scored=1007, invalid=1)
+    card = card_text(facts(rescoring=rescoring))
+    for row in (
+        "| rescoring | `small`, by `prover-7b` |",
+        "| scoring mode of the rescoring | `vllm-bf16` |",
+        "| score of the rescoring | `mean_probability` |",
+        "| candidates of the rescoring | 1,007 scored, 1 could not be scored |",
+    ):
+        assert row in card
+    assert "```text\n</think>So: {answer}\n```" in card
+    assert "System prompt of the rescoring `small`:\n\n```text\nGrade.\n```" in card
+    assert "/models" not in card
+
+
+def test_a_card_of_a_trimmed_run_counts_what_its_source_has_more() -> None:
+    report = replace(facts().report, source=SourceCounts("whole", failed=1, unfinished=2, missing=3))
+    card = card_text(replace(facts(), report=report, trimmed_from="whole", trim_above=0.9))
+    for row in (
+        "| failed in `whole`, not in this run | 1 |",
+        "| unfinished in `whole`, not in this run | 2 |",
+        "| not trimmed yet, in `whole`, not in this run | 3 |",
+    ):
+        assert row in card
+    assert "the tokens are those of new final answers alone" in card
 
 
 def test_every_change_of_a_card_is_seen() -> None:
