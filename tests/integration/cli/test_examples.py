@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from cord_worker.config import RunConfig, model_location
+from cord_worker.presets.smollm2_weights import find_smollm2
 from tests.support.cordctl_process import Cordctl
 from tests.support.openai_local_server import LocalServer
 
@@ -85,14 +87,14 @@ def commands(name: str) -> list[str]:
 
 
 def test_every_example_is_run_here_or_named_as_one_that_is_not() -> None:
-    assert sorted([*BUNDLED, *HOSTED, *NOT_RUN]) == NAMES
+    assert sorted([*BUNDLED, *HOSTED, *NOT_RUN, "smollm2"]) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_has_a_valid_dataset_and_configuration(cordctl: Cordctl, name: str) -> None:
     config = copied(cordctl, name)
     RunConfig.load(config)
-    if name in HOSTED or name in NOT_RUN:
+    if name in HOSTED or name in NOT_RUN or name == "smollm2":
         # Counting tokens needs tokenizers that are not on this machine.
         assert "2 problems" in cordctl("validate", "problems.jsonl").stdout
     else:
@@ -127,6 +129,27 @@ def test_an_example_with_models_on_servers_writes_what_it_shows(
     }
     replaced(copied(cordctl, name), changes)
     run(cordctl, name)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_example_with_real_language_runs(cordctl: Cordctl) -> None:
+    weights = find_smollm2()
+    if weights is None or not all(importlib.util.find_spec(package) for package in ("gguf", "accelerate")):
+        pytest.skip("SmolLM2's weights, or the packages that read them, are not installed")
+    config = copied(cordctl, "smollm2")
+    path = f'path = "{weights.parent}"\ngguf_file = "{weights.name}"\nthreads = 1'
+    replaced(config, {r'path = "HuggingFaceTB/SmolLM2-135M-Instruct"': path})
+    cordctl("run", "problems.jsonl", "-o", "out.jsonl", timeout=580)
+    if WRITES:
+        shutil.copy(cordctl.folder / "out.jsonl", EXAMPLES / "smollm2" / "out.jsonl")
+    written, shown = rows(cordctl.folder / "out.jsonl"), rows(EXAMPLES / "smollm2" / "out.jsonl")
+    # Real models write other text on other processors.
+    assert [row["id"] for row in written] == [row["id"] for row in shown]
+    for row, one in zip(written, shown, strict=True):
+        assert list(row) == list(one)
+        assert {step["teacher"] for step in row["steps"]} <= {"cool", "warm", "hot"}
+        assert 0.0 < row["score"] <= 1.0
 
 
 def test_the_papers_settings_are_those_of_the_preset(cordctl: Cordctl) -> None:
