@@ -12,6 +12,7 @@ _HERE = "cord_worker.cli"
 _SECTIONS = {
     "Begin": {
         "init": f"{_HERE}.init:init",
+        "schema": f"{_HERE}.schema:schema",
         "validate": f"{_HERE}.datasets:validate",
         "contaminated": f"{_HERE}.contaminated:contaminated",
         "doctor": f"{_HERE}.doctor:doctor",

@@ -6,6 +6,8 @@ import click
 
 from cord_worker.cli.options import NearChoice
 
+_ANY_PROVER = '[models.prover]\npath = "prover"\n[prover]\nmodel = "prover"\n'
+"""What the user must add to a file without a prover, so that the rest of it can be checked."""
 _PRESETS = ("tiny", "smollm2", "paper-hetero", "paper-homo")
 
 
@@ -32,7 +34,32 @@ _PRESETS = ("tiny", "smollm2", "paper-hetero", "paper-homo")
     help="Set a value, as in search.beam_width=1; may be repeated.",
 )
 @click.option("--install", is_flag=True, help="Download the weights of smollm2 (93 MB) if they are missing.")
-def init(preset: str, only_teachers: tuple[str, ...], values: tuple[str, ...], install: bool) -> None:
+@click.option(
+    "--from-servers",
+    is_flag=True,
+    help="Ask the servers at the URLs for their models instead, by a few requests of one token for each.",
+)
+@click.option("--model", multiple=True, metavar="NAME", help="With --from-servers: take this model; may be repeated.")
+@click.option(
+    "--api-key-env",
+    "key_variables",
+    multiple=True,
+    metavar="VARIABLE",
+    help="With --from-servers: environment variable of the key (default: OPENAI_API_KEY); repeated, one for each URL.",
+)
+@click.argument("urls", nargs=-1, metavar="[URL]...")
+@click.pass_context
+def init(
+    context: click.Context,
+    preset: str,
+    only_teachers: tuple[str, ...],
+    values: tuple[str, ...],
+    install: bool,
+    from_servers: bool,
+    model: tuple[str, ...],
+    key_variables: tuple[str, ...],
+    urls: tuple[str, ...],
+) -> None:
     """Print a commented cord.toml.
 
     \b
@@ -40,12 +67,25 @@ def init(preset: str, only_teachers: tuple[str, ...], values: tuple[str, ...], i
     smollm2       SmolLM2-135M-Instruct as three teachers and the prover
     paper-hetero  R1-Distill-Qwen-32B, QwQ-32B, Phi-4-reasoning-plus
     paper-homo    one model as three teachers
+
+    With --from-servers, the models of OpenAI-compatible servers are the teachers, and the first one that can score is
+    the prover. Such a URL ends in /v1 as a rule.
     """
     from pathlib import Path
 
     from cord_worker.config import RunConfig
     from cord_worker.presets import adapted, preset_text
 
+    if from_servers:
+        is_preset_given = context.get_parameter_source("preset") is not click.core.ParameterSource.DEFAULT
+        if install or is_preset_given:
+            raise click.UsageError("--from-servers takes neither --preset nor --install: leave them out.")
+        if not urls:
+            raise click.UsageError("--from-servers needs the URLs of servers, such as http://127.0.0.1:8000/v1.")
+        _print_from_servers(urls, key_variables, model, only_teachers, values)
+        return
+    if urls or model or key_variables:
+        raise click.UsageError("URLs, --model and --api-key-env are for --from-servers: add it, or leave them out.")
     if preset != "smollm2":
         if install:
             raise click.UsageError(
@@ -73,3 +113,43 @@ def _ensure_weights(install: bool) -> None:
             "cordctl init --preset smollm2 --install > cord.toml",
             err=True,
         )
+
+
+def _print_from_servers(
+    urls: tuple[str, ...],
+    key_variables: tuple[str, ...],
+    models: tuple[str, ...],
+    only_teachers: tuple[str, ...],
+    values: tuple[str, ...],
+) -> None:
+    from functools import partial
+    from pathlib import Path
+
+    from pydantic import ValidationError
+
+    from cord_worker.config import OpenAiOptions, RunConfig
+    from cord_worker.operations.server_configs import NO_PROVER, config_from_servers
+    from cord_worker.presets import adapted
+    from cord_worker.progress import shown
+
+    if len(key_variables) not in {0, 1, len(urls)}:
+        raise click.UsageError(f"--api-key-env is given {len(key_variables)} times for {len(urls)} URLs.")
+    variables = key_variables * len(urls) if len(key_variables) == 1 else key_variables
+    servers = []
+    for place, url in enumerate(urls):
+        given = {"base_url": url, **({"api_key_env": variables[place]} if variables else {})}
+        try:
+            servers.append(OpenAiOptions.model_validate(given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            # The URL itself is not repeated: it may hold a password.
+            what = f"URL {place + 1}" if first["loc"] == ("base_url",) else "--api-key-env"
+            raise click.UsageError(f"{what} {first['msg'].removeprefix('Value error, ')}.") from None
+    tell = partial(click.echo, err=True)
+    text, prover = config_from_servers(servers, models, lambda line: tell(shown(line)))
+    text = adapted(text, only_teachers=only_teachers, values=values)
+    complete = text if prover is not None else text + _ANY_PROVER
+    RunConfig.parse(complete, source="the configuration for these servers", folder=Path.cwd())
+    click.echo(text, nl=False)
+    if prover is None:
+        tell(NO_PROVER)

@@ -36,12 +36,22 @@ _BARE_WORD = re.compile(r"(?!(?:true|false|inf|nan)$)(?:[A-Za-z]|\.{0,2}/)[A-Za-
 def preset_text(name: str) -> str:
     """The text of one of `PRESETS`; smollm2 names the weights on this machine, if there are any."""
     text = _part(f"{name}.toml")
-    model = str(tomllib.loads(text)["prover"]["model"])
-    text = _INCLUDED.sub(lambda found: _part(found[1]).replace("{model}", model), text)
+    text = _with_parts(text, str(tomllib.loads(text)["prover"]["model"]))
     if name == "smollm2" and (weights := find_smollm2()) is not None:
         named = f"path = {_quoted(weights.parent)}\ngguf_file = {_quoted(weights.name)}"
         text = text.replace(_SMOLLM2_FOLDER, named)
     return text
+
+
+def servers_text(model: str, **values: str) -> str:
+    """The text for models of servers, with `values` in place of its `{NAME}`; offered tables name `model`."""
+    text = re.sub(r"\{(\w+)\}", lambda found: values[found[1]].rstrip("\n"), _part("from_servers.part"))
+    return _with_parts(text, model)
+
+
+def _with_parts(text: str, model: str) -> str:
+    """`text` with the options that all presets share in place of its lines `#: FILE`; `model` is named in them."""
+    return _INCLUDED.sub(lambda found: _part(found[1]).replace("{model}", model), text)
 
 
 def _quoted(text: object) -> str:
@@ -78,7 +88,8 @@ def _keep_teachers(document: Any, names: Sequence[str]) -> None:
     for index in reversed(range(len(known))):
         if known[index] not in names:
             del teachers[index]
-    used = {str(teacher["model"]) for teacher in teachers} | {str(document["prover"]["model"])}
+    used = {str(teacher["model"]) for teacher in teachers}
+    used |= {str(document["prover"]["model"])} if "prover" in document else set()
     for name in [name for name in document["models"] if name not in used]:
         del document["models"][name]
 

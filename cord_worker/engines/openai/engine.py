@@ -56,7 +56,7 @@ from cord_worker.engines.openai.requests import (
     written_in_parts,
 )
 from cord_worker.engines.openai.scoring import Rows, prompt_rows
-from cord_worker.engines.openai.server import Server, probe, tags_of_model
+from cord_worker.engines.openai.server import Server, server_of, tags_of_model
 from cord_worker.engines.openai.token_counts import estimated, plausible
 from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Sampling, Turn, describe_to_nobody
 from cord_worker.engines.room_in_context import tokens_allowed
@@ -77,9 +77,6 @@ from cord_worker.prompting.trajectory import ANSWER_OPENING, proposal_pieces, sc
 logger = logging.getLogger(__name__)
 
 _DIGITS = 9
-_PROBE_RETRIES = 2
-_PROBE_SECONDS = 60.0
-"""Time limit for a single token; `timeout_seconds` is meant for thousands."""
 _LONGEST_FAILING_SECONDS = 900.0
 """Longest wait for a server that is reachable and only fails. One that is unreachable or loads is waited for without
 limit."""
@@ -318,7 +315,7 @@ class OpenAiEngine(LanguageHead):
 
     async def _check(self) -> None:
         """Raises EngineError if the server's identity changed, or if it no longer does what it did at start."""
-        found = await _probe(self._settings, self._tokenizer)
+        found = await server_of(self._settings, self._tokenizer)
         if found.identity != self._server.identity:
             raise EngineError(
                 f"the server at {self._server_url} is no longer what it was: it was a {self._server}, with the weights "
@@ -369,7 +366,7 @@ async def _probe_patiently(
 
     async def probe_once() -> Server | UnavailableError:
         try:
-            return await _probe(settings, tokenizer)
+            return await server_of(settings, tokenizer)
         except UnavailableError as error:
             return error
 
@@ -393,21 +390,6 @@ async def _probe_patiently(
             level = logging.INFO
             describe(f"waits for {settings.openai.base_url}: {found.brief}", since=since)
     raise AssertionError("unreachable")
-
-
-async def _probe(settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
-    assert settings.openai is not None
-    given = settings.openai
-    limits = {
-        "max_retries": min(_PROBE_RETRIES, given.max_retries),
-        "timeout_seconds": min(_PROBE_SECONDS, given.timeout_seconds),
-    }
-    options = given.model_copy(update=limits)
-    client = OpenAiClient(options, slots=1)
-    try:
-        return await probe(client, settings, tokenizer)
-    finally:
-        await client.close()
 
 
 def _max_model_len(settings: EngineSettings, server: Server) -> int | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
+from cord_worker.config import OpenAiOptions
 from cord_worker.display_text import shown
 from cord_worker.engines.openai.client import OpenAiClient
 from cord_worker.engines.openai.faults import Means, ServerFault
@@ -68,8 +69,11 @@ _NAME_CHARACTERS = 1024
 _MOST_NAMES = 1000
 _PROBED_TOKENS = 32
 """More tokens than the prefill has: a model that repeats it reaches its end."""
-_TRIES = 3
-"""Tries of a failing probe within the engine's probe (`engine._PROBE_RETRIES` beyond the first)."""
+_PROBE_RETRIES = 2
+_TRIES = 1 + _PROBE_RETRIES
+"""Tries of a failing probe."""
+_PROBE_SECONDS = 60.0
+"""Time limit for a single token; `timeout_seconds` is meant for thousands."""
 _ABSENT = frozenset({400, 403, 404, 405, 410, 415, 422, 501})
 """HTTP statuses that mean, as the answer to a probe: this server lacks the feature."""
 _NOT_SUPPORTED = re.compile(
@@ -105,6 +109,25 @@ class Server:
         repeats = ", repeats what it continues" if self.repeats_prefill else ""
         style = f" ({self.chat_style}{repeats})" if self.api == "chat" else ""
         return f"{self.kind} server, model {self.model!r}, {how}{style}, scores: {self.score_path or 'none'}"
+
+
+async def server_of(settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
+    """What the server of `settings.openai` offers, found out over a connection of its own; raises as `probe` does."""
+    assert settings.openai is not None
+    client = probing_client(settings.openai)
+    try:
+        return await probe(client, settings, tokenizer)
+    finally:
+        await client.close()
+
+
+def probing_client(options: OpenAiOptions) -> OpenAiClient:
+    """A client for probes, one at a time: with fewer retries and less patience than for work."""
+    limits = {
+        "max_retries": min(_PROBE_RETRIES, options.max_retries),
+        "timeout_seconds": min(_PROBE_SECONDS, options.timeout_seconds),
+    }
+    return OpenAiClient(options.model_copy(update=limits), slots=1)
 
 
 async def probe(client: OpenAiClient, settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
@@ -146,7 +169,7 @@ async def _ask_unfiltered(ask: Callable[[_Text], Awaitable[T]]) -> T:
 async def _server_found(client: OpenAiClient, settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
     assert settings.openai is not None
     model = settings.openai.model or settings.path
-    cards = cards_in(await _model_list(client))
+    cards = await models_at(client)
     kind: ServerKind = next((_KINDS[card.owner] for card in cards if card.owner in _KINDS), "other")
     card = next((card for card in cards if card.name == model), None)
     if card is None and tells_stops(kind):
@@ -208,18 +231,21 @@ def _name(value: object) -> str:
     return value if isinstance(value, str) and len(value) <= _NAME_CHARACTERS and value.isprintable() else ""
 
 
-async def _model_list(client: OpenAiClient) -> Document:
-    """The server's list of models; empty if it has none."""
+async def models_at(client: OpenAiClient) -> list[ModelCard]:
+    """The models that the server lists; empty if it has no list.
+
+    Raises UnavailableError if the server does not answer, EngineError if it refuses the key.
+    """
 
     async def models() -> Document:
         return await client.get("/models")
 
     try:
-        return await _ask(client, models)
+        return cards_in(await _ask(client, models))
     except ServerFault as fault:
         if fault.status == 403:
             raise client.error_of(fault) from None
-        return {}
+        return []
 
 
 async def _api(

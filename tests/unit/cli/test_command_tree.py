@@ -18,6 +18,7 @@ from cord_worker.cli.options import NumberRange
 
 WITHOUT_JSON = {
     "init": "prints a cord.toml",
+    "schema": "prints JSON",
     "worker": "logs until SIGTERM",
     "coordinator": "logs until SIGTERM",
     "flower": "becomes another program",

@@ -123,3 +123,19 @@ def test_a_row_of_the_glossary_has_a_term_a_meaning_a_place_and_words_that_are_n
 def test_every_page_is_in_the_index_once() -> None:
     listed = re.findall(r"\]\((?!\.\./)([^)#\s]+\.md)(?:#[\w-]+)?\)", text_of("README.md"))
     assert sorted(listed) == [page for page in PAGES if page != "README.md"]
+
+
+def without_links(text: str) -> str:
+    return re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text)
+
+
+def test_the_list_for_language_models_has_every_page_with_its_title_and_what_the_index_says_of_it() -> None:
+    index = re.findall(r"^\| \[[^\]]+\]\(([^)]+\.md)\) \| (.+) \|$", text_of("README.md"), re.MULTILINE)
+    expected = [
+        f"- [{text_of(page).splitlines()[0].removeprefix('# ').replace('`', '')}]({page}): {without_links(said)}"
+        for page, said in index
+    ]
+    listed = [line for line in text_of("llms.txt").splitlines() if line.startswith("- ") and "](../" not in line]
+    assert listed == expected
+    assert len(listed) == len(PAGES) - 1
+    assert broken_links(DOCS / "llms.txt") == []
