@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cord_worker.config import ModelConfig, OpenAiOptions
 from cord_worker.engines.openai.server import ModelCard, Server, models_at, probing_client, server_of
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.engines.tokenizer import ServerTokenizer, load_tokenizer
+from cord_worker.engines.tokenizer import ServerTokenizer, load_server_tokenizer
 from cord_worker.errors import EngineError, EngineLoadError
 
 
@@ -84,7 +84,7 @@ def _tokenizer_of(card: ModelCard, options: OpenAiOptions) -> tuple[str, ServerT
     problem = None
     for path in filter(None, dict.fromkeys((card.root, card.name))):
         try:
-            tokenizer = load_tokenizer(_settings(path, options))
+            tokenizer = load_server_tokenizer(_settings(path, options))
         except EngineLoadError as error:
             problem = str(error)
             continue
