@@ -37,5 +37,5 @@ def test_a_dataset_is_read_in_its_own_order(kind: str) -> None:
 def test_of_several_splits_one_must_be_given() -> None:
     from datasets import Dataset, DatasetDict
 
-    with pytest.raises(DatasetError, match="give one of its splits"):
+    with pytest.raises(DatasetError, match="give one of them"):
         keys(DatasetDict(train=Dataset.from_list(ROWS)))
