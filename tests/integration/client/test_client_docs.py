@@ -18,6 +18,8 @@ import cord_worker
 from cord_worker import Client, EnqueuedRun, Run
 from tests.integration.client.conftest import Place
 
+pytestmark = pytest.mark.long
+
 PAGE = (Path(__file__).parents[3] / "docs" / "python-client.md").read_text(encoding="utf-8")
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 NOT_INSTALLED = ("pandas", "polars", "datasets", "duckdb")

@@ -25,6 +25,8 @@ from tests.support.configurations import INSTANT, REWARD, config_of
 from tests.support.tables import content, count, differences, empty_tables
 from tests.support.web_documents import faults_of_run
 
+pytestmark = pytest.mark.long
+
 PROBLEMS = 6
 
 
@@ -33,7 +35,6 @@ JUDGED = {"binary_judgment": ("", "judge"), "reward_model": (REWARD, "prm")}
 
 
 @pytest.mark.parametrize("selection", sorted(JUDGED))
-@pytest.mark.long
 def test_a_search_by_judgments_killed_while_it_judges_ends_like_an_undisturbed_one(
     selection: str, tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
@@ -89,7 +90,6 @@ RUNS = ("run", "decided")
 """A run whose answers are judged, and one whose answers are compared."""
 
 
-@pytest.mark.long
 def test_undecided_answers_go_to_the_judge_and_end_the_same_if_it_is_killed(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:

@@ -16,6 +16,8 @@ from tests.support.cluster import Cluster
 from tests.support.configurations import SECOND_TEACHER, SMALL
 from tests.support.tables import content, count, differences
 
+pytestmark = pytest.mark.long
+
 BATCHED = SMALL.replace('path = "alpha"\n', 'path = "alpha"\nbatch_size = 64\n')
 CONFIG = f"""{BATCHED}{SECOND_TEACHER}
 [search]

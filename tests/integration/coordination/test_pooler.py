@@ -29,6 +29,8 @@ from tests.support.cordctl_process import Cordctl
 from tests.support.pooler import PgBouncer, pgbouncer_program
 from tests.support.tables import Content, content, count, differences
 
+pytestmark = pytest.mark.long
+
 needs_pgbouncer = pytest.mark.skipif(
     pgbouncer_program() is None, reason="pgbouncer is not installed (Debian: apt-get install pgbouncer)"
 )
@@ -70,6 +72,7 @@ READING = (
 OTHERS = {
     *(
         "init",
+        "schema",
         "validate",
         "contaminated",
         "check",
@@ -140,7 +143,6 @@ def finished_runs(
 
 @needs_pgbouncer
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.long
 def test_a_run_through_a_pooler_equals_the_run_without_it(
     mode: str,
     tmp_path: Path,
@@ -164,7 +166,6 @@ def test_every_command_either_is_tried_behind_a_pooler_or_reads_no_tables() -> N
 @needs_pgbouncer
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("expected", "finished_runs")
-@pytest.mark.long
 def test_every_reading_command_says_behind_a_pooler_what_it_says_without_one(
     mode: str, tmp_path: Path, url: str, broker_url: str, key_prefix: str
 ) -> None:

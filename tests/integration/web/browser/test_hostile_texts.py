@@ -6,12 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cord_worker.store.database import Database
 from cord_worker.web.report import write_report
 from tests.integration.web.browser.conftest import Visit
 from tests.support.made_documents import problem_document, prompt_document, run_document, run_list, summary
 from tests.support.web_runs import HOSTILE
 from tests.support.web_site import WebSite
+
+pytestmark = pytest.mark.long
 
 _MATHS = (
     r"$\href{javascript:alert(1)}{x}$",

@@ -21,6 +21,8 @@ from tests.support.made_documents import (
 )
 from tests.support.web_site import WebSite
 
+pytestmark = pytest.mark.long
+
 STATIC = FRONT.parent / "static"
 
 
