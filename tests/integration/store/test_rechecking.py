@@ -270,7 +270,7 @@ def test_an_edited_row_gets_no_new_result_and_is_named(
     (line,) = [line for line in shown.output.splitlines() if line.startswith("not changed: ")]
     assert line.startswith("not changed: problem changed: ")
     assert said in line
-    assert "1 answers checked; became right 1" in shown.output
+    assert "1 answer checked; became right 1" in shown.output
     after = verdicts(database)
     assert after["changed"] == before["changed"]
     assert after["right"][0] is True
