@@ -82,7 +82,7 @@ types: $(VENV)/installed-dev
 contracts: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 
-# Unit tests but those of real models, which `make test` runs.
+# Unit tests but the slow ones, such as those of real models, which `make test` runs.
 unit: $(VENV)/installed-dev
 	HF_HUB_OFFLINE=1 $(BIN)/pytest $(PARALLEL) $(if $(PYTEST),$(PYTEST),tests/unit -m 'not slow')
 

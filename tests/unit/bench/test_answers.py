@@ -19,6 +19,8 @@ from cord_worker.cli import cli
 from cord_worker.dataset import RejectedRecord, read_problems
 from cord_worker.verify import Rule
 
+pytestmark = pytest.mark.slow
+
 OWN = Path(__file__).resolve().parents[2] / "fixtures" / "references" / "answers.jsonl"
 DATASETS = [OWN, *(Path(path) for path in os.environ.get("CORD_ANSWER_DATASETS", "").split(":") if path)]
 

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CELERY = {"celery", "kombu"}
 SERVICE = CELERY | {"redis", "sqlalchemy", "psycopg"}
 

@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 
 from cord_worker.cli import cli
 
+pytestmark = pytest.mark.slow
+
 PAIRS = [
     {"reference": "12", "answer": "So the answer is 12.", "expected": True},
     {"reference": "12", "answer": "So the answer is 13.", "expected": True},

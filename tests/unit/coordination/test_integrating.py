@@ -21,6 +21,8 @@ from cord_worker.prompting.trajectory import PROMPTED
 from cord_worker.search.types import SearchSettings
 from cord_worker.store.work.propose import LeasedProposal, ProposalResult, Source
 
+pytestmark = pytest.mark.slow
+
 CONFIG = RunConfig.parse(
     """
     [models.planner]

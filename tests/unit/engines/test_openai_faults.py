@@ -29,6 +29,8 @@ from cord_worker.errors import (
 from tests.support.openai_local_server import LocalServer, Reply, chunks, completion, models
 from tests.support.settings import engine_settings, sampling
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-very-secret-0123456789"
 SAMPLING = sampling()
 COMPLETIONS = "/v1/completions"

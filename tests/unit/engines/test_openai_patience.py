@@ -33,6 +33,8 @@ from cord_worker.errors import (
 from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, completion, models
 from tests.support.settings import engine_settings, sampling
 
+pytestmark = pytest.mark.slow
+
 COMPLETIONS = "/v1/completions"
 TURN = Turn("How many?")
 

@@ -19,6 +19,8 @@ from cord_worker.errors import EngineLoadError
 from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, models
 from tests.support.settings import engine_settings
 
+pytestmark = pytest.mark.slow
+
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 FILTERED = Reply({"error": {"code": "content_filter", "message": "The response was filtered"}}, status=400)
 BROKEN = Reply({"error": {"message": "internal error"}}, status=500)

@@ -21,6 +21,8 @@ import pytest
 from cord_worker.errors import ProcessPoolError
 from cord_worker.local.killable import ATTEMPTS, CallFailed, KillablePool, ProcessEnded
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[KillablePool]:
