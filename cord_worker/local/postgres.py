@@ -165,6 +165,7 @@ class EmbeddedPostgres:
     def _initdb(self, binaries: PostgresBinaries, run_as: privilege.RunAs) -> None:
         """Makes the data folder under another name and renames it, so that an incomplete one is never opened."""
         unfinished = self.home / "data.new"
+        self._end_initdb(unfinished)
         if unfinished.exists():
             shutil.rmtree(unfinished)
         options = ["-U", ROLE, "-E", "UTF8", "--locale=C", "--auth=trust"]
@@ -184,6 +185,16 @@ class EmbeddedPostgres:
         write_atomically(configuration, f"{text}\ninclude_if_exists = 'cord.conf'\n", run_as.uid)
         write_atomically(unfinished / "pg_hba.conf", "local all all trust\n", run_as.uid)
         unfinished.rename(self.data_dir)
+
+    def _end_initdb(self, unfinished: Path) -> None:
+        """Ends an initdb whose caller was killed: it would write into, or remove, the folder that is made now."""
+        for folder, names in ((self.home, ("initdb",)), (unfinished, _PROGRAMS)):
+            left = processes.terminate(processes.all_in(folder, names), ((signal.SIGKILL, 5.0),))
+            if left:
+                raise LocalServiceError(
+                    f"Processes {left} of an interrupted initdb still use {folder} and cannot be ended. End them "
+                    "(kill -9), then try again."
+                )
 
     def _launch(self, binaries: PostgresBinaries, run_as: privilege.RunAs) -> None:
         folder = socket_dir(self.home, run_as.uid)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,25 @@ def test_an_interrupted_initdb_is_repeated(fresh_state_dir: Path) -> None:
     server.start()
     with connect(server) as db:
         assert db.execute("SELECT current_database()").fetchone() == ("cord",)
+
+
+def test_an_initdb_whose_caller_was_killed_is_ended(fresh_state_dir: Path) -> None:
+    """It would write into the folder that the next start makes."""
+    server = EmbeddedPostgres(StateDir.open(fresh_state_dir).path)
+    start = f"from pathlib import Path; from {EmbeddedPostgres.__module__} import EmbeddedPostgres; import sys; "
+    caller = subprocess.Popen(
+        [sys.executable, "-c", f"{start}EmbeddedPostgres(Path(sys.argv[1])).start()", fresh_state_dir]
+    )
+    assert wait_until(lambda: processes.all_in(server.home, ("initdb",)) != [])
+    left = processes.all_in(server.home, ("initdb",))
+    for pid in left:
+        os.kill(pid, signal.SIGSTOP)
+    caller.kill()
+    caller.wait()
+    assert not server.has_data()
+    server.start()
+    assert server.is_running()
+    assert wait_until(lambda: not any(processes.works_in(pid, server.home, ("initdb",)) for pid in left))
 
 
 def test_the_log_of_a_server_that_does_not_start_is_shown(state_dir: Path) -> None:
