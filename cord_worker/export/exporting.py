@@ -38,7 +38,6 @@ from cord_worker.store.database import Database
 from cord_worker.store.reports.results import Result, attribute_kinds, has_passages, stream_failures, stream_results
 from cord_worker.store.reports.search_trees import SearchTree, stream_trees
 from cord_worker.store.runs.rescorings import find_rescoring, rescoring_counts
-from cord_worker.store.runs.runs import resolve_run
 
 if TYPE_CHECKING:
     from cord_worker.contamination import QuestionIndex  # imports NumPy
@@ -86,7 +85,6 @@ def export_run(
     Raises RunNotFound; StoreError if the run has no such rescoring; ExportError if a file cannot be written or the run
     lacks what the format needs; OptionError.
     """
-    database.run(lambda connection: resolve_run(connection, run_name))  # waits for a database that is away
     with database.transaction(one_snapshot=True) as connection:
         return export_rows(connection, run_name, output, request, failures=failures)
 
@@ -130,7 +128,6 @@ def open_export(database: Database, run_name: str | None, request: Request = EVE
 
     Raises RunNotFound; ExportError if the run lacks what the format needs; OptionError.
     """
-    database.run(lambda connection: resolve_run(connection, run_name))  # waits for a database that is away
     tally = Tally()
     with database.transaction(one_snapshot=True) as connection:
         found = read_exported_run(connection, run_name)

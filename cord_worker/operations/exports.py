@@ -248,7 +248,6 @@ def export_to_files(
         if publication is not None:
             stack.enter_context(held_folder(Path(outputs[0]).parent))
         database = stack.enter_context(database_context)
-        database.run(lambda connection: options.run_of(connection, run))  # waits for a database that is away
         with database.transaction(one_snapshot=True) as connection:
             report = export_rows(connection, options.run_of(connection, run), output, request, failures=failures)
             facts = None

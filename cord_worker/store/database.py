@@ -190,12 +190,12 @@ class Database:
     @contextmanager
     def transaction(self, *, one_snapshot: bool = False) -> Iterator[sa.Connection]:
         """One transaction that is never repeated and whose statements have no time limit: for work that consumes an
-        iterator, streams rows out, or holds a lock. If `one_snapshot`, it only reads, and all statements see the tables
-        as the first one does.
+        iterator, streams rows out, or holds a lock. If `one_snapshot`, it only reads, all statements see the tables as
+        the first one does, and it waits for a PostgreSQL that is away, as `run` does.
 
         Raises StoreError if PostgreSQL is unreachable or becomes so meanwhile; then nothing is committed.
         """
-        self._drop_dead_connections()
+        self._drop_dead_connections(retry_seconds=None if one_snapshot else 0.0)
         try:
             engine = self._snapshot if one_snapshot else self._engine
             with self._open_transaction(engine, is_unlimited=True) as connection:
@@ -205,15 +205,15 @@ class Database:
                 raise
             raise _as_store_error(error, self._engine.url) from error
 
-    def _drop_dead_connections(self) -> None:
-        """Removes connections that PostgreSQL has ended from the pool. Raises StoreError if PostgreSQL is
-        unreachable."""
-        self.run(lambda connection: connection.execute(sa.text("SELECT 1")), retry_seconds=0.0)
+    def _drop_dead_connections(self, retry_seconds: float | None) -> None:
+        """Removes connections that PostgreSQL has ended from the pool. Raises StoreError if PostgreSQL stays
+        unreachable for `retry_seconds`."""
+        self.run(lambda connection: connection.execute(sa.text("SELECT 1")), retry_seconds=retry_seconds)
 
     def pooling(self) -> Pooling:
         """Whether a connection pooler is in front of PostgreSQL, and in which mode. Raises StoreError if PostgreSQL is
         unreachable."""
-        self._drop_dead_connections()
+        self._drop_dead_connections(retry_seconds=0.0)
         try:
             with self._single.connect() as first, self._single.connect() as second:
                 return pooling_of(_driver(first), _driver(second))
