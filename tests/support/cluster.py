@@ -108,8 +108,11 @@ class Cluster:
         """Starts processes; one of every kind if no names are given."""
         for name in names or self.names:
             role = ["coordinator"] if name == "coordinator" else ["worker", name, "--config", str(self.config_path)]
-            log = self._folder / f"{name}.log"
+            log = self.log_of(name)
             self.processes[name] = forking.start(self.config, role, self.environment, log)
+
+    def log_of(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
 
     def kill(self, name: str) -> None:
         """SIGKILL."""

@@ -81,13 +81,16 @@ class Shutdown:
         timer.daemon = True
         timer.start()
         self._set_handlers(self._exit_now)
+        logger.info(
+            "stopping: work in progress has %g s to finish (CORD_GRACE_SECONDS); a second signal ends it at once",
+            self._grace_seconds,
+        )
 
     def _set_handlers(self, then: Callable[[int, FrameType | None], None]) -> None:
         for number in _SIGNALS:
             signal.signal(number, then)
 
     def _limit_drain(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's form
-        logger.info("draining has %g s left", self._grace_seconds)
         self._start_grace()
 
     def _exit_now(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's form

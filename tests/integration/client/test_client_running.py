@@ -140,8 +140,7 @@ def test_a_wait_ends_with_the_reason_why_it_goes_no_further(place: Place) -> Non
     with pytest.raises(WaitTimeout, match="not final after") as raised:
         run.wait(0.3, interval=0.1, on_progress=seen.append, missing_workers_seconds=None)
     assert isinstance(raised.value, TimeoutError)
-    assert 0.3 <= time.monotonic() - started < 10
-    assert len(seen) >= 2
+    assert time.monotonic() - started >= 0.3
     assert seen[0].problems["queued"] == 5
     assert seen[0].missing_workers == ["coordinator", "alpha", "judge"]
     with pytest.raises(WorkersMissing, match="NO WORKER for coordinator, alpha, judge: start one with"):
@@ -152,6 +151,21 @@ def test_a_wait_ends_with_the_reason_why_it_goes_no_further(place: Place) -> Non
     run.cancel()
     with pytest.raises(RunStopped, match="was cancelled"):
         run.wait()
+
+
+def test_a_wait_tells_the_progress_at_every_look(place: Place) -> None:
+    class SeenEnough(Exception):
+        pass
+
+    def on_progress(progress: RunProgress) -> None:
+        seen.append(progress)
+        if len(seen) == 3:
+            raise SeenEnough
+
+    seen: list[RunProgress] = []
+    with pytest.raises(SeenEnough):
+        enqueued(place, run="mine").wait(interval=0.05, on_progress=on_progress)
+    assert [progress.problems["queued"] for progress in seen] == [5, 5, 5]
 
 
 def test_changes_return_what_the_commands_print(place: Place) -> None:

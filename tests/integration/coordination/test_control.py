@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,7 +100,7 @@ def test_a_second_signal_ends_a_worker_at_once_and_its_leases_are_returned(
     cluster.wait_until(lambda: count(database, "state = 'proposing'", "candidates") == 2, 120)
     alpha = cluster.processes["alpha"]
     alpha.send_signal(signal.SIGTERM)
-    time.sleep(1.0)
+    cluster.wait_until(lambda: "a second signal ends it at once" in cluster.log_of("alpha").read_text(), 60)
     assert alpha.poll() is None
     alpha.send_signal(signal.SIGTERM)
     assert alpha.wait(timeout=30) == 128 + signal.SIGTERM

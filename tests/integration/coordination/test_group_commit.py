@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from cord_worker.coordination.model_worker.group_commit import GroupCommitter, Operation
 from cord_worker.store.database import Database
+from tests.support.waiting import wait_until
 
 PATIENCE = 60.0
 
@@ -45,6 +46,10 @@ class Table:
         return Operation("finish score", self.write, "numbers", (self.committed.extend,), single=single)
 
 
+def until_waiting(committer: GroupCommitter, entries: int) -> None:
+    assert wait_until(lambda: len(committer._waiting) == entries, PATIENCE)
+
+
 @pytest.fixture
 def table(database: Database) -> Table:
     return Table(database)
@@ -57,7 +62,7 @@ def test_items_that_arrive_during_a_commit_are_committed_together(table: Table, 
         first = pool.submit(committer.submit, operation, [0])
         assert table.entered.wait(PATIENCE)
         others = [pool.submit(committer.submit, operation, [number]) for number in range(1, 8)]
-        assert wait_for(others, timeout=0.3).done == set()
+        until_waiting(committer, len(others))
         table.gate.set()
         assert first.result(PATIENCE) == [0]
         assert all(sorted(other.result(PATIENCE)) == [2 * number for number in range(1, 8)] for other in others)
@@ -74,7 +79,7 @@ def test_a_bad_item_fails_alone(table: Table, single: bool) -> None:
         first = pool.submit(committer.submit, operation, [0])
         assert table.entered.wait(PATIENCE)
         others = {number: pool.submit(committer.submit, operation, [number]) for number in (1, -1, 2)}
-        wait_for(others.values(), timeout=0.3)
+        until_waiting(committer, len(others))
         table.gate.set()
         assert first.result(PATIENCE) == [0]
         assert [others[number].result(PATIENCE) for number in (1, 2)] == [[2], [4]]
