@@ -43,10 +43,10 @@ class ProblemRollup(Base):
     invalid: Mapped[int] = mapped_column(Integer, comment="Of these, invalid ones without duplicates.")
     duplicates: Mapped[int] = mapped_column(Integer, comment="Of these, duplicates.")
     step_tokens: Mapped[int] = mapped_column(
-        BigInteger, comment="Tokens that teachers generated for its steps; not those of copies."
+        BigInteger, comment="Tokens that teachers generated for its steps, without copies."
     )
     answer_tokens: Mapped[int] = mapped_column(
-        BigInteger, comment="Tokens that teachers generated for its final answers; not those of copies."
+        BigInteger, comment="Tokens that teachers generated for its final answers, without copies."
     )
     scored_tokens: Mapped[int] = mapped_column(
         BigInteger, comment="The prover's prompt tokens, those of the base score included."
@@ -77,19 +77,20 @@ class ProblemRollup(Base):
     winner_steps: Mapped[int | None] = mapped_column(Integer, comment="Steps of the winner.")
     lead: Mapped[float | None] = mapped_column(
         Double,
-        comment="Least difference between the score of a step of the winner and the best score that its step lost.",
+        comment="Smallest lead of the winner: over its steps, the least value of the step's score minus the best "
+        "score among the losers of that step.",
     )
     nearest_loser_id: Mapped[int | None] = mapped_column(
-        BigInteger, comment="The candidate with that best score, in the step of the least difference."
+        BigInteger, comment="The best loser of the step with that smallest lead."
     )
     first_request_at: Mapped[datetime | None] = mapped_column(
         DateTime(timezone=True), comment="When its first request reached an engine."
     )
     generation_seconds: Mapped[float] = mapped_column(
-        Double, comment="Seconds in which at least one teacher worked on a step or final answer of it."
+        Double, comment="Seconds in which at least one teacher worked on the problem's steps or final answers."
     )
     scoring_seconds: Mapped[float] = mapped_column(
-        Double, comment="Seconds in which the prover or selection model worked on it."
+        Double, comment="Seconds in which the prover or the selection model worked on the problem."
     )
 
 
@@ -125,11 +126,13 @@ class TeacherRollup(Base):
     unscored: Mapped[int] = mapped_column(Integer, comment="Candidates in the state unscored.")
     invalid: Mapped[int] = mapped_column(Integer, comment="Invalid candidates, without duplicates.")
     duplicates: Mapped[int] = mapped_column(Integer, comment="Duplicates.")
-    shared: Mapped[int] = mapped_column(Integer, comment="Candidates whose text another one of their step has too.")
+    shared: Mapped[int] = mapped_column(
+        Integer, comment="Candidates whose text another candidate of the same step has too."
+    )
     kept: Mapped[int] = mapped_column(Integer, comment="Candidates that entered a beam, or duplicates of one that did.")
     winning: Mapped[int] = mapped_column(Integer, comment="Candidates on the winning path, or duplicates of one.")
     winning_parts: Mapped[float] = mapped_column(
-        Double, comment="The same, but a step that N proposals have in common counts 1/N for each."
+        Double, comment="Like winning, but where N candidates have the text of a winning step, each counts 1/N."
     )
     scores: Mapped[int] = mapped_column(
         Integer, comment="Candidates with a score; a duplicate has that of its sibling."
@@ -138,11 +141,13 @@ class TeacherRollup(Base):
     gains: Mapped[int] = mapped_column(Integer, comment="Candidates with a gain.")
     gain_sum: Mapped[float] = mapped_column(Double, comment="Sum of these gains.")
     winning_gain: Mapped[float] = mapped_column(
-        Double, comment="Sum of the gains on the winning path, each divided by N as above."
+        Double,
+        comment="Sum of the gains on the winning path; where N candidates have the text of a step, each counts 1/N of"
+        " it.",
     )
-    tokens: Mapped[int] = mapped_column(BigInteger, comment="Tokens of the texts, those of copies included.")
+    tokens: Mapped[int] = mapped_column(BigInteger, comment="Tokens of the texts, with copies.")
     generated_tokens: Mapped[int] = mapped_column(
-        BigInteger, comment="Tokens that the teacher generated; not those of copies."
+        BigInteger, comment="Tokens that the teacher generated, without copies."
     )
     prompt_tokens: Mapped[int] = mapped_column(BigInteger, comment="The teacher's prompt tokens.")
     cached_tokens: Mapped[int] = mapped_column(BigInteger, comment="Of these, tokens from its prefix cache.")
@@ -200,5 +205,5 @@ class RequestRollup(Base):
         Double, comment="Sum of the seconds of the requests, which overlap in batches."
     )
     busy: Mapped[MultiRange[datetime]] = mapped_column(
-        TSTZMULTIRANGE, comment="When at least one of the requests was in the engine."
+        TSTZMULTIRANGE, comment="Periods in which at least one of the requests was in the engine."
     )

@@ -163,38 +163,44 @@ class Run(Base):
     )
     config_fingerprint: Mapped[str] = mapped_column(
         Text,
-        comment="Hash of everything in the configuration that decides what is computed; in a trimmed run of that and "
-        "trim_above.",
+        comment="Hash of everything in the configuration that decides what is computed; that of a trimmed run also "
+        "covers trim_above.",
     )
     pause_reason: Mapped[str | None] = mapped_column(
-        Text, comment="Which spending limit paused it, in a sentence; NULL if it is not paused, or by a command."
+        Text,
+        comment="Which spending limit paused the run, in a sentence; NULL if it is not paused, or if a command paused"
+        " it.",
     )
     max_tokens: Mapped[int | None] = mapped_column(
         BigInteger,
         comment="Spending limit in generated tokens (run.max_tokens, cordctl resume --max-tokens); NULL: none.",
     )
     max_cost: Mapped[float | None] = mapped_column(
-        Double, comment="Spending limit in money, by its prices (run.max_cost, cordctl resume --max-cost); NULL: none."
+        Double,
+        comment="Spending limit in money, at the run's prices (run.max_cost, cordctl resume --max-cost); NULL: none.",
     )
     prices: Mapped[dict[str, Any] | None] = mapped_column(
-        JSONB(none_as_null=True), comment="What its models cost ([prices], cordctl resume --prices); NULL if unknown."
+        JSONB(none_as_null=True),
+        comment="Prices of the run's models ([prices], cordctl resume --prices); NULL if none were given.",
     )
-    pipeline: Mapped[str] = mapped_column(Text, comment="How it searches (search.pipeline).")
+    pipeline: Mapped[str] = mapped_column(Text, comment="The method of the search (search.pipeline).")
     max_active: Mapped[int] = mapped_column(Integer, comment="Maximum number of problems in flight (run.max_active).")
     max_attempts: Mapped[int] = mapped_column(
         Integer, comment="Leases of a piece of work after which it is given up (run.max_attempts)."
     )
     verify_method: Mapped[str] = mapped_column(Text, comment="How final answers are checked (verify.method).")
     verify_field: Mapped[str | None] = mapped_column(
-        Text, comment="Field of a dataset row that names its own method (verify.field)."
+        Text, comment="Field of a dataset row that names the method for this row (verify.field)."
     )
     reference_field: Mapped[str | None] = mapped_column(
-        Text, comment="Field of a dataset row that holds its reference (verify.reference_field); else the answer."
+        Text,
+        comment="Field of a dataset row that holds its reference (verify.reference_field); NULL: the answer is the "
+        "reference.",
     )
     prover_score: Mapped[str] = mapped_column(
         Text,
         server_default="geometric_mean",
-        comment="Which mean of the answer tokens' probabilities its scores are (prover.score).",
+        comment="Which mean of the answer tokens' probabilities is the score (prover.score).",
     )
     judges_undecided: Mapped[bool] = mapped_column(
         Boolean, comment="Whether the LLM judge decides what a check left undecided (verify.undecided)."
@@ -232,13 +238,16 @@ class Run(Base):
         "name, fingerprint, seed, date and version", also=" If it is not NULL, every result of the run has a digest."
     )
     trimmed_from: Mapped[str | None] = mapped_column(
-        Text, comment="Name of the run whose winners it ends earlier (cordctl trim); NULL if it is not trimmed."
+        Text, comment="Name of the run whose winners this run shortens (cordctl trim); NULL if it is not a trimmed run."
     )
     source_run_id: Mapped[int | None] = mapped_column(
-        ForeignKey("runs.id", ondelete="SET NULL"), comment="That run; NULL once it was removed."
+        ForeignKey("runs.id", ondelete="SET NULL"),
+        comment="Key of the run in trimmed_from; NULL once that run is removed, or if there is none.",
     )
     trim_above: Mapped[float | None] = mapped_column(
-        Double, comment="Its winners end at the first step from which every score is above this; NULL if not trimmed."
+        Double,
+        comment="A winner ends at the first step from which every score is above this number; NULL if this is not a "
+        "trimmed run.",
     )
     created_at: Mapped[datetime] = _instant("When it was first enqueued.", default=True)
 
@@ -320,7 +329,7 @@ class Problem(Base):
     position: Mapped[int] = mapped_column(BigInteger, comment="0-based order in the dataset; exports follow it.")
     key: Mapped[str] = mapped_column(Text, comment="Id in the dataset, or a hash of the content.")
     content_hash: Mapped[str] = mapped_column(Text, comment="Hash of question, answer and passage.")
-    question: Mapped[str] = mapped_column(Text, comment="The user turn.")
+    question: Mapped[str] = mapped_column(Text, comment="The question; it is the user turn of the prompts.")
     answer: Mapped[str] = mapped_column(
         Text, comment="The known answer; scores and, by default, checks use it. No teacher reads it."
     )
@@ -352,20 +361,24 @@ class Problem(Base):
         "refused it, or in rows of older versions.",
     )
     base_log_prob_sum: Mapped[float | None] = mapped_column(
-        Double, comment="For it: the sum of the answer tokens' log-probabilities (nats)."
+        Double, comment="Of the base score: sum of the answer tokens' log-probabilities (nats)."
     )
     base_mean_probability: Mapped[float | None] = mapped_column(
-        Double, comment="For it: the arithmetic mean of the answer tokens' probabilities, in [0, 1]."
+        Double, comment="Of the base score: arithmetic mean of the answer tokens' probabilities, in [0, 1]."
     )
     base_answer_tokens: Mapped[int | None] = mapped_column(
-        Integer, comment="For it: answer tokens M in the prover's tokenizer."
+        Integer, comment="Of the base score: answer tokens M in the prover's tokenizer."
     )
-    base_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="For it: the prover's prompt tokens.")
+    base_prompt_tokens: Mapped[int | None] = mapped_column(
+        Integer, comment="Of the base score: the prover's prompt tokens."
+    )
     base_cached_tokens: Mapped[int | None] = mapped_column(
         Integer, comment="Of these, tokens from the prover's prefix cache."
     )
-    base_score_seconds: Mapped[float | None] = mapped_column(Double, comment="For it: seconds in the prover's engine.")
-    base_scored_by: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="The worker that computed it.")
+    base_score_seconds: Mapped[float | None] = mapped_column(
+        Double, comment="Of the base score: seconds in the prover's engine."
+    )
+    base_scored_by: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="The worker that computed the base score.")
     base_scored_at: Mapped[datetime | None] = _instant("When the base score was committed.")
     base_score_digest: Mapped[bytes | None] = _digest("the key and of the base score")
     failure_reason: Mapped[str | None] = mapped_column(Text, comment="Why it failed.")
@@ -381,7 +394,7 @@ class Problem(Base):
     )
     decision_error: Mapped[str | None] = mapped_column(Text, comment="Why the decision last failed.")
     decision_due_at: Mapped[datetime | None] = _instant(
-        "When a decision that failed or was passed on is tried again; NULL if there is none."
+        "When a decision that failed or was passed on is tried again; NULL if none waits."
     )
     created_at: Mapped[datetime] = _instant("When it was enqueued.", default=True)
     admitted_at: Mapped[datetime | None] = _instant("When its search began.")
@@ -456,7 +469,7 @@ class Candidate(Base):
     )
     duplicate_of: Mapped[int | None] = mapped_column(
         ForeignKey("candidates.id", ondelete="CASCADE"),
-        comment="The sibling whose text it repeats; only that one is scored, for both. NULL if none.",
+        comment="The earlier sibling with the same text, whose score counts for both; NULL if none.",
     )
     reply: Mapped[str | None] = mapped_column(Text, comment="The integrator's whole reply, unchanged.")
     answer_part: Mapped[str | None] = mapped_column(Text, comment="The final answer in the integrator's reply.")
@@ -465,17 +478,17 @@ class Candidate(Base):
     )
     invalid_reason: Mapped[str | None] = mapped_column(
         Text,
-        comment="Why it may not enter the beam. Its text is empty, whitespace, marker_only, loop, think_tag, "
-        "unstorable, duplicate or malformed; or it is unscorable or unjudgeable; or a model refused it: too_long, "
-        "content_filter, not_finite, malformed_request or engine_fault.",
+        comment="Why it cannot enter the beam. Its text is empty, whitespace, marker_only, loop, think_tag, "
+        "unstorable, duplicate or malformed; or it is unscorable or unjudgeable; or a model refused it: "
+        "too_long, content_filter, not_finite, malformed_request or engine_fault.",
     )
     prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's prompt tokens.")
     completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's generated tokens.")
     cached_tokens: Mapped[int | None] = mapped_column(Integer, comment="Prompt tokens from the teacher's prefix cache.")
     score: Mapped[float | None] = mapped_column(
         Double,
-        comment="How well this candidate predicts the known answer, in (0, 1]: exp(mean log-probability of its "
-        "tokens), or mean_probability if runs.prover_score says so.",
+        comment="How well this candidate predicts the known answer, in (0, 1]: exp(mean log-probability of the "
+        "answer's tokens), or mean_probability if runs.prover_score says so.",
     )
     log_prob_sum: Mapped[float | None] = mapped_column(
         Double, comment="Sum of the answer tokens' log-probabilities (nats)."
@@ -644,7 +657,7 @@ class Rescoring(Base):
     name: Mapped[str] = mapped_column(Text, comment="Name in commands, as RUN@NAME; unique within the run.")
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), index=True, comment="The prover's model.")
     prover: Mapped[dict[str, Any]] = mapped_column(
-        JSONB, comment="The table [prover] by which it scores, without the model."
+        JSONB, comment="Settings of [prover] that it scores with, without the model."
     )
     system_prompt: Mapped[str | None] = mapped_column(Text, comment="The prover's system turn, if any.")
     scoring_mode: Mapped[str | None] = mapped_column(
@@ -728,7 +741,7 @@ class Worker(Base):
     id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, comment="Random, new at every start.")
     role: Mapped[str] = mapped_column(Text, comment="model or coordinator.")
     model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"), comment="The model it hosts.")
-    hostname: Mapped[str] = mapped_column(Text, comment="Machine.")
+    hostname: Mapped[str] = mapped_column(Text, comment="Host name of its machine.")
     pid: Mapped[int] = mapped_column(Integer, comment="Process id on that machine.")
     shard: Mapped[int | None] = mapped_column(
         Integer, comment="Number of the replica among those of its model, from 0; NULL once it takes no more work."
@@ -748,7 +761,7 @@ class Worker(Base):
     )
     condition_since: Mapped[datetime | None] = _instant("Since when the condition holds.")
     steps_back_until: Mapped[datetime | None] = _instant(
-        "Until when this coordinator takes no decisions, because all of them failed; NULL if that never happened."
+        "Until when this coordinator takes no decisions, because all of them failed; NULL if it never stepped back."
     )
     dropped_results: Mapped[int] = mapped_column(
         BigInteger, server_default="0", comment="Late or duplicate results that were dropped."
