@@ -24,6 +24,7 @@ _SECTIONS = {
         "logs": f"{_HERE}.logs:logs",
     },
     "Work and results": {
+        "plan": f"{_HERE}.plan:plan",
         "enqueue": f"{_HERE}.datasets:enqueue",
         "runs": f"{_HERE}.run_reports:runs",
         "status": f"{_HERE}.run_reports:status",

@@ -109,8 +109,10 @@ class InstantEngine:
         return await self._step(turn, steps, sampling)
 
     async def _step(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
-        if (seconds := _TAKES.search(turn.question)) is not None:
-            await asyncio.sleep(float(seconds[1]))
+        seconds = self._seconds
+        if (taken := _TAKES.search(turn.question)) is not None:
+            await asyncio.sleep(float(taken[1]))
+            seconds += float(taken[1])
         if (file := _DIES_WHILE.search(turn.question)) is not None and Path(file[1]).exists():
             os._exit(_DEATH_STATUS)
         if ENGINE_DIES in turn.question:
@@ -130,7 +132,7 @@ class InstantEngine:
             prompt_tokens=_count(turn, steps),
             completion_tokens=len(words) + 2,
             cached_tokens=0,
-            seconds=0.0,
+            seconds=seconds,
         )
 
     async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
@@ -153,7 +155,7 @@ class InstantEngine:
             prompt_tokens=_count(turn, steps),
             completion_tokens=tokens,
             cached_tokens=0,
-            seconds=0.0,
+            seconds=self._seconds,
         )
 
     async def answer(
@@ -172,7 +174,7 @@ class InstantEngine:
             prompt_tokens=_count(turn, steps),
             completion_tokens=6,
             cached_tokens=0,
-            seconds=0.0,
+            seconds=self._seconds,
         )
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
@@ -190,7 +192,7 @@ class InstantEngine:
             prompt_tokens=_count(turn, ()),
             completion_tokens=len(text.split()),
             cached_tokens=0,
-            seconds=0.0,
+            seconds=self._seconds,
         )
 
     async def score(
@@ -214,7 +216,7 @@ class InstantEngine:
             prompt_tokens=_count(turn, steps),
             thinking_tokens=sum(len(step.split()) + 3 for step in steps),
             cached_tokens=0,
-            seconds=0.0,
+            seconds=self._seconds,
         )
 
     async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:
@@ -222,7 +224,7 @@ class InstantEngine:
         chance = random.Random(_digest("reward", turn.question, list(steps), separator))
         await self._begin_call("reward", input_key(turn.question, steps), turn)
         score = chance.random()
-        return StepReward(score, (math.log(score / (1 - score)),), _count(turn, steps), 0, 0.0)
+        return StepReward(score, (math.log(score / (1 - score)),), _count(turn, steps), 0, self._seconds)
 
     async def close(self) -> None:
         """Closes the log."""

@@ -6,7 +6,6 @@ Revises: 0023
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0024"
@@ -297,13 +296,6 @@ def _every() -> dict[tuple[str, str], tuple[str, str]]:
 
 
 def _set(comments: dict[tuple[str, str], str]) -> None:
-    connection = op.get_bind()
-    quote = sa.String("").literal_processor(dialect=connection.dialect)
-    assert quote is not None
     for (table, column), comment in comments.items():
-        op.execute(
-            sa.DDL(
-                "COMMENT ON COLUMN %(column)s IS %(comment)s",
-                context={"column": f"{table}.{column}", "comment": quote(comment)},
-            )
-        )
+        quoted = comment.replace("'", "''")
+        op.get_bind().exec_driver_sql(f"COMMENT ON COLUMN {table}.{column} IS '{quoted}'")

@@ -35,7 +35,7 @@ FAST = {
 
 
 _PLAIN = {
-    *("enqueue", "validate", "runs", "status", "stats", "compare", "cost", "export"),
+    *("enqueue", "validate", "runs", "status", "stats", "compare", "cost", "export", "plan"),
     *("pause", "resume", "cancel", "retry", "rm", "priority", "drain", "db", "doctor"),
 }
 """Commands that supervise nothing: run in this process, which saves the time of the imports."""

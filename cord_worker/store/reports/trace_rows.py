@@ -95,6 +95,8 @@ def _worker(column: str) -> str:
     return f"(SELECT w.hostname || ':' || w.pid FROM workers w WHERE w.id = {column})"
 
 
+_FINAL = sa.text("SELECT id FROM problems WHERE run_id = :run_id AND state IN ('done', 'failed') ORDER BY position")
+
 _PROBLEMS = sa.text(
     f"""
     SELECT p.*, m.path AS model, {_worker("p.base_scored_by")} AS base_worker
@@ -148,6 +150,11 @@ def chosen_problem_ids(
     if unknown:
         raise StoreError(f"run {run_name!r} has no problem called {min(unknown)!r}")
     return [row.id for row in rows]
+
+
+def final_problem_ids(connection: sa.Connection, run_id: int) -> list[int]:
+    """Keys in `problems` of those that are done or failed, in dataset order."""
+    return list(connection.execute(_FINAL, {"run_id": run_id}).scalars())
 
 
 def problem_rows(connection: sa.Connection, problems: Sequence[int]) -> Iterator[ProblemRow]:
