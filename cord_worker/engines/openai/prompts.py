@@ -1,6 +1,6 @@
-"""Turns a turn and its steps into a chat request, for servers that take no raw prompts.
+"""Writes a turn and its steps as a chat request, for servers that take no raw prompts.
 
-The styles, by server:
+Servers differ in how they continue a text. The chat styles:
 
 - `continue`: vLLM and SGLang continue the last, assistant, message (`continue_final_message`). The model's own
   template renders it: if it strips whitespace or drops `<think>`, so does the prompt.
@@ -36,7 +36,7 @@ _MARKER_AGAIN = re.compile(rf"^\s*{re.escape(STEP_HEADING)} \d+\.")
 
 
 def turn_messages(turn: Turn) -> list[Document]:
-    """The turn, to which the model replies.
+    """The messages of the turn, to which the model replies.
 
     Raises RequestError for a blank question, and for a question or passage with a tag that begins or ends a turn: a
     chat server puts it into its template as text, and may obey it.
