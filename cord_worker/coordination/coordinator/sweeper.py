@@ -1,14 +1,15 @@
 """The sweeper: sends again what is owed and was not claimed. Recovery comes from the database, never from the broker.
 
 Every coordinator runs one; an advisory lock makes one of them the leader. The lock belongs to a transaction, because
-that also works through a pooler. The leader keeps this transaction open until its next round is due. If the leader
+that also works through a connection pooler. The leader keeps this transaction open until its next round is due. If it
 dies, its connection closes, and another sweeper leads from its next round on. If the leader hangs, PostgreSQL ends its
 idle transaction, with the same effect. All sweepers read the heartbeats, so that a new leader knows which workers are
 silent.
 
 A leader that only waits for a slow broker keeps its lead from step to step. If a single step takes too long, it
-finishes its round concurrently with the new leader. That is harmless: each of its commits is valid by itself. It keeps
-its observations of silent workers; only an outage of the database makes it forget them.
+finishes its round concurrently with the new leader. That is harmless, because each of its commits is valid by itself.
+A sweeper that loses the lead keeps its observations of silent workers; only an outage of the database makes it forget
+them.
 """
 
 from __future__ import annotations
@@ -210,7 +211,7 @@ class Sweeper:
         try:
             looked_at = commit(self._database, FaultPoint.SWEEP, fill)
         except DBAPIError as error:
-            # Figures are computed without them, and nothing that the sweeper repairs may wait for them.
+            # Statistics are correct without rollups, and no repair may wait for them.
             self._log_once.log("rollups", f"some rollups cannot be written: {str(error).partition(chr(10))[0]}")
             looked_at = []
         self._rollups_after = looked_at[-1] if looked_at else 0
