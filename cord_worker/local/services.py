@@ -93,7 +93,7 @@ class LocalServices:
         return Endpoints(self.postgres.url, self.redis.url) if self.are_running() else None
 
     def release(self) -> None:
-        """Gives up this owner's claim on the servers; stops them if no other owner lives."""
+        """Ends the ownership of this owner; stops the servers if no other owner lives."""
         with self.state.locked():
             recorded = self.state.read()
             me = Owner(processes.current(), self._token)

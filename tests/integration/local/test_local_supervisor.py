@@ -56,7 +56,7 @@ def test_a_process_added_later_runs_like_the_others_and_once(tmp_path: Path) -> 
         pid = supervisor.status()[1].pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        assert follow(supervisor, EventKind.FELL)[-1].name == "second"
+        assert follow(supervisor, EventKind.FAILED)[-1].name == "second"
         assert follow(supervisor, EventKind.STARTED)[-1].name == "second"
     idle = Supervisor([])
     idle.add(spec(tmp_path, code, "third"))
@@ -69,8 +69,8 @@ def test_a_killed_process_is_started_again_with_its_environment_and_log(tmp_path
         first = follow(supervisor, EventKind.STARTED)[0].pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        fell = follow(supervisor, EventKind.FELL)[-1]
-        assert fell.exit_code == -signal.SIGKILL
+        failed = follow(supervisor, EventKind.FAILED)[-1]
+        assert failed.exit_code == -signal.SIGKILL
         again = follow(supervisor, EventKind.STARTED)[-1]
         assert again.pid != first
         assert supervisor.status()[0].restarts == 1
@@ -195,7 +195,7 @@ def test_the_children_of_a_crashed_process_are_killed_with_it(tmp_path: Path) ->
         assert pid is not None
         helper = _pid_in(tmp_path / "helper")
         os.kill(pid, signal.SIGKILL)
-        follow(supervisor, EventKind.FELL)
+        follow(supervisor, EventKind.FAILED)
         assert wait_until(lambda: processes.start_mark(helper) is None)
 
 
@@ -243,7 +243,7 @@ def test_a_killed_guard_is_replaced(tmp_path: Path) -> None:
         pid = follow(supervisor, EventKind.STARTED)[0].pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        follow(supervisor, EventKind.FELL)
+        follow(supervisor, EventKind.FAILED)
         follow(supervisor, EventKind.STARTED)
         assert supervisor._guard is not None
         assert supervisor._guard.pid != first.pid
