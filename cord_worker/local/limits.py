@@ -36,8 +36,8 @@ ENLARGE_SHARED_MEMORY = "free some of it, or enlarge it (mount -o remount,size=1
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one kind of process needs: open files, bytes of address space, processes and threads, bytes of a file, and
-    connections to the broker."""
+    """What one kind of process needs: open files, bytes of address space, processes and threads, bytes of its largest
+    file, and connections to the broker."""
 
     handles: int
     memory: int

@@ -97,7 +97,7 @@ class _FollowedLog:
 @dataclass(slots=True)
 class LogFollower:
     """Reads what is added to the logs of a state folder. `names` are the logs to follow, as in `select_logs`. `offsets`
-    are where existing logs are read from, in bytes; other logs are read from their beginning."""
+    are the bytes at which reading begins; logs without an offset are read from their beginning."""
 
     state_dir: Path
     names: Collection[str]

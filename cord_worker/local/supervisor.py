@@ -59,14 +59,14 @@ class RestartPolicy:
     """When to start a failed process again (seconds).
 
     The pause doubles from `first_pause` to `longest_pause`; each is shortened at random by up to a quarter. A process
-    is given up if it failed `max_quick_failures` times in a row before it took work (`READY_FILE`). If it took work and
-    failed within `quick_failure_seconds` of its start, it is given up after `max_failures_at_work` such failures: if
-    a piece of work causes them, that work is given up earlier.
+    is given up if it failed `max_failures_before_work` times in a row before it took work (`READY_FILE`), or
+    `max_failures_at_work` times in a row within `quick_failure_seconds` of its start. The second number is larger, so
+    that a piece of work that causes the failures is given up before the process.
     """
 
     first_pause: float = 0.5
     longest_pause: float = 30.0
-    max_quick_failures: int = 3
+    max_failures_before_work: int = 3
     quick_failure_seconds: float = 30.0
     max_failures_at_work: int = 10
 
@@ -313,11 +313,11 @@ class Supervisor:
         quick = time.monotonic() - child.started < self._policy.quick_failure_seconds
         child.quick_failures = child.quick_failures + 1 if quick else 0
         # Counted whatever the duration, so that a process that is killed each time it loads its model is given up.
-        child.idle_failures = 0 if _ready_file(child.spec).exists() else child.idle_failures + 1
+        child.failures_before_work = 0 if _ready_file(child.spec).exists() else child.failures_before_work + 1
         child.failures_in_row = child.failures_in_row + 1 if quick else 1
         if (
             code == DO_NOT_RESTART
-            or child.idle_failures >= self._policy.max_quick_failures
+            or child.failures_before_work >= self._policy.max_failures_before_work
             or child.quick_failures >= self._policy.max_failures_at_work
         ):
             child.state = State.GIVEN_UP
@@ -342,13 +342,12 @@ class Supervisor:
 
     def _failure_of(self, child: _Child, ending: str, code: int) -> LocalServiceError:
         spec = child.spec
-        why = (
-            "and says that starting it again cannot help"
-            if code == DO_NOT_RESTART
-            else f"{child.idle_failures} times in a row before it took work"
-            if child.idle_failures >= self._policy.max_quick_failures
-            else f"{child.quick_failures} times in a row within {self._policy.quick_failure_seconds:g} s of its start"
-        )
+        if code == DO_NOT_RESTART:
+            why = "and says that starting it again cannot help"
+        elif child.failures_before_work >= self._policy.max_failures_before_work:
+            why = f"{child.failures_before_work} times in a row before it took work"
+        else:
+            why = f"{child.quick_failures} times in a row within {self._policy.quick_failure_seconds:g} s of its start"
         return LocalServiceError(
             f"The process {spec.name} ended ({ending}) {why}; it is not started again. Correct the cause, then "
             f"start it again. The end of its log {spec.log_path}:\n{processes.tail(spec.log_path)}"
@@ -379,8 +378,8 @@ class _Child:
         "awaits_fork",
         "due",
         "error",
+        "failures_before_work",
         "failures_in_row",
-        "idle_failures",
         "oom_kills",
         "process",
         "quick_failures",
@@ -404,7 +403,7 @@ class _Child:
     def forget_failures(self) -> None:
         """Forgets its failures."""
         self.quick_failures = 0
-        self.idle_failures = 0
+        self.failures_before_work = 0
         self.failures_in_row = 0
         self.error: LocalServiceError | None = None
 

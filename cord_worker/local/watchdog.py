@@ -64,7 +64,7 @@ def _act(services: LocalServices, me: processes.ProcessId) -> bool:
         if recorded.living_owners():
             if not services.are_running():
                 _say("a server is gone; starting it again")
-                services.heal()
+                services.start_missing()
             return False
         _say("no owner is left; stopping the servers")
         services.stop()

@@ -121,7 +121,7 @@ class AnswerChecks:
         self._thread.join(_CLOSE_SECONDS)
 
     def reconcile(self, connection: sa.Connection) -> None:
-        """Returns leases that this process does not know: the claim committed, but its answer was lost."""
+        """Returns leases that this process does not know: the claim was committed, but its reply was lost."""
         return_all(
             connection,
             [self._worker_id],

@@ -55,7 +55,7 @@ _LEAD_SECONDS = 10.0
 
 _ROLLUPS_AT_ONCE = 50
 _ROUNDS_BETWEEN_ROLLUPS = 150
-"""Looking for problems without a rollup reads all problems that ended: half a second for 200,000."""
+"""Looking for problems without a rollup reads all ended problems, which takes half a second for 200,000."""
 
 
 class _LeadLost(Exception):
@@ -110,7 +110,7 @@ class Sweeper:
             except Exception as error:  # noqa: BLE001 - all recovery depends on the sweeper: it continues
                 log_error(logger, error, "sweeper interrupted")
             self._led_until = -math.inf
-            self._liveness.forget()  # after an outage, heartbeats and this sweeper come back in any order
+            self._liveness.forget()  # after an outage, this sweeper may be back before the heartbeats
             self._ended.wait(self._settings.sweep_seconds)
 
     def _round(self) -> None:

@@ -213,7 +213,7 @@ class ModelWorker:
         self._held.close()
 
     def reconcile(self, connection: sa.Connection) -> None:
-        """Returns leases that no task of this process knows: the claim committed, but its answer was lost."""
+        """Returns leases that no task of this process knows: the claim was committed, but its reply was lost."""
         return_all(
             connection,
             [self._worker_id],

@@ -68,6 +68,7 @@ _ENGINE_LOOP, _CONSUMER = "the engine's event loop", "the consumer"
 _IDLE_TRANSACTION_SECONDS = 10.0
 """A process that hangs within a transaction loses it, and the locks that others wait for, after this time."""
 _INTERRUPT_SECONDS = 1.0
+"""If a signal arrives this soon after the engine died, the same Ctrl-C has ended both."""
 _NOISY_LOGGERS = (
     "celery.app.trace",
     "celery.worker.strategy",

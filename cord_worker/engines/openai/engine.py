@@ -78,6 +78,7 @@ from cord_worker.prompting.trajectory import ANSWER_OPENING, proposal_pieces, sc
 logger = logging.getLogger(__name__)
 
 _DIGITS = 9
+"""Significant digits of scores, and decimals of log-probability sums, as in the transformers engine."""
 _LONGEST_FAILING_SECONDS = 900.0
 """Longest wait for a server that is reachable but always fails. The wait for one that is unreachable or loads its model
 has no limit."""

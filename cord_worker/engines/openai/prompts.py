@@ -2,8 +2,8 @@
 
 Servers differ in how they continue a text. The chat styles:
 
-- `continue`: vLLM and SGLang continue the last, assistant, message (`continue_final_message`). The model's own
-  template renders it: if it strips whitespace or drops `<think>`, so does the prompt.
+- `continue`: vLLM and SGLang continue the last message, which is the assistant's (`continue_final_message`). The
+  model's own template renders it: if the template strips whitespace or drops `<think>`, the prompt lacks them.
 - `trailing`: llama.cpp continues a last assistant message by itself.
 - `prefix`: `prefix: true` in the assistant message (DeepSeek, Mistral). Some other hosts ignore the field and continue
   nevertheless. If a step repeats its own marker, the marker is removed.
@@ -94,7 +94,8 @@ class RepeatedPrefill:
         return cls(tuple(form for form in dict.fromkeys(forms) if form))
 
     def is_in(self, text: str) -> bool:
-        """True if `text`, a whole answer or its beginning, begins with the prefill or with a part of it."""
+        """True if `text`, a whole answer or its beginning, begins with the prefill or holds only its first part, more
+        than half of it."""
         text = text.strip()
         return any(
             text.startswith(form) or (len(text) > len(form) // 2 and form.startswith(text)) for form in self.forms

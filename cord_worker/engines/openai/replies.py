@@ -5,8 +5,8 @@ what is wrong with it. Parsing stops as soon as a reply breaks a bound.
 
 | bound | reason |
 |---|---|
-| 1 MiB, twice the request, 512 bytes for each token asked for or scored | whole replies: a token takes 4 to 12 bytes as text, up to 200 with its log-probability; some servers repeat the request |
-| 1 MiB, twice the request, 4 KiB for each token asked for | streams: one part per token, mostly repeated fields, which are not kept |
+| 1 MiB + twice the request + 512 bytes for each token asked for or scored | whole replies: a token takes 4 to 12 bytes as text, up to 200 with its log-probability; some servers repeat the request |
+| 1 MiB + twice the request + 4 KiB for each token asked for | streams: one part per token, mostly repeated fields, which are not kept |
 | 1 MiB | one part of a stream |
 | 64 levels | replies have 5 to 8; the JSON parser fails at about 1,000 |
 | 64 KiB | the body of an error; the rest is not read |
@@ -221,7 +221,7 @@ def _parsed(body: bytes) -> object:
         text = body.decode().removeprefix(_BOM)
         _require_flat(text)
         return json.loads(text)
-    except ValueError as error:  # no UTF-8, no JSON, or a number of thousands of digits
+    except ValueError as error:  # it is not UTF-8, not JSON, or holds a number with thousands of digits
         raise ServerFault(f"its answer is malformed ({error})") from None
 
 

@@ -97,7 +97,7 @@ class Retrying:
         self._watcher: asyncio.Task[None] | None = None
         self._checking: asyncio.Task[UnavailableError | None] | None = None
         self._worked_at = float("-inf")
-        self._doing = 0
+        self._request_count = 0
         self._is_quiet = False
         self._quiet_at: asyncio.TimerHandle | None = None
         self.retries = 0
@@ -262,7 +262,7 @@ class Retrying:
         away.set()
 
     def _begin(self) -> None:
-        self._doing += 1
+        self._request_count += 1
         if self._quiet_at is not None:
             self._quiet_at.cancel()
             self._quiet_at = None
@@ -272,8 +272,8 @@ class Retrying:
             self._tell()
 
     def _end(self) -> None:
-        self._doing -= 1
-        if not self._doing and self._concurrency.is_lowered:
+        self._request_count -= 1
+        if not self._request_count and self._concurrency.is_lowered:
             self._quiet_at = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._quiet)
 
     def _quiet(self) -> None:

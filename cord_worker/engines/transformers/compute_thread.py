@@ -164,7 +164,9 @@ class ComputeThread:
         self._rows: list[_Row] = []
         self._tokens = self._positions = torch.empty(0, dtype=torch.long)
         self._seen: torch.Tensor | None = None
+        """[rows, vocabulary], bool: the tokens to which the repetition penalty applies; None if no row needs it."""
         self._owners: torch.Tensor | None = None
+        """The row of each member; None if every row has one member."""
         self._sampler: BatchSampler
         self._loaded: Future[TextCodec] = Future()
         self._thread = threading.Thread(target=self._run, name="cord-engine", daemon=True)
@@ -225,6 +227,7 @@ class ComputeThread:
             self._end(EngineError("the engine was closed while this request waited; send it again"))
 
     def _wait(self) -> bool:
+        """Waits until there is something to compute; False if the engine is closed."""
         with self._wake:
             while not (self._closing or self._rows):
                 seconds = min(self._seconds_to_wait(self._generations), self._seconds_to_wait(self._scores))
@@ -277,7 +280,7 @@ class ComputeThread:
     def _admit_waiting(self) -> None:
         self._drop_cancelled()
         with self._wake:
-            free = self._batch_size - self._running() if self._may_join() else 0
+            free = self._batch_size - self._running_requests() if self._may_join() else 0
             jobs: list[GenerationJob] = []
             while self._generations and len(jobs) < free:
                 job = self._generations.popleft()
@@ -301,18 +304,19 @@ class ComputeThread:
             raise
         self._rows_changed()
 
-    def _running(self) -> int:
+    def _running_requests(self) -> int:
         return sum(len(row.members) for row in self._rows)
 
     def _drop_cancelled(self) -> None:
-        running = self._running()
+        running = self._running_requests()
         for row in self._rows:
             row.members = [member for member in row.members if not member.job.future.cancelled()]
-        if self._running() != running:
+        if self._running_requests() != running:
             self._keep([row for row in self._rows if row.members])
 
     def _may_join(self) -> bool:
-        waiting, running = self._generations, self._running()
+        """True if waiting requests may begin or join now; see `_JOIN_SECONDS`."""
+        waiting, running = self._generations, self._running_requests()
         if not running:
             return self._seconds_to_wait(waiting) <= 0
         if not waiting or len(waiting) >= running:

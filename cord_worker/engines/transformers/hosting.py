@@ -174,10 +174,11 @@ class _Trial:
             wanted.append(plain[2 * third - 1 :])
         together = [values for values, _ in runner.score(tasks)]
         again = [values for values, _ in runner.score(tasks[:1])]
-        decoded = self._decoded(runner) / _DECODING
+        decoded = self._decoding_difference(runner) / _DECODING
         return max(self._distance(together, wanted), self._distance(again, wanted[:1]), decoded)
 
-    def _decoded(self, runner: Runner) -> float:
+    def _decoding_difference(self, runner: Runner) -> float:
+        """Like `difference`, for the last `_DECODED` tokens of the texts, decoded one by one."""
         prompts = [[ids[:4], ids[4 : -_DECODED - 1]] for ids in self._texts]
         slots = runner.slots(len(prompts), 1)
         slots.reserve(max(map(len, self._texts)) + 1)
@@ -210,6 +211,7 @@ class _Trial:
 
 
 def _texts(loaded: LoadedModel, vocabulary: int, path: str) -> list[Ids]:
+    """Two texts of different lengths, as token ids. Raises EngineLoadError if the context is too short."""
     ids = [token for token in loaded.tokenizer.encode(_TEXT, add_special_tokens=False) if token < vocabulary]
     if len(set(ids)) < _LEAST_LENGTH:
         ids = list(range(0, vocabulary, max(1, vocabulary // _LENGTHS[0])))

@@ -102,10 +102,10 @@ class VllmEngine(VllmHost, LanguageHead):
         key = (tuple(ids), tuple(positions))
         if uses_cache and (known := self._scores.get(key)) is not None:
             return dataclasses.replace(known, seconds=time.monotonic() - started)
-        output = await self._generated(ids, self._scoring_parameters(uses_cache=uses_cache), _FIRST)
+        output = await self._request(ids, self._scoring_parameters(uses_cache=uses_cache), _FIRST)
         cached = int(output.num_cached_tokens or 0)
         if cached > positions[0] - 1:
-            output = await self._generated(ids, self._scoring_parameters(uses_cache=False), _FIRST)
+            output = await self._request(ids, self._scoring_parameters(uses_cache=False), _FIRST)
             cached = 0
         log_probabilities = _log_probabilities(output, ids, positions)
         total = math.fsum(log_probabilities)
@@ -137,7 +137,7 @@ class VllmEngine(VllmHost, LanguageHead):
         parameters = self._sampling_parameters(sampling, ends, allowed)
         for tries_left in reversed(range(_TRIES)):
             written = _Written(watch if ends.stop_strings is None else None)
-            output = await self._generated(ids, parameters, _LATER, written.is_over)
+            output = await self._request(ids, parameters, _LATER, written.is_over)
             tokens = written.tokens
             try:
                 ended = "stop" if written.over else self._ended(output.outputs[0], tokens)
@@ -158,7 +158,7 @@ class VllmEngine(VllmHost, LanguageHead):
             seconds=time.monotonic() - started,
         )
 
-    async def _generated(
+    async def _request(
         self, ids: list[int], parameters: Any, priority: int, is_over: Callable[[Any], bool] | None = None
     ) -> Any:
         return await self._run("generate", ids, parameters, priority, is_over)

@@ -82,7 +82,7 @@ def test_a_killed_process_is_started_again_with_its_environment_and_log(tmp_path
 def test_a_process_that_keeps_crashing_is_given_up_with_the_last_lines_of_its_log(tmp_path: Path) -> None:
     with Supervisor([spec(tmp_path, "print('no such device'); raise SystemExit(3)")], policy=QUICK) as supervisor:
         events = follow(supervisor, EventKind.GAVE_UP)
-        assert [e.kind for e in events].count(EventKind.STARTED) == QUICK.max_quick_failures
+        assert [e.kind for e in events].count(EventKind.STARTED) == QUICK.max_failures_before_work
         assert supervisor.wait(0.5) == []
         assert supervisor.status()[0].state is State.GIVEN_UP
     [error] = supervisor.failures()
@@ -120,7 +120,7 @@ def test_a_process_that_takes_work_each_time_before_it_crashes_is_given_up_later
         first_pause=0.05,
         longest_pause=0.1,
         quick_failure_seconds=LIFETIME,
-        max_quick_failures=2,
+        max_failures_before_work=2,
         max_failures_at_work=4,
     )
     code = f"import os; open(os.environ['{READY_FILE}'], 'w').close(); raise SystemExit(9)"
@@ -130,7 +130,9 @@ def test_a_process_that_takes_work_each_time_before_it_crashes_is_given_up_later
 
 
 def test_the_pause_before_a_restart_grows(tmp_path: Path) -> None:
-    policy = RestartPolicy(first_pause=0.1, longest_pause=1.0, max_quick_failures=4, quick_failure_seconds=LIFETIME)
+    policy = RestartPolicy(
+        first_pause=0.1, longest_pause=1.0, max_failures_before_work=4, quick_failure_seconds=LIFETIME
+    )
     with Supervisor([spec(tmp_path, "raise SystemExit(1)")], policy=policy) as supervisor:
         pauses = [e.pause for e in follow(supervisor, EventKind.GAVE_UP) if e.pause is not None]
     assert len(pauses) == 3

@@ -10,7 +10,7 @@ import pytest
 from cord_worker.local import limits
 from cord_worker.local.supervisor import EventKind, ProcessSpec, RestartPolicy, Supervisor
 
-ONCE = RestartPolicy(max_quick_failures=1)
+ONCE = RestartPolicy(max_failures_before_work=1)
 KILLED = "import os, pathlib, signal; pathlib.Path({path!r}).write_text({text!r}); os.kill(os.getpid(), signal.SIGKILL)"
 
 
