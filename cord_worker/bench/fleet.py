@@ -41,7 +41,7 @@ class Fleet:
         for event in self._supervisor.poll():
             if event.kind is EventKind.GAVE_UP and event.error is not None:
                 raise event.error
-            if event.kind is EventKind.FELL:
+            if event.kind is EventKind.FAILED:
                 raise LocalServiceError(f"process {event} ended during the measurement; look at its log")
 
     def wait_until(self, condition: Callable[[], bool], what: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What a line of the log is about: its run, problem and step. JSON logs have them as fields.
+"""Adds to each line of a JSON log the run, problem and step that it is about, as fields.
 
 The facts are noted where a task begins and where its run becomes known. They hold for that thread, and for what it
 starts on the engine's event loop, because `asyncio.run_coroutine_threadsafe` copies the context.
@@ -21,7 +21,7 @@ _about: ContextVar[Mapping[str, object] | None] = ContextVar("about", default=No
 
 @contextmanager
 def about(**facts: object) -> Iterator[None]:
-    """For the length of a `with`, lines of this thread are about `facts` (`run`, `problem`, `step`), and about those
+    """For the length of a `with`, log lines of this thread have `facts` (`run`, `problem`, `step`) as fields, and those
     that `note` adds meanwhile."""
     token = _about.set({**(_about.get() or {}), **facts})
     try:

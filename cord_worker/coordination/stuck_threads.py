@@ -1,4 +1,4 @@
-"""Detects threads of this process that hang: their current piece of work takes longer than any should.
+"""Detects threads of this process that hang, because their current piece of work takes too long.
 
 Code that serves tasks says what it does, with `working`. So does every transaction and every message to the broker
 (`transactions`) that is not part of a longer piece of work. One thread watches all of these. It logs a hanging thread
@@ -44,7 +44,7 @@ _thread_state = threading.local()
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """Has the surrounded piece of work of this thread watched; `working` within it has no effect."""
+    """Makes `ThreadWatch` watch this piece of work of this thread; a `working` inside it has no effect."""
     if getattr(_thread_state, "is_watched", False):
         yield
         return
@@ -61,7 +61,7 @@ def working(what: str) -> Iterator[None]:
 
 
 class DescribeTopic(Protocol):
-    """A function that is told what keeps this process from its work, under a topic."""
+    """Receives what keeps this process from its work: one condition for each topic."""
 
     def __call__(self, condition: str | None, *, topic: str) -> None: ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cord_worker.engines.protocol import Describe, Engine, describe_to_nobody
+from cord_worker.engines.protocol import Describe, Engine, ignore_condition
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
 
@@ -12,19 +12,19 @@ __all__ = ["Engine", "EngineSettings", "load_engine"]
 def load_engine(settings: EngineSettings, describe: Describe | None = None) -> Engine:
     """Loads the model of `settings` with the engine that they name; blocks until loaded. Raises EngineLoadError.
 
-    `describe` receives what keeps the engine from its work, now or later. Without it, loading does not wait for a
-    server.
+    `describe` receives the engine's condition, now and later. Without it, loading fails at once if a server is not
+    ready, instead of waiting for it.
 
-    Call it in a coroutine, on the event loop that will run the engine: vLLM binds to that loop.
+    Call this in a coroutine, on the event loop that will run the engine, because vLLM binds to that loop.
     """
     if settings.engine == "transformers" and settings.head == "reward":
         from cord_worker.engines.transformers.reward_engine import RewardEngine
 
-        return RewardEngine(settings, describe or describe_to_nobody)
+        return RewardEngine(settings, describe or ignore_condition)
     if settings.engine == "transformers":
         from cord_worker.engines.transformers.engine import TransformersEngine
 
-        return TransformersEngine(settings, describe or describe_to_nobody)
+        return TransformersEngine(settings, describe or ignore_condition)
     if settings.engine == "vllm" and settings.head == "reward":
         from cord_worker.engines.vllm.reward_engine import VllmRewardEngine
 

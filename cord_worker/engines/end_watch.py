@@ -21,7 +21,7 @@ class EndWatch:
         """True if the last of the `generated` tokens completes an end; call it after every token."""
         if not self._ends.may_complete(self._codec.token_text(generated[-1])):
             return False
-        window = self._codec.decode(generated[-self._ends.longest :])  # a token is at least a byte
+        window = self._codec.decode(generated[-self._ends.longest :])  # each token has at least one byte
         return self._ends.may_be_in(window) and self._ends.find(self.text(generated)) is not None
 
     def text(self, generated: Sequence[int]) -> str:

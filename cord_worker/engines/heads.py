@@ -10,15 +10,15 @@ from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.errors import EngineLoadError, NotFiniteError, RequestError
 
 PROCESS_REWARD_MODEL = "Qwen2ForProcessRewardModel"
-"""The architecture of Qwen2.5-Math-PRM: two labels by a head of two layers. Its code comes with the weights; vLLM
-has its own."""
+"""The architecture of Qwen2.5-Math-PRM, whose head has two layers and two labels. transformers runs the code that comes
+with the weights; vLLM has its own implementation."""
 
 
 class LanguageHead:
     """A model that generates and scores, and has no reward head."""
 
     async def available(self) -> None:
-        """Returns at once: a hosted model is ready, or dead."""
+        """Returns at once, because a model that is hosted here is either ready or dead."""
 
     async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:
         """Raises RequestError."""
@@ -55,10 +55,9 @@ class RewardHead:
 
 
 def probability(logits: Sequence[float]) -> float:
-    """The judgment that a head's `logits` mean, in [0, 1]: the sigmoid of one logit, or the softmax's second class of
-    two.
+    """The judgment in [0, 1] that the one or two `logits` of a head stand for. Raises NotFiniteError.
 
-    Raises NotFiniteError.
+    Of one logit it is the sigmoid; of two, the second value of their softmax.
     """
     if not all(math.isfinite(value) for value in logits):
         raise NotFiniteError(f"the reward head gave {tuple(logits)} (number format too narrow?); try another dtype")
@@ -72,10 +71,10 @@ def require_steps(steps: Sequence[str]) -> None:
         raise RequestError("there is no step yet; propose one first")
 
 
-def require_labels(number: int, path: str) -> None:
-    """Raises EngineLoadError unless the classifier has one label or two."""
-    if number not in (1, 2):
-        raise EngineLoadError(f"reward model {path!r} has {number} labels; one or two can be read")
+def require_labels(labels: int, path: str) -> None:
+    """Raises EngineLoadError unless the reward model has one or two `labels`."""
+    if labels not in (1, 2):
+        raise EngineLoadError(f"reward model {path!r} has {labels} labels; name one that has one or two")
 
 
 def _no_language_head() -> RequestError:

@@ -4,8 +4,9 @@ It measures the cost of the service itself, and it tests the service under fault
 same answer, from every worker. Marks in the question change what the engine does:
 
 - ENGINE_DIES kills the engine;
-- IMPOSSIBLE fails every proposal, UNANSWERABLE the final answer;
+- IMPOSSIBLE fails every proposal, UNANSWERABLE every final answer;
 - SILENT gives an empty final answer;
+- HOSTILE puts control characters, markup or the like into every step and final answer;
 - NOT_FINITE gives no scores;
 - MALFORMED gives a reply in prose instead of JSON;
 - ALIKE gives the same step for every request;
@@ -73,28 +74,29 @@ _REFUSALS = {
 
 
 def refused_as(kind: type[RequestError]) -> str:
-    """Part of a question; every request about the question is refused with `kind`."""
+    """A mark for a question: every request about the question is refused with `kind`."""
     return f"[a request that is refused: {kind.cause}]"
 
 
 def takes(seconds: float) -> str:
-    """Part of a question; each of its steps takes `seconds`."""
+    """A mark for a question: each of its steps takes `seconds`."""
     return f"[a step takes {seconds} s]"
 
 
 def dies_while(path: Path) -> str:
-    """Part of a question; the process ends without a message while a file exists at `path`."""
+    """A mark for a question: a step ends the process without a message if a file exists at `path`."""
     return f"[the process dies while {path} exists]"
 
 
 class InstantEngine:
-    """Steps of a few seeded words, `</think>` more likely with every step after the fifth, scores from a hash."""
+    """Writes steps of a few seeded words and takes scores from a hash. The more steps there are, the more likely the
+    next one ends the thinking; after five steps the chance is even."""
 
     scoring_mode = "instant"
     weights_digest = "instant"
 
     def __init__(self) -> None:
-        self._begun: set[tuple[str, int]] = set()
+        self._was_busy: set[tuple[str, int]] = set()
         self._seconds = float(os.environ.get("CORD_INSTANT_SECONDS", "0"))
         log = os.environ.get("CORD_INSTANT_LOG")
         # Appended in single writes: several processes share the file, and any of them may be killed.
@@ -124,19 +126,19 @@ class InstantEngine:
         words = chance.choices(_WORDS, k=chance.randint(6, 20))
         if HOSTILE in turn.question:
             words[3:3] = chance.choices(_ATTACKS, k=1)
-        closing = chance.random() < 1 / (1 + math.exp(_TYPICAL_STEPS - len(steps)))
+        ends_thinking = chance.random() < 1 / (1 + math.exp(_TYPICAL_STEPS - len(steps)))
         text = f"{_OPENINGS[turn.segmentation.rule]}{' '.join(words)} {chance.randint(0, 999)}."
         return Generation(
             text=text,
-            finish_reason=FinishReason.THINK_END if closing else FinishReason.STEP,
-            prompt_tokens=_count(turn, steps),
+            finish_reason=FinishReason.THINK_END if ends_thinking else FinishReason.STEP,
+            prompt_tokens=_prompt_tokens(turn, steps),
             completion_tokens=len(words) + 2,
             cached_tokens=0,
             seconds=seconds,
         )
 
     async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
-        """Steps as `propose` writes them, with boundaries, until one ends the thinking or the cap is reached."""
+        """The steps that `propose` writes, with boundaries, until one ends the thinking or the cap is reached."""
         await self._begin_call("complete", sampling.seed, turn)
         written: list[str] = []
         tokens = 0
@@ -152,7 +154,7 @@ class InstantEngine:
         return Generation(
             text="".join([written[0], *rest]),
             finish_reason=FinishReason.THINK_END if closed else FinishReason.LENGTH,
-            prompt_tokens=_count(turn, steps),
+            prompt_tokens=_prompt_tokens(turn, steps),
             completion_tokens=tokens,
             cached_tokens=0,
             seconds=self._seconds,
@@ -171,7 +173,7 @@ class InstantEngine:
         return Generation(
             text=f"{said}{chance.choice(_ATTACKS) if HOSTILE in turn.question else ''}",
             finish_reason=FinishReason.EOS,
-            prompt_tokens=_count(turn, steps),
+            prompt_tokens=_prompt_tokens(turn, steps),
             completion_tokens=6,
             cached_tokens=0,
             seconds=self._seconds,
@@ -189,7 +191,7 @@ class InstantEngine:
         return Generation(
             text=text,
             finish_reason=FinishReason.EOS,
-            prompt_tokens=_count(turn, ()),
+            prompt_tokens=_prompt_tokens(turn, ()),
             completion_tokens=len(text.split()),
             cached_tokens=0,
             seconds=self._seconds,
@@ -213,7 +215,7 @@ class InstantEngine:
             ),
             log_prob_sum=log_prob_sum,
             answer_tokens=tokens,
-            prompt_tokens=_count(turn, steps),
+            prompt_tokens=_prompt_tokens(turn, steps),
             thinking_tokens=sum(len(step.split()) + 3 for step in steps),
             cached_tokens=0,
             seconds=self._seconds,
@@ -224,7 +226,7 @@ class InstantEngine:
         chance = random.Random(_digest("reward", turn.question, list(steps), separator))
         await self._begin_call("reward", input_key(turn.question, steps), turn)
         score = chance.random()
-        return StepReward(score, (math.log(score / (1 - score)),), _count(turn, steps), 0, self._seconds)
+        return StepReward(score, (math.log(score / (1 - score)),), _prompt_tokens(turn, steps), 0, self._seconds)
 
     async def close(self) -> None:
         """Closes the log."""
@@ -233,8 +235,8 @@ class InstantEngine:
             self._log = None
 
     async def _begin_call(self, kind: str, key: int, turn: Turn) -> None:
-        if BUSY in turn.question and (kind, key) not in self._begun:
-            self._begun.add((kind, key))
+        if BUSY in turn.question and (kind, key) not in self._was_busy:
+            self._was_busy.add((kind, key))
             raise UnavailableError("the engine is busy at first, as the question asked")
         if (refused := _REFUSED_AS.search(turn.question)) is not None:
             raise _REFUSALS[refused[1]]("the request is refused, as the question asked")
@@ -245,11 +247,11 @@ class InstantEngine:
 
 
 def input_key(question: str, steps: Sequence[str]) -> int:
-    """The name of a score or a reward in the log."""
+    """The key of a score or a reward in the log."""
     return int.from_bytes(_digest("input", question, list(steps))[:8], "big") >> 1
 
 
-def _count(turn: Turn, steps: Sequence[str]) -> int:
+def _prompt_tokens(turn: Turn, steps: Sequence[str]) -> int:
     return len(turn.question.split()) + sum(len(step.split()) + 3 for step in steps)
 
 

@@ -1,4 +1,7 @@
-"""Loading one model and its tokenizer from a folder, a hub id or a GGUF file."""
+"""What loading a model takes: its folder, weights digest, device, tokenizer, end tokens and `from_pretrained` options.
+
+The model is a folder, a hub id or a GGUF file.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from cord_worker.engines.protocol import Describe, describe_to_nobody
+from cord_worker.engines.protocol import Describe, ignore_condition
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
 
@@ -24,7 +27,8 @@ def weights_digest_of(folder: Path, gguf_file: str | None = None) -> str:
     """64 hex digits over the names and sizes of a model's files, all bytes of text files and small weight files, and
     the first and last MiB of larger weight files.
 
-    A change between those is not seen. With `gguf_file`, other weight files are left out. Subfolders never count.
+    A change between the first and the last MiB is not seen. With `gguf_file`, other weight files are left out.
+    Subfolders are ignored.
     """
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
@@ -65,7 +69,7 @@ def device_of(name: str) -> torch.device:
         raise EngineLoadError(f"torch does not know the device {name!r}: {error}") from error
 
 
-def folder_of(settings: EngineSettings, describe: Describe = describe_to_nobody) -> Path:
+def folder_of(settings: EngineSettings, describe: Describe = ignore_condition) -> Path:
     """The folder of the model's files; they are downloaded first if `path` is a hub id. Raises EngineLoadError."""
     local = Path(settings.path)
     if local.is_dir():
@@ -105,18 +109,16 @@ def options(settings: EngineSettings) -> dict[str, Any]:
 
 
 def weight_options(settings: EngineSettings) -> dict[str, Any]:
-    """Further arguments of a model's `from_pretrained`."""
+    """Further arguments of the `from_pretrained` of models."""
     dtype: Any = "auto" if settings.dtype == "auto" else getattr(torch, settings.dtype)
     if settings.gguf_file is None:
         return {"dtype": dtype}
     # Older transformers have no GgufConfig and always dequantise.
     gguf_config = getattr(transformers, "GgufConfig", None)
     dtype = torch.float32 if dtype == "auto" else dtype
-    return (
-        {"dtype": dtype}
-        if gguf_config is None
-        else {"dtype": dtype, "quantization_config": gguf_config(dequantize=True)}
-    )
+    if gguf_config is None:
+        return {"dtype": dtype}
+    return {"dtype": dtype, "quantization_config": gguf_config(dequantize=True)}
 
 
 def load_tokenizer(folder: Path, settings: EngineSettings) -> Any:

@@ -1,8 +1,7 @@
-"""The protocol of all engines: propose steps, write answers, score answers. Text in, text out.
+"""The protocol of all engines: propose steps, write final answers, score candidates. Text in, text out.
 
-An engine lives on one asyncio loop for its whole life and batches the requests that wait. Requests carry
-text pieces (see `prompting.trajectory`); the engine encodes each piece with its model's own tokenizer and joins
-the ids.
+An engine stays on one asyncio loop and batches the requests that wait. It encodes each text piece of a prompt
+(`prompting.trajectory`) with its model's tokenizer and joins the ids.
 """
 
 from __future__ import annotations
@@ -29,9 +28,8 @@ Ids = tuple[int, ...]
 class Turn:
     """The first turn: what the chat template is rendered with, and the run's segmentation.
 
-    `date` is today's date for the template. It is the run's date, so that the prompt is the same on all machines and
-    days. The prover also reads the teachers' passage: it scores the answer given the problem, and the passage is part
-    of the problem.
+    The template gets `date`, the run's date, as today's date, so that the prompt is the same on all machines and days.
+    The prover reads the passage, too, because it is part of the problem.
     """
 
     question: str
@@ -45,8 +43,8 @@ class Turn:
 class Sampling:
     """Sampling settings of one request; temperature 0 is greedy, top_k 0 considers every token.
 
-    `answer_tokens` are kept free in the context after a step or a trajectory: the final answer must fit, too. No field
-    has a default, so a setting that `of` forgets is a type error.
+    After a step or a trajectory, `answer_tokens` of the context are kept free for the final answer. No field has a
+    default, so a setting that `of` forgets is a type error.
     """
 
     temperature: float
@@ -76,10 +74,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generated text. `text` holds neither the boundary nor `</think>` nor anything after them.
+    """One generated text. `text` ends before the boundary or `</think>` that ended it.
 
-    `prompt_tokens` and `completion_tokens` are in the model's own tokens; `cached_tokens` of the prompt came from
-    the prefix cache; `seconds` is the time in the engine.
+    Tokens are the model's own; `cached_tokens` of the prompt came from the prefix cache. `seconds` is the time in the
+    engine.
     """
 
     text: str
@@ -95,9 +93,9 @@ class AnswerScore:
     """How well one candidate predicts the answer: `score = exp(log_prob_sum / answer_tokens)`, in [0, 1]
     (docs/what-is-computed.md#2-score).
 
-    `score` is the geometric mean of the probabilities of the `answer_tokens`, and `mean_probability` the arithmetic
-    one. `log_prob_sum` is the float64 sum of the natural logarithms; `thinking_tokens` counts the candidate in the
-    prover's tokenizer, which is what the thinking budget is measured in.
+    `score` is the geometric mean of the probabilities of the `answer_tokens`, `mean_probability` their arithmetic mean,
+    and `log_prob_sum` the float64 sum of their natural logarithms. All tokens are the prover's: `thinking_tokens` are
+    those of the candidate's steps, and the thinking budget is measured in them. For the rest see `Generation`.
     """
 
     score: float
@@ -126,13 +124,13 @@ class StepReward:
 
 
 class Describe(Protocol):
-    """Receives what keeps an engine from its work (a sentence without its subject; None once nothing does), and since
-    when, by `time.monotonic`. Must not block."""
+    """Receives an engine's condition: a sentence, without its subject, on what keeps the engine from its work; None
+    once nothing does. `since` is when the condition began, by `time.monotonic`. Must not block."""
 
     def __call__(self, condition: str | None, *, since: float | None = None) -> None: ...
 
 
-def describe_to_nobody(condition: str | None, *, since: float | None = None) -> None:
+def ignore_condition(condition: str | None, *, since: float | None = None) -> None:
     """A `Describe` that ignores everything."""
     del condition, since
 
@@ -147,8 +145,8 @@ class Engine(Protocol):
 
     @property
     def scoring_mode(self) -> str | None:
-        """Name of the numerical path of scores; stored with every score, one per run. None if the engine gives no
-        scores: it cannot be the prover."""
+        """How scores are computed numerically; stored with every score, and one per run. None if the engine gives no
+        scores, so that its model cannot be the prover."""
         ...
 
     @property
@@ -161,7 +159,7 @@ class Engine(Protocol):
         ...
 
     async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
-        """Writes the next step after `steps`; it ends by the turn's segmentation, at `</think>`, EOS or the cap."""
+        """Writes the next step after `steps`; ends where the segmentation says, at `</think>`, EOS or the cap."""
         ...
 
     async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
@@ -176,15 +174,15 @@ class Engine(Protocol):
         ...
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
-        """Replies to the turn without a prefilled thinking; the model's own thinking is not part of the reply. Ends at
-        EOS or the cap. For models that judge and integrate."""
+        """Replies to the turn, for models that judge or integrate. No thinking is prefilled, and the model's own
+        thinking is not part of the reply. Ends at EOS or the cap."""
         ...
 
     async def score(
         self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str, *, full_stop: bool = False
     ) -> AnswerScore:
-        """Scores the candidate `steps` by how well it predicts `answer`; without steps, how well the turn alone does,
-        with an empty thinking. With `full_stop`, the text after the answer counts as part of it."""
+        """Scores how well the candidate `steps` predicts `answer`; without steps, how well the turn with an empty
+        thinking does. With `full_stop`, the text after the answer in `scoring_template` is scored too."""
         ...
 
     async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:

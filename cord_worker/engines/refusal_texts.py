@@ -1,4 +1,4 @@
-"""Classifies a server's or library's message by its words, because the status alone does not tell the fault.
+"""Classifies an error message of a server or library by its words, because the status alone does not tell the cause.
 
 | meaning | seen as |
 |---|---|

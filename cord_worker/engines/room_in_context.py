@@ -11,10 +11,10 @@ from cord_worker.prompting.segmentation import TextKind
 def tokens_allowed(
     kind: TextKind, sampling: Sampling, *, prompt: int, context: int | None, codec: TextCodec | None
 ) -> int:
-    """The cap of one text, in the model's own tokens: `max_tokens`, or less if the context is nearly full.
+    """The cap of one text: `sampling.max_tokens`, or less if the context is nearly full.
 
     A step or a trajectory leaves room for `</think>` and for `sampling.answer_tokens` after it
-    (docs/what-is-computed.md#thinking-budget).
+    (docs/what-is-computed.md#thinking-budget). `prompt` and `context` are lengths; all are in the model's own tokens.
     `context` is None if it is unknown. Raises TooLongError if no token is left, RequestError if `max_tokens` is not
     positive.
     """
@@ -28,10 +28,12 @@ def tokens_allowed(
     room = context - prompt - kept
     if room < 1:
         answer = f", {kept} are kept for the final answer," if kept else ""
-        # A step may end with the context, whatever the thinking budget is; the text after a whole thinking depends on
-        # it.
-        of_thinking = "" if kind in ("step", "trajectory") else "lower search.thinking_tokens, "
-        lower = "lower search.answer_tokens, " if kept else of_thinking
+        if kept:
+            lower = "lower search.answer_tokens, "
+        elif kind in ("step", "trajectory"):
+            lower = ""  # a step may fill the context, whatever the thinking budget is
+        else:
+            lower = "lower search.thinking_tokens, "
         raise TooLongError(
             f"the prompt takes {prompt} tokens{answer} and the context holds {context}: there is no room for the text; "
             f"shorten the question or passage, {lower}or raise max_model_len"

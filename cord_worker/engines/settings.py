@@ -1,4 +1,4 @@
-"""What an engine needs to know to host one model."""
+"""The settings of one engine: which model it hosts, and how."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cord_worker.prompting.think_tags import ThinkTags
 DType = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 PREFIX_CACHE_BYTES = 512 * 2**20
-"""Default of `EngineSettings.prefix_cache_bytes`."""
+"""`EngineSettings.prefix_cache_bytes` of every model of cord.toml."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ class EngineSettings:
     trust_remote_code: bool
     device: str
     batch_size: int
-    """Maximum number of requests decoded together, and of scores computed together."""
+    """Maximum number of requests that are decoded together, and of scores that are computed together."""
     gather_seconds: float
     """Longest time a request waits for others to share its batch (transformers engine)."""
     threads: int | None
     prefix_cache_bytes: int
-    """Bound of the KV that the transformers engine keeps between requests; 0 keeps nothing."""
+    """Maximum size of the prefix cache of the transformers engine; 0 switches it off."""
     head: Literal["language", "reward"]
     think_tags: ThinkTags | None
-    """None if they must be detected in the chat template or among the tokens."""
+    """None if the tags must be found in the chat template or among the tokens."""
     template_options: Mapping[str, Any]
     """Further variables of the chat template."""
     vllm: VllmOptions | None

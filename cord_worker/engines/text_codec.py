@@ -28,32 +28,34 @@ from cord_worker.prompting.think_tags import ThinkTags, tags_of
 from cord_worker.prompting.trajectory import ANSWER_OPENING, BOUNDARY, proposal_pieces, scoring_pieces
 
 _MARKER = re.compile(rf"{re.escape(BOUNDARY)} \d+\.")
-"""Text between the steps of a whole trajectory in one piece."""
+"""What separates the steps in a whole candidate."""
 _PIECES_KEPT = 16_384
 _TURNS_KEPT = 1_024
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedClosing:
-    """The closing part; `answer` are the indices of its scored tokens, ascending, at least one."""
+    """The closing part as token ids; `answer` are the indices of the scored tokens in `ids`: ascending, at least
+    one."""
 
     ids: Ids
     answer: tuple[int, ...]
 
 
 class TextCodec:
-    """Encodes prompts and decodes generations. Used from one thread, except for `decode` and `token_text`."""
+    """Encodes prompts and decodes generations. Any thread may call `decode` and `token_text`; one thread calls the
+    rest."""
 
     def __init__(
         self, tokenizer: Any, *, tags: ThinkTags | None = None, template_options: Mapping[str, Any] | None = None
     ) -> None:
-        """`tags` are detected if not given. Raises EngineLoadError if the tokenizer is not a fast one or its chat
-        template cannot be used."""
+        """The `tags` are detected if none are given. Raises EngineLoadError if the tokenizer is not a fast one, or if
+        its chat template cannot be used."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
             raise EngineLoadError(
-                f"tokenizer {type(tokenizer).__name__} is not a fast tokenizer, which offsets and safe encoding "
-                "need; convert it to tokenizer.json"
+                f"tokenizer {type(tokenizer).__name__} is not a fast tokenizer; scores and safe encoding need one: "
+                "convert it to tokenizer.json"
             )
         self._chat = tokenizer
         self._backend: Tokenizer = Tokenizer.from_str(backend.to_str())
@@ -79,11 +81,11 @@ class TextCodec:
             raise EngineLoadError(f"model {settings.path!r}: {error}") from error
 
     def proposal(self, turn: Turn, steps: Sequence[str]) -> list[Ids]:
-        """The prompt's pieces; a teacher continues them with the next step."""
+        """The pieces of the prompt that a teacher continues with the next step."""
         return _ready_to_continue(turn, self._joined(turn, proposal_pieces(steps, turn.segmentation)))
 
     def answer(self, turn: Turn, steps: Sequence[str], opening: str = ANSWER_OPENING) -> list[Ids]:
-        """The prompt's pieces; a teacher continues them with the final answer."""
+        """The pieces of the prompt that a teacher continues with the final answer."""
         ids = tuple(self._continuing.encode(self.tags.own(opening), add_special_tokens=False).ids)
         candidate = self._joined(turn, scoring_pieces(steps, turn.segmentation))
         return [*_ready_to_continue(turn, candidate), ids]
@@ -94,7 +96,7 @@ class TextCodec:
         return len(self._continuing.encode(self.tags.own(ANSWER_OPENING), add_special_tokens=False).ids)
 
     def reply(self, turn: Turn) -> list[Ids]:
-        """The turn alone, to which a model replies."""
+        """The prompt of a reply: the turn alone."""
         return [self._encode_turn(turn, thinking=False)]
 
     def candidate(self, turn: Turn, steps: Sequence[str]) -> list[Ids]:
@@ -102,7 +104,7 @@ class TextCodec:
         return self._joined(turn, scoring_pieces(steps, turn.segmentation) if steps else ())
 
     def judged_candidate(self, turn: Turn, steps: Sequence[str], separator: str | None) -> Ids:
-        """A candidate as a reward model reads it: like the prover's, or plain steps with `separator` after each."""
+        """A candidate as a reward model reads it: as the prover does, or as plain steps with `separator` after each."""
         if separator is None:
             return tuple(token for piece in self.candidate(turn, steps) for token in piece)
         mark = self._continuing.encode(separator, add_special_tokens=False).ids
@@ -204,8 +206,9 @@ def template_text(tokenizer: Any) -> str:
 def _ready_to_continue(turn: Turn, pieces: list[Ids]) -> list[Ids]:
     """The same ids, cut into pieces that the prefix cache finds again when the text is continued.
 
-    The last token of a prompt is computed together with the text that follows. If no text stands between two steps, the
-    last step would then be another piece than the same step inside a longer prompt. So its last token is its own piece.
+    The last token of a prompt is computed together with the text that follows, so the cache keeps the last piece
+    without it. With markers the last piece is a marker. Without markers it is a step, which a longer prompt holds with
+    its last token: another piece. So the last token of each piece becomes a piece of its own.
     """
     if turn.segmentation.has_markers:
         return pieces
@@ -213,9 +216,9 @@ def _ready_to_continue(turn: Turn, pieces: list[Ids]) -> list[Ids]:
 
 
 def _derived(backend: Tokenizer) -> tuple[Tokenizer, Tokenizer, list[str]]:
-    """A tokenizer for text that continues other text, the same without control tokens, and the control tokens.
+    """A tokenizer for text that continues other text, the same one without control tokens, and the control tokens.
 
-    Added tokens of whitespace or plain words (GPT-NeoX encodes runs of spaces this way) are ordinary text and stay.
+    Added tokens of whitespace or plain words are ordinary text and stay; GPT-NeoX encodes runs of spaces as such.
     """
     document = json.loads(backend.to_str())
     document["normalizer"] = _without_prepending(document.get("normalizer"), "normalizers")

@@ -1,6 +1,6 @@
 """The tokenizer of a model whose weights this process does not load: a server hosts them, or only tokens are counted.
 
-Only the tokenizer's files are read. With `gguf_file` that is the whole GGUF file, which holds the tokenizer too.
+Only the tokenizer's files are read. With `gguf_file` the whole GGUF file is read, because it holds the tokenizer too.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _TOKENIZER_FILES = (
 
 
 class ServerTokenizer:
-    """Encodes for the server (`codec`), counts tokens, and writes prompts as text for servers that take no token ids.
-    `tokenizer` is that of transformers."""
+    """Encodes prompts (`codec`), counts tokens, and writes prompts as text for servers that take no token ids.
+    `tokenizer` is the one of transformers."""
 
     def __init__(self, tokenizer: Any, files: Iterable[Path], settings: EngineSettings) -> None:
         self.codec = TextCodec.of(tokenizer, settings)
@@ -68,8 +68,8 @@ class ServerTokenizer:
         """The first turn, `pieces` and `closing` as one text, without the start token, which servers add themselves.
         Without `thinking`, the turn asks for a plain reply.
 
-        In plain text the server cannot tell our control tokens from those in foreign text. Raises RequestError if the
-        content of the turn, or `pieces`, holds one; those in `closing` are ours.
+        In plain text the server cannot tell our control tokens from those in text from outside. Raises RequestError if
+        the content of the turn, or `pieces`, holds one; those in `closing` are ours.
         """
         first = self.codec.first_turn(turn, thinking=thinking)
         contents = [piece.text for piece in first.pieces if piece.is_content]

@@ -183,7 +183,8 @@ def _preferred(groups: list[_T]) -> list[_T]:
 
 
 def _postgres_folders() -> Iterator[Path]:
-    """Folders that may hold PostgreSQL, links resolved, each once; a wrapper lacks the other programs beside it."""
+    """Folders that may hold PostgreSQL, each once. Links are resolved, because a link's own folder may lack the other
+    programs."""
     seen: set[Path] = set()
     for folder in _postgres_folders_unresolved():
         real = folder.resolve()
@@ -211,7 +212,7 @@ def _postgres_folders_unresolved() -> Iterator[Path]:
 
 
 def _wheel_files(package: str, pattern: str) -> list[Path]:
-    # find_spec of a top-level package runs none of its code, so no wheel's own manager starts.
+    # find_spec of a top-level package runs none of its code; an import could start the package's own server.
     spec = importlib.util.find_spec(package)
     locations = list(spec.submodule_search_locations or []) if spec else []
     return [path for location in locations for path in sorted(Path(location).glob(pattern))]
@@ -227,7 +228,7 @@ def _postgres_in(folder: Path, source: Source) -> PostgresBinaries | None:
 
 def _redis_at(path: Path, source: Source) -> RedisBinary | None:
     version = _version(str(path))
-    # Not resolved: distributions make redis-server a link to a program that acts by the name it is called by.
+    # Not resolved, because distributions make redis-server a link to a program that acts by the name of the link.
     return None if version is None else RedisBinary(path.absolute(), version, source)
 
 

@@ -138,7 +138,7 @@ def stop_daemon(state_dir: Path | None = None, seconds: float = 90.0) -> bool:
     """Stops the daemon of a state folder, its processes and the servers that only it owns; False if none runs.
 
     Raises:
-        LocalServiceError: it did not end in time. It is left running, so that no work is cut short without consent.
+        LocalServiceError: it did not end in time. It is left running, so that its work is not cut short.
     """
     state = StateDir.open(state_dir)
     daemon = state.read().living_daemon()

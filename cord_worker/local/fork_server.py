@@ -2,9 +2,9 @@
 
 Importing torch and transformers takes five seconds of a processor, and a run on one machine has four or more processes
 that need them. `ForkServer` starts `python -m cord_worker.local.fork_server MODULE…`. That process imports the modules
-without starting a thread, and then forks on request. The processes that it makes are children of the process that
-asked: the fork server forks twice, and the kernel gives the orphan to its nearest subreaper, which the asking process
-is for that moment. So the asking process waits for them, kills and restarts them like any other children, and they
+without starting a thread, and then forks on request. The processes that it makes become children of the process that
+asked: the fork server forks twice, and the kernel gives the orphan to its nearest subreaper, which is the asking
+process at that moment. So the asking process waits for them, kills and restarts them like any other children, and they
 survive the end of the fork server.
 
 It works on Linux only, and never for processes that use CUDA, which does not survive a fork.
@@ -106,7 +106,7 @@ class ForkServer:
 
     @property
     def is_importing(self) -> bool:
-        """True while it cannot fork yet, but will."""
+        """True while the server imports; it cannot fork yet."""
         return not self._ready and not self.wait_until_ready(0) and self._process.poll() is None
 
     def wait_until_ready(self, seconds: float) -> bool:
@@ -203,13 +203,14 @@ def _serve(channel: socket.socket) -> _Request | None:
         os.close(request.log)
         with os.fdopen(reading, "rb") as pipe:
             pid = pipe.read()
-        # When the process between has ended, the subreaper is the parent of the child.
+        # Once the process in between has ended, the subreaper is the parent of the child.
         os.waitpid(between, 0)
         channel.send(pid)
 
 
 def _become_fresh(request: _Request, between: int) -> None:
-    """Gives this new process the state of a freshly started one."""
+    """Makes this new process like one that was started in the ordinary way; `between` is its parent until the
+    subreaper takes over."""
     os.setsid()
     os.dup2(request.log, 1)
     os.dup2(request.log, 2)
@@ -245,7 +246,7 @@ def _be_subreaper(wanted: bool) -> bool:
 
 def main(channel: socket.socket, modules: Sequence[str]) -> None:
     """Imports, then serves; in a new process, runs the requested module."""
-    # Objects made by imports stay alive, and a search for garbage among them takes a tenth of the time.
+    # Objects made by imports stay alive, and a search for garbage among them takes a tenth of the import time.
     gc.disable()
     for module in modules:
         importlib.import_module(module)

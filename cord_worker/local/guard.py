@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 
 def main(lines: Iterable[str]) -> None:
-    """Follows the supervisor's lines to their end, then kills the groups that are left."""
+    """Reads the supervisor's lines to their end, then kills the groups that are still listed."""
     groups: set[int] = set()
     for line in lines:
         change, group = line[0], int(line[1:])

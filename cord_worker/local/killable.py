@@ -38,12 +38,12 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ATTEMPTS = 3
-"""Attempts at a call whose process ends during it while other processes work."""
+"""Attempts at a call if its process ends each time although other processes work."""
 
 _START_SECONDS = 120.0
 _STARTS = 2
 _PATIENCE, _PATIENCE_SECONDS = 4, 5.0
-"""By the clock, a call may take this many times its processor seconds, plus these seconds: machines are busy."""
+"""By the clock, a call may take this many times its processor seconds plus these seconds, because machines are busy."""
 _LOOK_SECONDS = 0.5
 _REAP_SECONDS = 5.0
 _MAX_PROBE_SECONDS = 2.0
@@ -87,7 +87,7 @@ class KillablePool:
             )
         self.timeout_seconds = timeout_seconds
         self._prepare = None if prepare is None else pickle.dumps(prepare)
-        self._places = threading.Semaphore(workers)
+        self._permits = threading.Semaphore(workers)
         self._free: list[_Process] = []
         self._all: set[_Process] = set()
         self._closed = False
@@ -114,7 +114,7 @@ class KillablePool:
 
     def warm_up(self) -> None:
         """Starts a process, which takes seconds, so that it is ready when a call comes."""
-        if not self._places.acquire(blocking=False):
+        if not self._permits.acquire(blocking=False):
             return
         try:
             if not self._free:
@@ -122,7 +122,7 @@ class KillablePool:
         except ProcessPoolError as error:
             logger.debug("not warmed up: %s", error)
         finally:
-            self._places.release()
+            self._permits.release()
 
     def probe(self, seconds: float = 0.0) -> None:
         """Lets a process sleep for `seconds`, to test whether processes survive.
@@ -137,10 +137,11 @@ class KillablePool:
             ) from error
 
     def call(self, function: Callable[..., T], *arguments: object, attempts: int = ATTEMPTS) -> T:
-        """Calls `function` with `arguments` in a free process; all must be picklable, so it is a module's function.
+        """Calls `function` with `arguments` in a free process; all must be picklable, so `function` must belong to a
+        module.
 
-        If its process ends during the call, another process first sleeps for as long. If that one is killed as well,
-        the machine is at fault and the call is not blamed. If not, the call is repeated, up to `attempts` times in all.
+        If the process ends during the call, another process sleeps for as long as the call took. If that one is killed
+        as well, the machine is at fault, not the call. If not, the call is repeated, up to `attempts` times in all.
 
         Raises:
             TimeoutError: the call took longer than it may.
@@ -176,7 +177,7 @@ class KillablePool:
     @contextmanager
     def _ready_process(self) -> Iterator[_Process]:
         """A process that waits for work; it is kept for the next call if this call ends well."""
-        self._places.acquire()
+        self._permits.acquire()
         try:
             process = self._one_ready()
             try:
@@ -189,7 +190,7 @@ class KillablePool:
             else:
                 self._keep(process)
         finally:
-            self._places.release()
+            self._permits.release()
 
     def _one_ready(self) -> _Process:
         failure = ""
@@ -197,14 +198,12 @@ class KillablePool:
             self._check_open()
             with self._lock:
                 process = self._free.pop() if self._free else None
-            if process is None or not process.is_alive():
-                if process is not None:  # killed while it was idle
-                    self._end(process)
-                    continue
+            if process is None:
                 break
-            with contextlib.suppress(ProcessEnded):
-                process.wait_until_ready()
-                return process
+            if process.is_alive():
+                with contextlib.suppress(ProcessEnded):
+                    process.wait_until_ready()
+                    return process
             self._end(process)
         for _ in range(_STARTS):
             process = self._start()
@@ -308,6 +307,7 @@ class _Process:
     def __init__(self, prepare: bytes | None) -> None:
         """Starts the process. Raises OSError."""
         self.is_spent = False
+        """True once it ran out of memory."""
         self._is_ready = False
         self._socket, theirs = socket.socketpair()
         try:
@@ -319,7 +319,7 @@ class _Process:
         except BaseException:
             self._socket.close()
             raise
-        with contextlib.suppress(ProcessEnded):  # the next wait for it raises that
+        with contextlib.suppress(ProcessEnded):  # `wait_until_ready` raises it again
             self._send(pickle.dumps((sys.path, prepare)), time.monotonic() + _LOOK_SECONDS)
 
     def is_alive(self) -> bool:
@@ -327,7 +327,7 @@ class _Process:
         return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        """Waits until it is prepared. Raises ProcessEnded if it ended, was stopped or takes forever."""
+        """Waits until it is prepared. Raises ProcessEnded if it ended, was stopped or takes too long."""
         if not self._is_ready:
             self._receive(time.monotonic() + _START_SECONDS)
             self._is_ready = True
@@ -391,6 +391,7 @@ class _Process:
                 raise self._ended() from None
 
     def _ended(self) -> Exception:
+        """The error of a process that closed its connection: TimeoutError if its work reached the time limit."""
         try:
             code = self._process.wait(_REAP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -398,7 +399,7 @@ class _Process:
         return TimeoutError() if code == -signal.SIGPROF else ProcessEnded(code)
 
     def _is_stopped(self) -> bool:
-        """Whether it was stopped (SIGSTOP, a debugger): then it does not continue by itself."""
+        """True if it was stopped (by SIGSTOP or a debugger), so that it does not continue by itself."""
         try:
             stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8", errors="replace")
         except OSError:

@@ -1,7 +1,7 @@
 """The process behind `local.killable`: `killable_process.py SOCKET PARENT`, one request at a time over a socket.
 
-It is run as a file and uses only the standard library until it is told where its parent imports from. It shares no
-lock, queue or manager with other processes: killing it, at any moment, breaks one connection only.
+It is run as a file and uses only the standard library until it receives its parent's `sys.path`. It shares no lock,
+queue or manager with other processes, so that killing it, at any moment, breaks only one connection.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ LENGTH = struct.Struct("!I")
 """Before every message: its length in bytes."""
 
 _MEMORY = 8 * 1024**3
-"""Bytes of address space of a process: a call that takes too much memory fails alone and harms no other process."""
-_FIRST_TO_GO = "800"
+"""Bytes of address space of a process, so that a call that takes too much memory harms no other process."""
+_OOM_SCORE_ADJUSTMENT = "800"
 """When the machine's memory runs out, the kernel ends this process before the one that it works for."""
-_PARENT_POLL = 1.0  # seconds
+_PARENT_POLL_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -44,8 +44,8 @@ def main(channel: socket.socket, parent: int) -> None:
 
 
 def _set_up(parent: int) -> None:
-    # Ctrl-C in a terminal is handled by the parent. The timers keep their default action, which needs no Python to run:
-    # so they also end a power operation that holds the interpreter for minutes.
+    # Ctrl-C in a terminal is handled by the parent. The timers keep their default action, which runs without Python, so
+    # that they also end a power operation that holds the interpreter for minutes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -62,7 +62,7 @@ def _set_up(parent: int) -> None:
         limit = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
         with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
+            Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE_ADJUSTMENT, encoding="ascii")
 
 
 def _result_of(work: bytes, seconds: float, longest: float) -> tuple[Any, ...]:
@@ -108,7 +108,7 @@ def _receive_exactly(channel: socket.socket, count: int) -> bytes:
 
 def _exit_with(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(_PARENT_POLL)
+        time.sleep(_PARENT_POLL_SECONDS)
     os._exit(0)
 
 

@@ -31,13 +31,13 @@ _VMSTAT = Path("/proc/vmstat")
 _OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 _FEW_TASKS = 1024
 SHARED_MEMORY = Path("/dev/shm")
-ENLARGE = "free some of it, or enlarge it (mount -o remount,size=1g /dev/shm; docker run --shm-size=1g)"
+ENLARGE_SHARED_MEMORY = "free some of it, or enlarge it (mount -o remount,size=1g /dev/shm; docker run --shm-size=1g)"
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one kind of process needs: open files, bytes of address space, processes and threads, bytes of a file, and
-    connections to the broker."""
+    """What one kind of process needs: open files, bytes of address space, processes and threads, bytes of its largest
+    file, and connections to the broker."""
 
     handles: int
     memory: int
@@ -77,8 +77,8 @@ def redis_for(clients: Sequence[Need]) -> Need:
 
 
 def shortages(needs: Sequence[Need]) -> list[Shortage]:
-    """The limits that are too low for all of `needs` at once; empty if none is. A soft limit of open files counts as
-    high as it may be raised."""
+    """The limits that are too low for all of `needs` at once; empty if none is. Of the limits of open files the hard
+    one counts, because a process may raise its soft one."""
     found = []
     handles = _handles(needs)
     if (allowed := _hard("NOFILE")) < handles:
@@ -113,8 +113,8 @@ def shortages(needs: Sequence[Need]) -> list[Shortage]:
 
 
 def memory_shortage(needs: Sequence[Need]) -> Shortage | None:
-    """The limit of addresses, if it is too low for one of `needs`. Call this before torch is imported: torch ends a
-    process that gets too little memory."""
+    """The limit of addresses, if it is too low for one of `needs`. Call this before torch is imported, because torch
+    ends a process that gets too little memory."""
     memory = max(need.memory for need in needs)
     if (allowed := _soft("AS")) >= memory:
         return None
@@ -149,7 +149,7 @@ def raise_file_handles(needed: int = 0) -> None:
 
 
 def spare_threads() -> None:
-    """Limits numpy's library to one thread if few threads can be started: else it might end this process.
+    """Limits numpy's library to one thread if few threads can be started, because it might end this process otherwise.
 
     Call it before numpy is imported.
     """
@@ -180,8 +180,8 @@ def container_memory() -> int | None:
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has killed because memory ran out: in this process's control group or, where that
-    does not count them, on this machine. 0 if nothing does."""
+    """How many processes the kernel has killed because memory ran out: in this process's control group or, if that does
+    not count them, on this machine. 0 if neither counts them."""
     own_first = sorted(_control_groups("memory"), key=lambda folder: len(folder.parts), reverse=True)
     files = [folder / name for folder in own_first for name in ("memory.events", "memory.oom_control")]
     for file in (*files, _VMSTAT):
@@ -252,7 +252,7 @@ _ADVICE = {
 _IN_OUTPUT = (
     (
         re.compile(r"shared memory segment .*No space left on device"),
-        f"/dev/shm is full: {ENLARGE}",
+        f"/dev/shm is full: {ENLARGE_SHARED_MEMORY}",
     ),
     (
         re.compile(r"No space left on device"),
@@ -322,7 +322,7 @@ def _free_tasks() -> float:
             free = min(free, most - now)
     # The kernel does not apply this limit to root.
     allowed = _soft("NPROC") if os.geteuid() else _INFINITE
-    return free if allowed == _INFINITE else min(free, allowed - _own_tasks())
+    return free if allowed == _INFINITE else min(free, allowed - _tasks_of_user())
 
 
 def _control_groups(controller: str) -> list[Path]:
@@ -346,7 +346,7 @@ def _control_groups(controller: str) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _own_tasks() -> int:
+def _tasks_of_user() -> int:
     count, me = 0, os.getuid()
     for process in psutil.process_iter():
         try:

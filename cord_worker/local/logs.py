@@ -1,6 +1,6 @@
 """Finds and reads the logs of a state folder: those of the processes and embedded servers that `run` and `up` start.
 
-Lines are passed on as they are. They may hold text of models: the caller must make them harmless before it shows them.
+Lines are returned unchanged. They may hold text of models, so the caller must escape them before it shows them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from cord_worker.local.redis import EmbeddedRedis
 
 _BLOCK = 65_536
 _MAX_LINE_BYTES = 1_000_000
-"""Bytes without a line end after which a line is passed on in parts."""
+"""A line that is longer than this is returned in parts."""
 _WORKER = "worker-"
-_FIRST = ("coordinator", "worker", "daemon", "watchdog", "postgres", "redis")
+_ORDER = ("coordinator", "worker", "daemon", "watchdog", "postgres", "redis")
 _SERVERS = {"watchdog", "postgres", "redis"}
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A log file: `name` is that of the worker (its model's, with a number from the second replica on), or
+    """A log file. `name` is the worker's (the name of its model, from the second replica on with a number), or
     `coordinator`, `daemon`, `watchdog`, `postgres` or `redis`."""
 
     name: str
@@ -59,7 +59,7 @@ def _log(path: Path) -> Log:
 
 def _order(log: Log) -> tuple[int, str]:
     kind = "worker" if log.is_worker else log.name
-    return _FIRST.index(kind) if kind in _FIRST else len(_FIRST), log.name
+    return _ORDER.index(kind) if kind in _ORDER else len(_ORDER), log.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,13 @@ class LastLines:
 def last_lines(path: Path, lines: int) -> LastLines:
     """The last lines of the file; reads no more of it than needed. Raises OSError."""
     with path.open("rb") as file:
-        end = place = file.seek(0, 2)
+        end = offset = file.seek(0, 2)
         read = b""
-        while place > 0 and read.count(b"\n") <= lines:
-            begin = max(0, place - _BLOCK)
+        while offset > 0 and read.count(b"\n") <= lines:
+            begin = max(0, offset - _BLOCK)
             file.seek(begin)
-            read = file.read(place - begin) + read
-            place = begin
+            read = file.read(offset - begin) + read
+            offset = begin
     whole, newline, rest = read.rpartition(b"\n")
     texts = (whole + newline).decode("utf-8", errors="replace").split("\n")[:-1]
     return LastLines(texts[-lines:] if lines else [], rest.decode("utf-8", errors="replace"), end - len(rest))
@@ -90,37 +90,37 @@ def last_lines(path: Path, lines: int) -> LastLines:
 @dataclass(slots=True)
 class _FollowedLog:
     log: Log
-    place: int
+    offset: int
     part: bytes = b""
 
 
 @dataclass(slots=True)
 class LogFollower:
-    """Reads what is added to the logs of a state folder; `names` are those to follow, all if empty. `places`: the
-    offset in bytes from which an existing log is read; others are read from their beginning."""
+    """Reads what is added to the logs of a state folder. `names` are the logs to follow, as in `select_logs`. `offsets`
+    are the bytes at which reading begins; logs without an offset are read from their beginning."""
 
     state_dir: Path
     names: Collection[str]
-    places: dict[Path, int] = field(default_factory=dict)
+    offsets: dict[Path, int] = field(default_factory=dict)
     _followed: dict[Path, _FollowedLog] = field(default_factory=dict)
 
     def new_lines(self) -> Iterator[tuple[Log, str]]:
         """The lines since the last call, by log. A log that was made smaller or replaced is read from its beginning."""
         for log in select_logs(find_logs(self.state_dir), self.names):
-            known = self._followed.setdefault(log.path, _FollowedLog(log, self.places.get(log.path, 0)))
+            known = self._followed.setdefault(log.path, _FollowedLog(log, self.offsets.get(log.path, 0)))
             yield from ((log, line) for line in _new_lines_of(known))
 
 
 def _new_lines_of(known: _FollowedLog) -> Iterator[str]:
     try:
         with known.log.path.open("rb") as file:
-            if file.seek(0, 2) < known.place:
-                known.place, known.part = 0, b""
-            file.seek(known.place)
+            if file.seek(0, 2) < known.offset:
+                known.offset, known.part = 0, b""
+            file.seek(known.offset)
             read = file.read()
     except FileNotFoundError:
         return
-    known.place += len(read)
+    known.offset += len(read)
     *lines, known.part = (known.part + read).split(b"\n")
     if len(known.part) > _MAX_LINE_BYTES:
         lines, known.part = [*lines, known.part], b""

@@ -1,6 +1,6 @@
 """One embedded PostgreSQL server: makes, starts, adopts and stops it, and cleans up after it.
 
-It listens only on a unix socket in a private folder, so `trust` in its access rules admits every process that can
+It listens only on a unix socket in a private folder. Its access rule `trust` therefore admits only processes that can
 enter the folder. Data, log and sockets are in `<state>/postgres`. For root without namespaces they are in a folder that
 belongs to the unprivileged user; `<state>/postgres/external` holds its path.
 """

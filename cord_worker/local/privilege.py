@@ -1,9 +1,9 @@
 """Chooses the user that a PostgreSQL server runs as: PostgreSQL refuses root.
 
-Ordinary users run it as themselves. Root runs it, in this order of preference, (a) in a user namespace in which root is
-called 1000: programs and files stay where they are, unchanged; (b) if namespaces are refused, as an existing
-unprivileged user, with the data in a folder that belongs to that user. No user is ever added and no existing folder's
-mode is changed. `CORD_ROOT_STRATEGY=namespace|user` forces one of the two.
+Ordinary users run it as themselves. Root runs it in a user namespace in which root appears as user 1000: programs and
+files stay where they are, unchanged. If namespaces are refused, root runs it as an existing unprivileged user, with the
+data in a folder that belongs to that user. No user is ever added and no existing folder's mode is changed.
+`CORD_ROOT_STRATEGY=namespace|user` forces one of the two.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def choose(data_strategy: Strategy | None = None) -> RunAs:
     """How this process must run PostgreSQL.
 
     Args:
-        data_strategy: the strategy that existing data was made with; root keeps to it.
+        data_strategy: the strategy that existing data was made with; root must use the same.
 
     Raises:
         LocalServiceError: this is root, and neither a namespace nor an unprivileged user is available, or the existing

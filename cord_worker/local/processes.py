@@ -20,8 +20,8 @@ _HAS_PROC = Path("/proc/self/stat").exists()
 class ProcessId:
     """A process for its lifetime: its pid and a mark of when it started.
 
-    The mark counts from boot if the kernel tells that. Creation times by the wall clock move when the clock is set, and
-    a clock correction must not make a living owner look dead.
+    The mark is a time since boot if the kernel gives that. A time by the wall clock would change when the clock is set,
+    and a living owner would look dead.
     """
 
     pid: int

@@ -49,7 +49,7 @@ class EmbeddedRedis:
 
     @property
     def socket_path(self) -> Path:
-        """The server's socket, according to its configuration.
+        """The server's socket, as recorded at its last start.
 
         Raises:
             LocalServiceError: it was never started.
@@ -114,7 +114,7 @@ class EmbeddedRedis:
         write_atomically(self.home / "redis.conf", configuration)  # for people to read
         write_atomically(self.home / "socket", f"{path}\n")
         try:
-            # Redis gets its content on stdin: it takes a file's name for a pattern, and the path may hold wildcards.
+            # Redis gets its settings on stdin: it reads a file's name as a pattern, and the path may hold wildcards.
             result = subprocess.run(
                 [str(program), "-"],
                 cwd=self.home,

@@ -64,13 +64,13 @@ class LocalServices:
                 watchdog = _start_watchdog(self.state)
             self.state.write(replace(recorded, owners=owners, watchdog=watchdog))
             try:
-                self.heal()
+                self.start_missing()
                 return Endpoints(self.postgres.url, self.redis.url)
             except LocalServiceError:
                 self.release()
                 raise
 
-    def heal(self) -> Services:
+    def start_missing(self) -> Services:
         """Starts the servers that do not run, whichever process owns them; returns the record. Call under the lock."""
         recorded = self.state.read()
         self.postgres.start()
@@ -93,7 +93,7 @@ class LocalServices:
         return Endpoints(self.postgres.url, self.redis.url) if self.are_running() else None
 
     def release(self) -> None:
-        """Gives up this owner's claim on the servers; stops them if no other owner lives."""
+        """Ends the ownership of this owner; stops the servers if no other owner lives."""
         with self.state.locked():
             recorded = self.state.read()
             me = Owner(processes.current(), self._token)

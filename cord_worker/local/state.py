@@ -84,7 +84,7 @@ class StateDir:
 
     @classmethod
     def open(cls, path: Path | None = None) -> StateDir:
-        """The state folder, made if missing: `path`, else `$CORD_STATE_DIR`, else `.cord` here.
+        """The state folder, made if missing: `path`, else `$CORD_STATE_DIR`, else `.cord` in the working folder.
 
         Raises:
             LocalServiceError: it cannot be made, belongs to another user, or is an unrelated folder open to others.
@@ -169,7 +169,7 @@ def check_usable(path: Path) -> None:
 
 
 def _check_name(folder: Path) -> None:
-    """The path must be printable: it is written into the servers' settings, one setting a line."""
+    """Raises LocalServiceError unless the path is printable: the servers' settings hold it, one setting a line."""
     try:
         printable = str(folder).encode("utf-8").decode().isprintable()
     except UnicodeEncodeError:

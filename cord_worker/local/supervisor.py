@@ -1,4 +1,4 @@
-"""Keeps a set of processes running: starts them, restarts those that fail, gives up on hopeless ones, stops all.
+"""Keeps a set of processes running: starts them, restarts those that fail, gives up those that keep failing, stops all.
 
     with Supervisor(specs) as supervisor:
         while not done():
@@ -59,14 +59,14 @@ class RestartPolicy:
     """When to start a failed process again (seconds).
 
     The pause doubles from `first_pause` to `longest_pause`; each is shortened at random by up to a quarter. A process
-    is given up if it failed `max_quick_failures` times in a row before it took work (`READY_FILE`). If it took work and
-    failed within `quick_failure_seconds` of its start, it is given up after `max_failures_at_work` such failures: if
-    a piece of work causes them, that work is given up earlier.
+    is given up if it failed `max_failures_before_work` times in a row before it took work (`READY_FILE`), or
+    `max_failures_at_work` times in a row within `quick_failure_seconds` of its start. The second number is larger, so
+    that a piece of work that causes the failures is given up before the process.
     """
 
     first_pause: float = 0.5
     longest_pause: float = 30.0
-    max_quick_failures: int = 3
+    max_failures_before_work: int = 3
     quick_failure_seconds: float = 30.0
     max_failures_at_work: int = 10
 
@@ -97,7 +97,7 @@ class EventKind(StrEnum):
     """What happened to a process."""
 
     STARTED = "started"
-    FELL = "fell"  # ended without being asked to; `pause` says when it starts again
+    FAILED = "failed"  # ended without being asked to; starts again after `pause` seconds
     GAVE_UP = "gave_up"  # failed for the last time; `error` says why
     STOPPED = "stopped"  # ended because it was asked to
     KILLED = "killed"  # did not end within the grace period
@@ -106,7 +106,7 @@ class EventKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened to a process; `exit_code` is negative for a signal, as in `subprocess`. `out_of_memory`:
-    the kernel killed a process because memory ran out since this one was started, and this one was killed."""
+    this process was killed, and since its start the kernel has killed a process because memory ran out."""
 
     kind: EventKind
     name: str
@@ -199,9 +199,10 @@ class Supervisor:
         """Notices failures and starts what is due; returns what happened since the last call, without waiting."""
         for child in self._children:
             if child.process is not None and child.process.poll() is not None:
-                self._on_fall(child, child.process)
+                self._on_end(child, child.process)
             elif child.state is State.WAITING and time.monotonic() >= child.due:
-                child.restarts += not child.awaits_fork
+                if not child.awaits_fork:
+                    child.restarts += 1
                 self._launch(child)
         events, self._events = self._events, []
         return events
@@ -214,14 +215,15 @@ class Supervisor:
         return events
 
     def wait_until_launched(self, seconds: float) -> None:
-        """Waits until the fork server has imported its modules and the processes that need it are started."""
+        """Waits until the fork server has imported its modules and the processes that need it are started. The next
+        `poll()` returns what happened meanwhile."""
         deadline = time.monotonic() + seconds
         while any(child.awaits_fork for child in self._children) and time.monotonic() < deadline:
             self.rest(0.5)
             self._events = self.poll()
 
     def rest(self, seconds: float) -> None:
-        """Sleeps, but not longer than until a process that waited for the fork server can be started."""
+        """Sleeps; if a process waits for the fork server, only until the fork server is ready."""
         if self._fork_server is not None and any(child.awaits_fork for child in self._children):
             self._fork_server.wait_until_ready(seconds)
         else:
@@ -297,7 +299,7 @@ class Supervisor:
         except ForkServerGone:
             return None
 
-    def _on_fall(self, child: _Child, process: Process) -> None:
+    def _on_end(self, child: _Child, process: Process) -> None:
         code = process.wait()
         # Processes that it left behind (an engine's helper) would hold the memory that its successor needs.
         _kill_group(process.pid)
@@ -310,12 +312,12 @@ class Supervisor:
         out_of_memory = code == -signal.SIGKILL and limits.oom_kills() > child.oom_kills
         quick = time.monotonic() - child.started < self._policy.quick_failure_seconds
         child.quick_failures = child.quick_failures + 1 if quick else 0
-        # Whatever the duration: a process that is killed each time it loads its model would otherwise return forever.
-        child.idle_failures = 0 if _ready_file(child.spec).exists() else child.idle_failures + 1
+        # Counted whatever the duration, so that a process that is killed each time it loads its model is given up.
+        child.failures_before_work = 0 if _ready_file(child.spec).exists() else child.failures_before_work + 1
         child.failures_in_row = child.failures_in_row + 1 if quick else 1
         if (
             code == DO_NOT_RESTART
-            or child.idle_failures >= self._policy.max_quick_failures
+            or child.failures_before_work >= self._policy.max_failures_before_work
             or child.quick_failures >= self._policy.max_failures_at_work
         ):
             child.state = State.GIVEN_UP
@@ -335,18 +337,17 @@ class Supervisor:
         pause = longest * random.uniform(0.75, 1.0)
         child.state, child.due = State.WAITING, time.monotonic() + pause
         self._events.append(
-            Event(EventKind.FELL, child.spec.name, process.pid, code, pause, out_of_memory=out_of_memory)
+            Event(EventKind.FAILED, child.spec.name, process.pid, code, pause, out_of_memory=out_of_memory)
         )
 
     def _failure_of(self, child: _Child, ending: str, code: int) -> LocalServiceError:
         spec = child.spec
-        why = (
-            "and says that starting it again cannot help"
-            if code == DO_NOT_RESTART
-            else f"{child.idle_failures} times in a row before it took work"
-            if child.idle_failures >= self._policy.max_quick_failures
-            else f"{child.quick_failures} times in a row within {self._policy.quick_failure_seconds:g} s of its start"
-        )
+        if code == DO_NOT_RESTART:
+            why = "and says that starting it again cannot help"
+        elif child.failures_before_work >= self._policy.max_failures_before_work:
+            why = f"{child.failures_before_work} times in a row before it took work"
+        else:
+            why = f"{child.quick_failures} times in a row within {self._policy.quick_failure_seconds:g} s of its start"
         return LocalServiceError(
             f"The process {spec.name} ended ({ending}) {why}; it is not started again. Correct the cause, then "
             f"start it again. The end of its log {spec.log_path}:\n{processes.tail(spec.log_path)}"
@@ -377,8 +378,8 @@ class _Child:
         "awaits_fork",
         "due",
         "error",
+        "failures_before_work",
         "failures_in_row",
-        "idle_failures",
         "oom_kills",
         "process",
         "quick_failures",
@@ -402,7 +403,7 @@ class _Child:
     def forget_failures(self) -> None:
         """Forgets its failures."""
         self.quick_failures = 0
-        self.idle_failures = 0
+        self.failures_before_work = 0
         self.failures_in_row = 0
         self.error: LocalServiceError | None = None
 
@@ -452,7 +453,7 @@ def _kill_group(group: int) -> None:
 
 def _ending(code: int, *, out_of_memory: bool) -> str:
     if out_of_memory:
-        return "killed by the kernel for want of memory"
+        return "killed by the kernel because memory ran out"
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -25,8 +25,8 @@ _HANDSHAKE_SECONDS = 10.0
 def watch(services: LocalServices) -> None:
     """Watches until no process needs the servers or another watchdog has taken over."""
     me = processes.current()
-    # The command that started this process records it at once. This takes no lock: that would make a file, and the
-    # folder may be about to be deleted.
+    # The command that started this process records it at once. The record is read without the lock, because the lock
+    # would make a file, and the folder may be about to be deleted.
     deadline = time.monotonic() + _HANDSHAKE_SECONDS
     while (recorded := services.state.read()).watchdog != me and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -64,7 +64,7 @@ def _act(services: LocalServices, me: processes.ProcessId) -> bool:
         if recorded.living_owners():
             if not services.are_running():
                 _say("a server is gone; starting it again")
-                services.heal()
+                services.start_missing()
             return False
         _say("no owner is left; stopping the servers")
         services.stop()

@@ -235,10 +235,12 @@ def _model(subject: str, model: ModelConfig) -> Diagnosis:
     if model.engine == "transformers" and model.gguf_file is None and model.head == "language":
         if _torch_lacks_memory():
             return _not_checked(subject)
-        from cord_worker.engines.transformers.foreseen_model import foresee
+        from cord_worker.engines.transformers.hosting_prediction import reason_against_batches
 
         try:
-            slow_reason = foresee(folder, location, model.max_model_len, trust_remote_code=model.trust_remote_code)
+            slow_reason = reason_against_batches(
+                folder, location, model.max_model_len, trust_remote_code=model.trust_remote_code
+            )
         except CordError as error:
             return Diagnosis(Level.FAIL, subject, str(error), "name a model that can be hosted")
         if slow_reason:
@@ -352,7 +354,7 @@ def _shared_memory(settings: Settings) -> Iterator[Diagnosis]:
             Level.FAIL if embedded and (free is None or not free) else Level.WARN,
             str(limits.SHARED_MEMORY),
             f"{limits.SHARED_MEMORY} {there}: checking answers, PostgreSQL, torch and vLLM need some",
-            limits.ENLARGE,
+            limits.ENLARGE_SHARED_MEMORY,
         )
 
 

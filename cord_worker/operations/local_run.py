@@ -300,5 +300,5 @@ def _look_after(supervisor: Supervisor, say: Callable[[str], None]) -> None:
     for event in supervisor.poll():
         if event.kind is EventKind.GAVE_UP and event.error is not None:
             raise event.error
-        if event.kind in {EventKind.FELL, EventKind.STOPPED}:
+        if event.kind in {EventKind.FAILED, EventKind.STOPPED}:
             say(f"process {event}")

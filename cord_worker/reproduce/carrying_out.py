@@ -168,5 +168,5 @@ def _look_after(supervisor: Supervisor, say: Callable[[str], None]) -> None:
     for event in supervisor.poll():
         if event.kind is EventKind.GAVE_UP and event.error is not None:
             raise event.error
-        if event.kind is EventKind.FELL:
+        if event.kind is EventKind.FAILED:
             say(f"process {event}")

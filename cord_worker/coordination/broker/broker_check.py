@@ -23,13 +23,13 @@ from cord_worker.errors import BrokerError, BrokerRefused
 from cord_worker.local import limits
 from cord_worker.service_url_checks import ESCAPES, is_amqp
 
-_SECONDS = 5.0
+_TIMEOUT_SECONDS = 5.0
 _PROBE = "cord.probe"
 _GREETING_SECONDS = 0.3
 _FULL_SHARE = 0.9
 _MIN_FREE_CLIENTS = 50
 _MAX_KEYS = 10_000
-_AMQP_NUMBERS = re.compile(r"^(?:[^:]*: )?\(\d+\) (?:[A-Z]+_[A-Z_]+ - )?")
+_AMQP_PREFIX = re.compile(r"^(?:[^:]*: )?\(\d+\) (?:[A-Z]+_[A-Z_]+ - )?")
 _REDIS_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 _NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
@@ -39,7 +39,8 @@ _TLS_ADVICE = "Write rediss:// or amqps:// only where the broker listens with TL
 
 @dataclass(frozen=True, slots=True)
 class _RefusalState:
-    """A state in which Redis refuses commands that a queue needs; `sign` is a part of the error that it then sends."""
+    """A state in which Redis refuses commands that a queue needs. It shows in an error that contains `sign` or has the
+    type `kind`. If it `is_permanent`, another attempt cannot help."""
 
     sign: str
     kind: type[Exception] | None
@@ -65,7 +66,7 @@ _REFUSAL_STATES = (
         "MISCONF",
         None,
         "it is read-only, because it cannot save to its disk",
-        "Make room on its disk, or save nothing (CONFIG SET save ''): messages need not survive it",
+        "Make room on its disk, or save nothing (CONFIG SET save ''): messages need not survive a restart",
     ),
     _RefusalState(
         "NOREPLICAS",
@@ -77,7 +78,7 @@ _REFUSAL_STATES = (
         "OOM",
         redis.OutOfMemoryError,
         "it is out of memory and takes no messages",
-        "Raise its maxmemory, or take out what else it holds",
+        "Raise its maxmemory, or remove other data from it",
     ),
     _RefusalState(
         "max number of clients",
@@ -85,7 +86,7 @@ _REFUSAL_STATES = (
         "it has no room for another client",
         "Raise its maxclients, or end other clients",
     ),
-    _RefusalState("LOADING", redis.BusyLoadingError, "it still loads its data", "It is ready soon"),
+    _RefusalState("LOADING", redis.BusyLoadingError, "it still loads its data", "Wait until it is ready"),
     _RefusalState("BUSY", None, "it is busy with a script", "SCRIPT KILL ends the script"),
     _RefusalState("CLUSTERDOWN", ClusterDownError, "its cluster is down", "Repair the cluster"),
     _RefusalState(
@@ -121,6 +122,7 @@ _CONNECTION_CUT = ("Broken pipe", "reset by peer", "closed by server")
 
 
 def _state_of(error: BaseException, url: str | None = None) -> _RefusalState | None:
+    """The state that `error` shows, or None. If the connection was cut, what the Redis at `url` sends is read too."""
     text = str(error)
     if url is not None and any(sign in text for sign in _CONNECTION_CUT):
         text = _greeting(url)
@@ -154,7 +156,7 @@ def _plain_socket(url: str) -> socket.socket:
 
 
 def short_reason(error: BaseException, url: str | None = None) -> str:
-    """The reason why the broker of `url` failed, as a short clause; `error` is what it or its client raised."""
+    """The reason why the broker of `url` failed, as a short clause; `error` is what its client raised."""
     if isinstance(error, OperationalError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, amqp.ConsumerCancelled):
@@ -201,7 +203,7 @@ def _probe_publishing(connection: Any) -> None:
         raise _Blocked
 
     connection.on_blocked = blocked
-    with suppress(amqp.ChannelError):  # a user without the right to send there loses nothing
+    with suppress(amqp.ChannelError):  # the user may lack the right to send there, and does not need it
         channel = connection.channel()
         channel.basic_publish(amqp.Message(""), routing_key=f"{_PROBE}.{uuid.uuid4().hex}")
         channel.basic_qos(0, 1, False)
@@ -289,10 +291,10 @@ def _figure_warnings(info: Mapping[str, Any]) -> Iterator[BrokerWarning]:
         )
     if most and used > _FULL_SHARE * most:
         yield BrokerWarning(f"its memory is nearly full: {used} of {most} bytes", "raise its maxmemory")
-    clients, room = int(info.get("connected_clients", 0)), int(info.get("maxclients", 0))
-    if room and room - clients < _MIN_FREE_CLIENTS:
+    clients, most_clients = int(info.get("connected_clients", 0)), int(info.get("maxclients", 0))
+    if most_clients and most_clients - clients < _MIN_FREE_CLIENTS:
         yield BrokerWarning(
-            f"it has room for {max(0, room - clients)} more clients, and a worker takes up to "
+            f"it has room for {max(0, most_clients - clients)} more clients, and a worker takes up to "
             f"{limits.WORKER.broker_connections}",
             "raise its maxclients",
         )
@@ -317,10 +319,10 @@ def _type_warnings(client: Any, prefix: str) -> Iterator[BrokerWarning]:
 def _connected(url: str, prefix: str = "") -> Iterator[tuple[Any, Any]]:
     """Kombu's transport and its connection, for the length of a `with`."""
     register()
-    options: dict[str, Any] = {"read_timeout": _SECONDS}
+    options: dict[str, Any] = {"read_timeout": _TIMEOUT_SECONDS}
     if not is_amqp(url):
-        options = {**dict.fromkeys(_REDIS_TIMEOUTS, _SECONDS), "global_keyprefix": prefix}
-    transport = Connection(url, connect_timeout=_SECONDS, transport_options=options).transport
+        options = {**dict.fromkeys(_REDIS_TIMEOUTS, _TIMEOUT_SECONDS), "global_keyprefix": prefix}
+    transport = Connection(url, connect_timeout=_TIMEOUT_SECONDS, transport_options=options).transport
     connected = transport.establish_connection()
     try:
         yield transport, connected
@@ -362,5 +364,5 @@ def broker_address(url: str) -> str:
 
 def _brief(error: BaseException) -> str:
     # py-amqp puts the method and the code before what the server says.
-    text = _AMQP_NUMBERS.sub("", " ".join(str(error).split()))
+    text = _AMQP_PREFIX.sub("", " ".join(str(error).split()))
     return text[:200].rstrip(". ") or type(error).__name__

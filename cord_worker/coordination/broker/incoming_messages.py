@@ -1,11 +1,11 @@
-"""Reads and rebuilds what comes from the broker: Celery sees nothing that was not checked here.
+"""Checks and rebuilds messages from the broker before Celery sees them.
 
-Any program that reaches the broker can put anything into it. A message names a task, a problem and a step. Only these
-are read, and the message is rebuilt from them. Headers, compression and options of Celery's protocol that this
-application does not send thus have no effect. A message that cannot be read is a BadMessage: it is dropped, counted and
-logged. The tables know what is owed, so nothing of value is lost with a message.
+Any program that reaches the broker can put anything into it. A message names a task, a problem and a step. The message
+is rebuilt from these, its id, its origin and the time at which it was sent. Headers, compression and options of
+Celery's protocol that this application does not send thus have no effect. A message that cannot be read is a
+BadMessage: it is dropped, counted and logged. Nothing of value is lost with it, because the tables know what is owed.
 
-Everything here is a function of its arguments and raises nothing but BadMessage.
+All functions here are pure and raise only BadMessage.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ SENT_AT = "cord_sent_at"
 
 
 class BadMessage(Exception):
-    """What was received is not a message of this application; says why, in a few words."""
+    """The received message is not one of this application; the text says why, in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskMessage:
-    """What a message asks for; `id` is the message's own, `sent_at` is in seconds since the epoch."""
+    """What a message asks for. `id` is the message's own, `sent_at` is in seconds since the epoch, and `origin` names
+    the sending process."""
 
     task: str
     id: str
@@ -47,7 +48,7 @@ class TaskMessage:
     origin: str | None
 
     def headers(self) -> dict[str, Any]:
-        """Celery's headers (protocol 2) of this work."""
+        """Celery's headers (protocol 2) of this message."""
         return {
             "lang": "py",
             "task": self.task,
@@ -68,7 +69,7 @@ class TaskMessage:
         }
 
     def body(self) -> bytes:
-        """Celery's body (protocol 2) of this work."""
+        """Celery's body (protocol 2) of this message."""
         embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
         return json.dumps([[], self._arguments(), embedded]).encode()
 
@@ -145,8 +146,10 @@ def excerpt(value: object) -> str:
     """The beginning of something received, for the log: printable, on one line."""
     if isinstance(value, bytes):
         value = value[:_MAX_CHARACTERS].decode("utf-8", "replace")
-    text = value[:_MAX_CHARACTERS] if isinstance(value, str) else type(value).__name__
-    text = ascii(text) if isinstance(value, str) else "nothing" if value is None else f"not text but {text}"
+    if isinstance(value, str):
+        text = ascii(value[:_MAX_CHARACTERS])
+    else:
+        text = "nothing" if value is None else f"not text but {type(value).__name__}"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 

@@ -1,4 +1,4 @@
-"""Kombu's RabbitMQ transport, made to accept a queue that others declared and messages that others compressed.
+"""Kombu's RabbitMQ transport, changed so that it uses existing queues as they are and never decompresses a message.
 
 Written against kombu 5.6.2, used with 5.7.0 too. Remove it when kombu accepts an existing queue as it is, and has an
 option against decompression (`tests/integration/coordination/test_rabbitmq.py`).
@@ -20,7 +20,7 @@ _log_once = LogOnce(logger)
 
 
 class RabbitMqChannel(pyamqp.Channel):  # type: ignore[misc]
-    """A channel that uses an existing queue as it is, even if that was declared with other arguments."""
+    """A channel that uses an existing queue as it is, even if the queue was declared with other arguments."""
 
     def queue_declare(self, queue: str = "", passive: bool = False, **options: Any) -> Any:
         """Declares a queue. RabbitMQ closes a channel that declares an existing queue with other arguments, so this

@@ -7,19 +7,19 @@ All of this is needed with kombu 5.6.2 and 5.7.0, the versions that are tested; 
   share their channel's pool of connections anyway, and may be used from several threads.
 - `incoming_messages` reads the content of a queue before kombu does, and drops what is not a message. Needed until
   kombu's `_brpop_read` and `_get` raise `Empty` for it.
-- A key of ours that holds another type is renamed to `cord.set-aside.KEY` (an earlier one is overwritten): it holds
-  nothing of value, and the queue continues. Needed always: Redis may be shared. Kombu 5.7 has further keys of bindings.
+- A key of ours that holds another type is renamed to `cord.set-aside.KEY`, over an earlier key of that name, so that
+  the queue continues. Needed always: Redis may be shared. Kombu 5.7 keeps bindings in further keys.
 - A refusal by Redis (it is a replica, read-only, out of memory, asks for another password, forbids a command) counts as
   a lost connection: Celery and kombu reconnect, perhaps to another server of that name. Needed until kombu's
   `connection_errors` hold these errors.
 - A channel that was closed, while another thread still uses it, counts as a lost connection. Needed until kombu raises
-  one of its `connection_errors` for it, and no AttributeError.
+  one of its `connection_errors` for it instead of an AttributeError.
 - The event loop asks for messages as long as it runs. Kombu stops that for good when one of its two connections is
   lost and the other is not, for example if Redis restarts while the second is opened and its second attempt succeeds.
   The worker then lives on and receives nothing, while its queues fill. Needed until kombu's `_on_disconnect` no longer
   removes `on_poll_start`. `ensure_polling` notices such a *deaf* channel, whatever the cause.
-- Messages under way are not kept: recovery comes from the tables, never from the broker's redelivery. Needed always:
-  without it, kombu 5.7.0 restores messages over a client that is gone, which ends the worker.
+- Messages without an acknowledgement are not put back when a channel closes (`do_restore`), because recovery comes from
+  the tables. Needed always: kombu 5.7.0 would put them back over a client that is gone, which ends the worker.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def rename_wrong_types(client: Any, prefix: str, keys: Iterable[str], wanted: by
     """Renames those `keys` (without `prefix`) that hold a type other than `wanted`; returns them."""
     found = []
     for key in keys:
-        # Kombu's clients do not prefix these two.
+        # Whole keys, because kombu's clients add no prefix in TYPE and RENAME.
         whole, aside = f"{prefix}{key}", f"{prefix}{SET_ASIDE}{key}"
         kind = client.execute_command("TYPE", whole)
         if kind in (wanted, b"none"):

@@ -50,7 +50,7 @@ def create_app(broker_url: str, settings: Settings) -> Celery:
         app.conf.update(
             task_default_queue_type="quorum",
             task_create_missing_queue_type="quorum",
-            # Newer RabbitMQ has no queues that are neither durable nor exclusive.
+            # Newer RabbitMQ requires that a queue is durable or exclusive.
             control_queue_exclusive=True,
             event_queue_exclusive=True,
             cord_queue_prefix=settings.key_prefix,

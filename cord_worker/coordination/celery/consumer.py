@@ -40,7 +40,7 @@ _MAX_PAUSE_SECONDS = 2.0
 _LOOK_SECONDS = 0.1
 _CLOSE_SECONDS = 1.0
 _STABLE_SECONDS = 5.0
-"""A connection that lasted this long was good: after its loss the next one is tried at once."""
+"""After a connection that lasted this long, the pause before the next one is the shortest again."""
 _MAX_LOGGED_BYTES = 200
 _DISABLED_COMMANDS = (
     "add_consumer", "autoscale", "cancel_consumer", "election", "pool_grow", "pool_restart", "pool_shrink",

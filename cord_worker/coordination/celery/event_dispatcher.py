@@ -1,13 +1,14 @@
 """Sends Celery's events from several threads without losing any, and without waiting for the broker.
 
-Both are needed with Celery 5.6; 5.7 needs the second only.
+Celery 5.6 needs both changes, 5.7 only the second.
 
 - Celery 5.6 publishes a list of events and then empties it. Events that pool threads have added meanwhile are lost, and
   Flower shows their tasks as received or started forever. Celery 5.7 removes only what it published. Remove `flush`
   when 5.6 is no longer supported.
-- Celery repeats a worker's heartbeat event, in the consumer's thread, until the broker takes it. A broker that ends at
-  the wrong moment so stops the consumer: it neither says what it waits for nor obeys a signal. Here an event is tried
-  twice at once, and then kept for the next connection. Needed until Celery limits the attempts of `Heart`.
+- Celery repeats a worker's heartbeat event, in the consumer's thread, until the broker takes it. So a broker that ends
+  at the wrong moment stops the consumer, which then neither reports what it waits for nor obeys a signal. Here an event
+  is sent twice at most, without a pause, and then kept for the next connection. Needed until Celery limits the attempts
+  of `Heart`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The Celery tasks: thin functions that call the process's model worker or coordinator.
 
-Arguments are ids, so that Flower shows at a glance which problem and step a task is about.
+Their arguments are a problem's id and step, which Flower shows.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ProcessParts:
 
 
 PROCESS = ProcessParts()
-"""The only process-wide state: Celery calls tasks by name and can pass no object of ours."""
+"""Global, because Celery calls tasks by name and can pass them no object of ours."""
 
 
 def register(app: Celery) -> None:
@@ -87,7 +87,7 @@ def _logging_machine_limits(task: str, problem_id: int) -> Iterator[None]:
 
 
 def advance(*, problem_id: int, step: int) -> None:
-    """Decides what follows the problem's step (`step` is for the reader; the tables know it)."""
+    """Takes the problem's decision. The tables hold the current step; `step` is only for logs and Flower."""
     if PROCESS.coordinator is None:
         raise Reject("this process is not a coordinator", requeue=True)
     with (
@@ -107,7 +107,7 @@ def verify(*, problem_id: int, step: int) -> None:
 
 
 def _about(problem_id: int, step: int) -> AbstractContextManager[None]:
-    """Lines of the log are about this problem and step; a message sent before the first step has step 0."""
+    """Makes lines of the log name this problem and step; a message sent before the first step has step 0."""
     return about(problem=problem_id, step=step) if step else about(problem=problem_id)
 
 

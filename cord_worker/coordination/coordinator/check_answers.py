@@ -1,7 +1,7 @@
 """Checks final answers by comparison: leased work of the coordinators. It has its own thread, so that a slow check does
 not delay decisions.
 
-The cause of a check without a result decides what follows (`local.killable`):
+If a check gives no result, its cause decides what follows (`local.killable`):
 
 | what happened | what follows |
 |---|---|
@@ -61,7 +61,8 @@ _CLOSE_SECONDS = 10.0
 class AnswerChecks:
     """Does the work of the task `verify` in its own thread; safe for use from several threads.
 
-    `describe` is called when this process cannot check answers; `admit` lets problems begin after one has ended.
+    `describe` is called when this process cannot check answers. `admit` is called when a problem has ended, so that
+    others can begin.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class AnswerChecks:
         self._thread.join(_CLOSE_SECONDS)
 
     def reconcile(self, connection: sa.Connection) -> None:
-        """Returns leases that this process does not know: the claim committed, but its answer was lost."""
+        """Returns leases that this process does not know: the claim was committed, but its reply was lost."""
         return_all(
             connection,
             [self._worker_id],
@@ -214,11 +215,11 @@ class AnswerChecks:
     def _check_all(self, leases: Sequence[LeasedCheck]) -> bool:
         """Checks the leases in order; True if one of them was returned for another attempt."""
         failed = False
-        for place, lease in enumerate(leases):
+        for index, lease in enumerate(leases):
             try:
                 result = self._run_check(lease)
             except ProcessPoolError:
-                self._return(leases[place:], forgiven=True)
+                self._return(leases[index:], forgiven=True)
                 raise
             if result is None:
                 self._return([lease], forgiven=False)
@@ -228,7 +229,7 @@ class AnswerChecks:
         return failed
 
     def _run_check(self, lease: LeasedCheck) -> CheckResult | None:
-        """The result; None if it is to be tried again. Raises ProcessPoolError if nothing can be checked."""
+        """The result; None if the check is to be tried again. Raises ProcessPoolError if nothing can be checked."""
         context = self._contexts.of_run(lease.run_id)
         note(run=context.name)
         config = context.config
@@ -243,7 +244,7 @@ class AnswerChecks:
             return result_of_given_up_check(lease.attempt, str(error))
 
     def _finish(self, lease: LeasedCheck, result: CheckResult) -> list[int]:
-        """Writes the result; returns the problem's key if nothing of it is left to check, else nothing."""
+        """Writes the result; returns the problem's key in a list if this was its last check, else an empty list."""
         verify = self._contexts.of_run(lease.run_id).config.verify
         finished = FinishedCheck(
             lease.trajectory_id,
@@ -256,6 +257,7 @@ class AnswerChecks:
         return commit(
             self._database,
             finish_point(CHECK_ANSWER),
+            # In a tuple, because `commit` takes an empty list to mean that nothing was changed.
             lambda connection: (check_answer.finish(connection, [finished], worker_id=self._worker_id),),
         )[0]
 

@@ -16,7 +16,7 @@ from cord_worker.coordination.log_fields import about, note
 from cord_worker.coordination.messaging.messenger import Messenger
 from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.coordination.transactions import commit, read
-from cord_worker.engines.protocol import Describe, describe_to_nobody
+from cord_worker.engines.protocol import Describe, ignore_condition
 from cord_worker.errors import StoreError
 from cord_worker.search.decision import EndSearch, Expand, Fail, Resample
 from cord_worker.search.types import Expansion
@@ -47,10 +47,10 @@ class Coordinator:
         worker_id: uuid.UUID,
         *,
         pause_seconds: float,
-        describe: Describe = describe_to_nobody,
+        describe: Describe = ignore_condition,
     ) -> None:
         """A failed decision is tried again after `pause_seconds`, then after twice that time, and so on; `describe` is
-        called when this coordinator steps back, and with None when it is at work again."""
+        called when this coordinator steps back, and with None when it takes decisions again."""
         self._database = database
         self._messenger = messenger
         self._checker = checker
@@ -205,13 +205,13 @@ class _Taken:
 
 
 def _proposals(context: RunContext, problem_id: int, step: int, expansions: Sequence[Expansion]) -> list[Due]:
-    """One message for each model: its worker proposes for all of its teachers."""
+    """One message for each model, whose worker proposes for all teachers with this model."""
     ordinals = sorted({expansion.teacher for expansion in expansions})
     models = dict.fromkeys(context.teachers[ordinal].model_fingerprint for ordinal in ordinals)
     return [Due(PROPOSE.name, problem_id, step, model) for model in models]
 
 
 def _answers(context: RunContext, problem: decisions.ProblemSnapshot, decision: EndSearch) -> list[Due]:
-    """One message for each model: its worker writes all final answers of the problem that its teachers owe."""
+    """One message for each model, whose worker writes the final answers of all teachers with this model."""
     models = dict.fromkeys(context.teachers[one.teacher].model_fingerprint for one in decision.to_answer)
     return [Due(ANSWER.name, problem.id, problem.step, model) for model in models]

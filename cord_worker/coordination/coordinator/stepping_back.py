@@ -1,8 +1,8 @@
 """Decides whether a coordinator takes decisions: it pauses once its decisions fail for every problem.
 
 If the decisions of `_MIN_PROBLEMS` different problems fail, and none succeeds between them, the coordinator is at
-fault. It steps back for a pause that doubles, and then tries one problem at a time. A second failure of the same
-problem is not counted: it says nothing new.
+fault. It steps back for a pause that doubles, and then tries one problem at a time. Further failures of the same
+problem are not counted.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _MAX_FAILED = 10_000
 class DecisionFailure:
     """What follows from a failed decision.
 
-    `counts`: it counts against its problem. `pause`: if given, the coordinator steps back for this many seconds.
-    `begins`: it had not stepped back before. `innocent`: problems whose decisions failed here through
-    no fault of the problems.
+    `counts`: the failure counts against its problem. `pause`: if given, the coordinator steps back for this many
+    seconds. `begins`: the coordinator had not stepped back before. `innocent`: problems whose decisions failed because
+    this coordinator is at fault.
     """
 
     counts: bool
@@ -69,7 +69,7 @@ class StepBack:
             return self._pause > 0 and (self._is_trying or self._is_pausing())
 
     def _is_pausing(self) -> bool:
-        # A clock that was set back must not keep the coordinator from trying.
+        # A clock that jumps back must not keep the coordinator from trying.
         return 0 <= self._clock() - self._paused_at < self._pause
 
     def note_no_decision(self) -> None:

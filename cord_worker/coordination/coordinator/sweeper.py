@@ -1,14 +1,15 @@
 """The sweeper: sends again what is owed and was not claimed. Recovery comes from the database, never from the broker.
 
 Every coordinator runs one; an advisory lock makes one of them the leader. The lock belongs to a transaction, because
-that also works through a pooler. The leader keeps this transaction open until its next round is due. If the leader
+that also works through a connection pooler. The leader keeps this transaction open until its next round is due. If it
 dies, its connection closes, and another sweeper leads from its next round on. If the leader hangs, PostgreSQL ends its
 idle transaction, with the same effect. All sweepers read the heartbeats, so that a new leader knows which workers are
 silent.
 
 A leader that only waits for a slow broker keeps its lead from step to step. If a single step takes too long, it
-finishes its round concurrently with the new leader. That is harmless: each of its commits is valid by itself. It keeps
-its observations of silent workers; only an outage of the database makes it forget them.
+finishes its round concurrently with the new leader. That is harmless, because each of its commits is valid by itself.
+A sweeper that loses the lead keeps its observations of silent workers; only an outage of the database makes it forget
+them.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _LEAD_SECONDS = 10.0
 
 _ROLLUPS_AT_ONCE = 50
 _ROUNDS_BETWEEN_ROLLUPS = 150
-"""Looking for problems without a rollup reads all problems that ended: half a second for 200,000."""
+"""Looking for problems without a rollup reads all ended problems, which takes half a second for 200,000."""
 
 
 class _LeadLost(Exception):
@@ -109,7 +110,7 @@ class Sweeper:
             except Exception as error:  # noqa: BLE001 - all recovery depends on the sweeper: it continues
                 log_error(logger, error, "sweeper interrupted")
             self._led_until = -math.inf
-            self._liveness.forget()  # after an outage, heartbeats and this sweeper come back in any order
+            self._liveness.forget()  # after an outage, this sweeper may be back before the heartbeats
             self._ended.wait(self._settings.sweep_seconds)
 
     def _round(self) -> None:
@@ -210,7 +211,7 @@ class Sweeper:
         try:
             looked_at = commit(self._database, FaultPoint.SWEEP, fill)
         except DBAPIError as error:
-            # Figures are computed without them, and nothing that the sweeper repairs may wait for them.
+            # Statistics are correct without rollups, and no repair may wait for them.
             self._log_once.log("rollups", f"some rollups cannot be written: {str(error).partition(chr(10))[0]}")
             looked_at = []
         self._rollups_after = looked_at[-1] if looked_at else 0

@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 
 COORDINATOR_QUEUE = "coordinator"
 _OWNER = "cord.owner"
-"""Key that names the database whose messages the broker carries. It is lost with the messages."""
+"""Key that names the database whose messages the broker carries. If the broker loses the messages, it loses this key
+too."""
 _MAX_BATCH = 256
 _PROBE_SECONDS = 2.0
 """While the broker takes no messages, and there are none to send, it is checked at this interval."""
@@ -88,7 +89,7 @@ class Messenger:
             self._posted.put(due)
 
     def post_due(self, result: Claimed | Outcome) -> None:
-        """Sends what is due after a commit."""
+        """Posts the messages that are due after the commit of `result`."""
         self.post(result.due)
 
     def _send_posted(self) -> None:

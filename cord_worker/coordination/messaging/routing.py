@@ -1,7 +1,7 @@
-"""Chooses the replica of a model that gets a problem's work: the one that holds the problem's prefix.
+"""Chooses the replica of a model that gets a problem's work: the one whose cache holds the problem's prefix.
 
 Every replica has its own queue, its *shard*. Rendezvous hashing assigns each problem to one of the living replicas. If
-a replica joins or leaves, only the problems that it gains or had move. Where no replica lives yet, work waits in shard
+a replica joins or leaves, only the problems that it gains or loses move. If no replica lives yet, work waits in shard
 0, which the first replica takes. An idle replica helps the others (`work_stealing`), so a shard is a preference, never
 a partition.
 """

@@ -33,7 +33,7 @@ class Answer(AnyEngineHandler):
         self.finish = functools.partial(answer.finish, worker_id=host.worker_id)
 
     async def handle(self, lease: LeasedAnswer, context: RunContext) -> AnswerResult:
-        """The final answer. If the model refuses the request, a sample has the refusal as its result; a search fails:
+        """The final answer. If the model refuses the request, a sample gets the refusal as its result; in a search this
         raises WorkImpossible."""
         try:
             seed, generation = await self._draw(lease, context)

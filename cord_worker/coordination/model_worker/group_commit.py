@@ -30,7 +30,7 @@ _MAX_ENTRIES = 512
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
-    """`run(connection, …)` in one transaction with the fault point `point`.
+    """Calls `run(connection, …)` in one transaction with the fault point `point`.
 
     `items_name` is the parameter that gets the items. Each of `on_commit` is called with the result once that is
     durable, and must not block. A `single` operation needs no transaction around its statements
@@ -98,13 +98,12 @@ class GroupCommitter:
         groups: dict[Operation, list[_Entry]] = {}
         for entry in entries:
             groups.setdefault(entry.operation, []).append(entry)
-        left = deque(groups.values())
+        remaining = deque(groups.values())
         try:
-            while left:
-                group = left.popleft()
+            while remaining:
+                group = remaining.popleft()
                 operation = group[0].operation
                 items = [item for entry in group for item in entry.items]
-                # A partial, so that the database calls the operation itself.
                 run = functools.partial(operation.run, **{operation.items_name: items})
                 try:
                     with working(COMMITS):
@@ -116,7 +115,7 @@ class GroupCommitter:
                         for entry in group:
                             entry.finish(error=error)
                     else:
-                        left.extendleft([entry] for entry in reversed(group))
+                        remaining.extendleft([entry] for entry in reversed(group))
                 else:
                     for entry in group:
                         entry.finish(result)

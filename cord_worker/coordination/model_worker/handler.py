@@ -23,7 +23,8 @@ from cord_worker.verify import AnswerChecker
 class Host:
     """What the worker's process provides for its handlers.
 
-    `model` is the fingerprint of the model in `engine`; `describe` is called with what keeps the process from its work.
+    `model` is the fingerprint of the model in `engine`. `repairers` are processes that repair broken JSON. `describe`
+    is called with what keeps the process from its work.
     """
 
     engine: Engine

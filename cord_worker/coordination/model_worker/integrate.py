@@ -31,10 +31,10 @@ async def integrate(
 ) -> ProposalResult:
     """The integrator's candidate; broken JSON is repaired in one of `processes`.
 
-    If the context has no room for all sources and the reply, the sources with the worst scores are left out until it
-    has; the candidate's row names those that were merged. They are shown in the teachers' order, so that the integrator
-    does not learn what the prover thinks of them. Tokens and seconds are the sums over all attempts.
-    Raises StoreError if the run has no integrator.
+    If the context has no room for all sources and the reply, sources are left out, the worst score first. The
+    candidate's row names those that were merged. They are shown in the teachers' order, so that the integrator does not
+    learn how the prover ranks them. Tokens and seconds are the sums over all attempts. Raises StoreError if the run has
+    no integrator.
     """
     search, integration = context.search, context.config.integration
     if integration is None:

@@ -1,8 +1,8 @@
 """Computes the selection judgment of one candidate: a reward, or a binary judgment.
 
 A binary judgment compares answers by the rules for final answers, in a process that can be killed (`AnswerChecker`): a
-comparison in this process could hang, and a simpler one would call right answers wrong. A comparison that takes too
-long counts as not right, and the judgment's detail says so.
+comparison in this process could hang, and a simpler one would call right answers wrong. If a comparison takes too long,
+the answer does not count as right, and the judgment's detail says so.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ async def all_or_none(requests: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 async def _binary_judgment(
     engine: Engine, checker: AnswerChecker, config: RunConfig, lease: LeasedJudgment
 ) -> JudgmentResult:
-    """The share of right answers among the seeded answers that the prover gives right after the candidate
+    """The share of right answers among the seeded answers that the prover gives directly after the candidate
     (docs/what-is-computed.md#binary-judgment)."""
     binary = config.binary
     segmentation = Segmentation.of(config.search.segmentation, config.search.phrases)

@@ -70,7 +70,7 @@ class Propose(AnyEngineHandler):
                 loop_repeats=search.loop_repeats,
                 was_cut=generation.finish_reason == FinishReason.LENGTH,
                 has_markers=segmentation.has_markers,
-                # A marker promises a step; a blank line or the end of a sentence does not.
+                # After a marker a step must follow; after a blank line or a sentence the thinking may end.
                 may_be_empty=closes and not segmentation.has_markers and any(step.strip() for step in lease.steps),
             )
         return ProposalResult(

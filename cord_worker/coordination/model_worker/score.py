@@ -1,6 +1,6 @@
 """Score: the prover measures how well it predicts the known answer after a candidate, and once before any step.
 
-`figures_of` is what every prover does: that of the search, and that of a rescoring.
+`figures_of` serves every prover, whether of a search or of a rescoring.
 """
 
 from __future__ import annotations

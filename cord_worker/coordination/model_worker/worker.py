@@ -1,4 +1,4 @@
-"""A worker that hosts one model: it leases work, calls the engine, commits the results and sends the messages then due.
+"""A worker that hosts one model: it leases work, calls the engine, commits the results and sends messages.
 
 No transaction is open while the model runs. A task is one message: all pieces of one kind of work that a problem has
 for this model. The handlers (`handler`) contain what differs between kinds.
@@ -30,7 +30,7 @@ from cord_worker.coordination.model_worker.held_leases import HeldLeases
 from cord_worker.coordination.model_worker.isolation_gate import IsolationGate
 from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.coordination.transactions import commit
-from cord_worker.engines.protocol import Describe, Engine, describe_to_nobody
+from cord_worker.engines.protocol import Describe, Engine, ignore_condition
 from cord_worker.errors import ProcessPoolError, UnavailableError
 from cord_worker.local.killable import KillablePool
 from cord_worker.store.database import Database
@@ -87,7 +87,7 @@ class ModelWorker:
         model_fingerprint: str,
         *,
         width: int,
-        describe: Describe = describe_to_nobody,
+        describe: Describe = ignore_condition,
     ) -> None:
         self._database = database
         self._engine = engine
@@ -122,7 +122,7 @@ class ModelWorker:
         """Does the problem's pieces of this kind that belong to this model; returns how many.
 
         First it does the shared pieces. If there is none, it does the exclusive ones. `transit` is how long the message
-        took; it counts into overhead and delay.
+        took; the metrics of overhead and delay include it.
         """
         work = self._kinds_of_work[kind]
         with self._gate.shared():
@@ -213,7 +213,7 @@ class ModelWorker:
         self._held.close()
 
     def reconcile(self, connection: sa.Connection) -> None:
-        """Returns leases that no task of this process knows: the claim committed, but its answer was lost."""
+        """Returns leases that no task of this process knows: the claim was committed, but its reply was lost."""
         return_all(
             connection,
             [self._worker_id],

@@ -68,6 +68,7 @@ _ENGINE_LOOP, _CONSUMER = "the engine's event loop", "the consumer"
 _IDLE_TRANSACTION_SECONDS = 10.0
 """A process that hangs within a transaction loses it, and the locks that others wait for, after this time."""
 _INTERRUPT_SECONDS = 1.0
+"""If a signal arrives this soon after the engine died, the same Ctrl-C has ended both."""
 _NOISY_LOGGERS = (
     "celery.app.trace",
     "celery.worker.strategy",
@@ -101,7 +102,8 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             FaultPoint.ENTER_MODEL,
             lambda connection: ensure_model(connection, fingerprint, model.path, model.identity()),
         )
-        # Registered before the model is loaded, so that `status` shows the loading. Work comes once it is ready.
+        # Registered before the model is loaded, so that `cordctl status` shows the loading. Work is sent only once the
+        # process is ready.
         registration = stack.enter_context(
             Registration(
                 database,
@@ -308,7 +310,7 @@ def _consume(
             PROCESS.draining = True
             worker_state.should_stop = _ENGINE_DIED_EXIT_CODE
 
-    def begin(**_: object) -> None:
+    def become_ready(**_: object) -> None:
         registration.mark_ready()
         registration.set_handlers(drain=shutdown.drain, fail=shutdown.fail)
         if settings.ready_file is not None:
@@ -316,17 +318,17 @@ def _consume(
 
     PROCESS.engine_died = engine_died
     PROCESS.describe_broker = registration.describe_broker
-    signals.worker_ready.connect(begin, weak=False)
+    signals.worker_ready.connect(become_ready, weak=False)
     signals.worker_shutting_down.connect(shut_down, weak=False)
     worker.start()
     if shutdown.error is not None:
         raise shutdown.error
-    # Celery calls a Ctrl-C a failure.
+    # Celery's exit code would be that of a failure after Ctrl-C.
     return 0 if shutdown.started.is_set() else int(worker.exitcode or 0)
 
 
 async def _load(settings: EngineSettings, describe: Describe) -> Engine:
-    """Loads the engine on the loop that it will live on. Raises EngineLoadError, whatever the libraries raise."""
+    """Loads the engine on the loop that will run it. Raises EngineLoadError for any error of a library."""
     try:
         return load_engine(settings, describe)
     except CordError:

@@ -31,7 +31,7 @@ from cord_worker.store.work.returning import return_all
 logger = logging.getLogger(__name__)
 
 _MAX_CHARACTERS = 500
-"""Of a condition or a stop reason."""
+"""Maximum length of a condition or a stop reason."""
 
 
 class Registration:
@@ -48,7 +48,7 @@ class Registration:
         condition: str | None = None,
         expires_seconds: float | None = None,
     ) -> None:
-        """With `expires_seconds`, this process declares other processes lost after that long a silence."""
+        """With `expires_seconds`, this process declares other processes lost after a silence of that length."""
         self.worker_id = uuid.uuid4()
         self.shard: int | None = None
         self._database = database
@@ -208,7 +208,7 @@ class Registration:
         """Declares silent processes lost, in case no coordinator lives long enough to do it.
 
         Each new coordinator starts its observation from zero. If coordinators fail again and again, dead workers would
-        keep their work.
+        otherwise keep their leases.
         """
         liveness.observe(read(self._database, workers.read_heartbeats, retry_seconds=0.0))
         lost = liveness.lost_workers()
@@ -229,7 +229,7 @@ class Registration:
     def _check_schema(self) -> None:
         """Ends this process if a migration has changed the schema.
 
-        If there are no tables, the process waits: a dump may be being restored.
+        If there are no tables, the process waits, because somebody may be restoring a dump.
         """
         try:
             check_schema(self._database, retry_seconds=0.0)

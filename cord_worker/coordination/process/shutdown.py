@@ -102,7 +102,7 @@ class Shutdown:
 
 def exit_now(sign_off: Callable[[], None], exit_code: int) -> NoReturn:
     """Ends this process whatever its threads do; returns its leases if that takes at most `_SIGN_OFF_SECONDS`."""
-    # In its own thread: this one may hold any lock.
+    # In its own thread, because this one may hold any lock.
     thread = threading.Thread(target=sign_off, name="sign-off", daemon=True)
     thread.start()
     thread.join(_SIGN_OFF_SECONDS)

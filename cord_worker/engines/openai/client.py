@@ -34,14 +34,14 @@ from cord_worker.engines.openai.replies import (
     codes_in,
     document,
     error_in,
-    longest,
     message_in,
+    reply_limit,
     retry_after,
     status_in,
     too_long,
 )
 from cord_worker.engines.openai.retrying import Retrying
-from cord_worker.engines.protocol import Describe, describe_to_nobody
+from cord_worker.engines.protocol import Describe, ignore_condition
 from cord_worker.errors import EngineError, EngineLoadError, RequestError, UnavailableError
 
 try:
@@ -78,7 +78,7 @@ class OpenAiClient:
         *,
         slots: int,
         check: Callable[[], Awaitable[None]] | None = None,
-        describe: Describe = describe_to_nobody,
+        describe: Describe = ignore_condition,
     ) -> None:
         self._options = options
         self._retrying = Retrying(
@@ -113,7 +113,7 @@ class OpenAiClient:
     async def post(self, path: str, body: Document) -> Document:
         """One try of a POST. Raises ServerFault."""
         content = _encoded(body)
-        return await self._once(self._whole("POST", path, content, longest(body, len(content))))
+        return await self._once(self._whole("POST", path, content, reply_limit(body, len(content))))
 
     async def stream(self, path: str, body: Document, read: Callable[[AsyncIterator[Document]], Awaitable[T]]) -> T:
         """One try of a POST whose answer comes in parts; the connection closes when `read` returns.
@@ -124,7 +124,7 @@ class OpenAiClient:
         content = _encoded(body)
 
         async def streamed() -> T:
-            pieces = self._pieces("POST", path, content, longest(body, len(content)))
+            pieces = self._pieces("POST", path, content, reply_limit(body, len(content)))
             async with aclosing(pieces), aclosing(_parts(pieces)) as parts:
                 return await read(parts)
 
@@ -143,7 +143,7 @@ class OpenAiClient:
             try:
                 return await attempt()
             except ServerFault as fault:
-                if fault.means is not Means.BROKEN or not fault.passing or fault.is_slow:
+                if fault.means is not Means.BROKEN or not fault.transient or fault.is_slow:
                     raise
             await asyncio.sleep(pause_after(tried))
         return await attempt()
@@ -242,7 +242,7 @@ class OpenAiClient:
         return ServerFault(
             self._without_key(f"HTTP {status}: {message_in(body)}"),
             status=status,
-            passing=status >= 500,
+            transient=status >= 500,
             retry_after=retry_after(headers),
             words=all_words(body),
             codes=codes_in(body),
@@ -277,7 +277,7 @@ async def _parts(pieces: AsyncIterator[bytes]) -> AsyncGenerator[Document, None]
 
 
 async def _beginning(response: httpx2.Response) -> bytes:
-    """The part of an error's body that arrives soon."""
+    """The part of an error's body that arrives within `_ERROR_SECONDS`, at most `ERROR_BYTES`."""
     body = b""
     with suppress(TimeoutError, httpx2.HTTPError):
         async with asyncio.timeout(_ERROR_SECONDS):
@@ -298,6 +298,7 @@ def _is_unreachable(error: BaseException) -> bool:
 
 
 def _key(options: OpenAiOptions) -> tuple[str, bool]:
+    """The key to send, and whether the environment holds one. Raises EngineLoadError."""
     key = os.environ.get(options.api_key_env, "").strip()
     if not key:
         return _NO_KEY, False

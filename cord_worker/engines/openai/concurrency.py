@@ -37,8 +37,8 @@ class Concurrency:
 
     @asynccontextmanager
     async def slot(self, *, alone: bool = False) -> AsyncGenerator[float, None]:
-        """Waits for a slot, first come, first served; with `alone`, until no other is in use. Yields the time it
-        began."""
+        """Waits for a slot, first come, first served; with `alone`, until no other is in use. Yields the time, by
+        `time.monotonic`, at which the request may begin."""
         await self._enter(alone)
         try:
             while (pause := self._begin_at - time.monotonic()) > 0:

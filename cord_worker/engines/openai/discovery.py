@@ -1,4 +1,4 @@
-"""The models of servers that nobody has described yet: their names, and what each can do."""
+"""Asks servers which models they have and what each can do, for a configuration that is yet to be written."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cord_worker.errors import EngineError, EngineLoadError
 class ServedModel:
     """A model that a server lists.
 
-    `path` names its tokenizer, or is the model's name if no tokenizer is found; `tokenizer_problem` then says why a
-    tokenizer of that name could not be fetched. `server` is None, and `problem` says why, if it writes no text.
+    `path` names its tokenizer. If there is none, `path` is the model's name, and `tokenizer_problem` says why a
+    tokenizer of that name could not be fetched. If the model writes no text, `server` is None, and `problem` says why.
     """
 
     options: OpenAiOptions
@@ -35,7 +35,7 @@ class ServedModel:
 
     @property
     def is_prover(self) -> bool:
-        """Whether it can score: the server gives log-probabilities of a prompt."""
+        """True if it can score, because the server gives log-probabilities of a prompt."""
         return self.server is not None and self.server.score_path is not None
 
 

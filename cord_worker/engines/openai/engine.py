@@ -21,7 +21,8 @@ A prover on `vllm serve` (`--enable-prompt-tokens-details` makes it report the t
     model = "Qwen/QwQ-32B"
 
 If the server accepts token ids (vLLM, SGLang, llama.cpp), prompts are sent as the ids of `text_codec.TextCodec`. Then
-its prefix cache keeps hitting, and control tokens in text from outside have no effect.
+a step has the same ids in every prompt, so that the server's prefix cache finds it, and control tokens in text from
+outside have no effect.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ from cord_worker.engines.openai.requests import (
 from cord_worker.engines.openai.scoring import Rows, prompt_rows
 from cord_worker.engines.openai.server import Server, server_of, tags_of_model
 from cord_worker.engines.openai.token_counts import estimated, plausible
-from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Sampling, Turn, describe_to_nobody
+from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Sampling, Turn, ignore_condition
 from cord_worker.engines.room_in_context import tokens_allowed
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.tokenizer import ServerTokenizer, load_server_tokenizer
@@ -77,9 +78,10 @@ from cord_worker.prompting.trajectory import ANSWER_OPENING, proposal_pieces, sc
 logger = logging.getLogger(__name__)
 
 _DIGITS = 9
+"""Significant digits of scores, and decimals of log-probability sums, as in the transformers engine."""
 _LONGEST_FAILING_SECONDS = 900.0
-"""Longest wait for a server that is reachable and only fails. One that is unreachable or loads is waited for without
-limit."""
+"""Longest wait for a server that is reachable but always fails. The wait for one that is unreachable or loads its model
+has no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,11 @@ class TokenTotals:
 
 
 class OpenAiEngine(LanguageHead):
-    """The model that `settings.openai` names; the constructor probes what the server can do (EngineLoadError).
+    """The model that `settings.openai` names; the constructor probes its server, or raises EngineLoadError.
 
     Implements `protocol.Engine`. At most `settings.batch_size` requests run concurrently, fewer while the server
-    accepts fewer. A server that is unreachable or loads its model is waited for: at start only if `describe` is given,
-    later always. A server that returns with another identity (another model, for example) counts as unreachable.
+    accepts fewer. The engine waits for a server that is unreachable or loads its model: at start only if `describe` is
+    given, later always. A server that returns with another identity (another model, for example) counts as unreachable.
     """
 
     def __init__(self, settings: EngineSettings, describe: Describe | None = None) -> None:
@@ -107,13 +109,13 @@ class OpenAiEngine(LanguageHead):
         self._settings = settings
         self._tokenizer = load_server_tokenizer(settings)
         self._tags = tags_of_model(settings, self._tokenizer)
-        # on its own loop: the engine's loop belongs to another thread, or runs already
+        # in a thread with its own loop, because the engine's loop belongs to another thread or runs already
         with ThreadPoolExecutor(1) as thread:
             probing = _probe_patiently(settings, self._tokenizer, describe)
             self._server: Server = thread.submit(asyncio.run, probing).result()
         self._max_model_len = _max_model_len(settings, self._server)
         self._client = OpenAiClient(
-            settings.openai, slots=settings.batch_size, check=self._check, describe=describe or describe_to_nobody
+            settings.openai, slots=settings.batch_size, check=self._check, describe=describe or ignore_condition
         )
         self._totals = TokenTotals()
         self._has_warned_of_counts = False
@@ -257,8 +259,8 @@ class OpenAiEngine(LanguageHead):
         generation = Generation(
             text=segment.text,
             finish_reason=segment.finish_reason,
-            prompt_tokens=_first(prompt_tokens, usage.prompt, self._tokens(sent), estimated(len(sent))),
-            completion_tokens=_first(
+            prompt_tokens=_first_known(prompt_tokens, usage.prompt, self._tokens(sent), estimated(len(sent))),
+            completion_tokens=_first_known(
                 usage.completion,
                 self._tokens(result.text),
                 min(result.parts or estimated(len(result.text)), room),
@@ -292,7 +294,7 @@ class OpenAiEngine(LanguageHead):
         return {"prompt": ids}, len(ids), ""
 
     def _prefill(self, kind: TextKind, prompt: Document) -> RepeatedPrefill | None:
-        """The assistant's text in the prompt, if the server repeats it."""
+        """The assistant's text in the prompt if the server repeats it, otherwise None."""
         if kind == "reply" or not self._server.repeats_prefill:
             return None
         return RepeatedPrefill.of(prompt["messages"][-1]["content"], self._tags)
@@ -333,7 +335,7 @@ class OpenAiEngine(LanguageHead):
         return None if self._tokenizer is None else self._tokenizer.count(text)
 
     def _warn_of_counts(self, wrong: Sequence[str]) -> None:
-        """Logs once that the server's counts cannot be true."""
+        """Logs the `wrong` counts of the server, only the first time."""
         if wrong and not self._has_warned_of_counts:
             self._has_warned_of_counts = True
             logger.warning(
@@ -393,20 +395,20 @@ async def _probe_patiently(
 
 
 def _max_model_len(settings: EngineSettings, server: Server) -> int | None:
-    own, server_len = settings.max_model_len, server.max_model_len
-    if own is not None and server_len is not None and own > server_len:
+    asked, offered = settings.max_model_len, server.max_model_len
+    if asked is not None and offered is not None and asked > offered:
         raise EngineLoadError(
-            f"max_model_len = {own} is more than the {server_len} tokens that the server of model "
+            f"max_model_len = {asked} is more than the {offered} tokens that the server of model "
             f"{settings.path!r} holds; lower it, or start the server with more"
         )
-    return own or server_len
+    return asked or offered
 
 
 def _text_of(messages: Sequence[Document]) -> str:
     return "".join(message["content"] for message in messages)
 
 
-def _first(*counts: int | None) -> int:
+def _first_known(*counts: int | None) -> int:
     return next((count for count in counts if count is not None), 0)
 
 

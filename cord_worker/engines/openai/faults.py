@@ -42,10 +42,11 @@ class ServerFault(Exception):
     """One try of a request failed; `status` is None if no whole answer arrived. The message may hold the server's
     words: it is short, on one line, and control characters are escaped.
 
-    `words` are the server's own words, `codes` its codes and types of the error in lower case; they classify the fault
-    if `means` is not given. `passing` is true if another try may help. `retry_after` is the pause that the server asks
-    for, in seconds. `is_slow` is true if the server took too long. `refusal` is the error of the request if the server
-    rejects it and gives the reason. `suspected` is that error if only the words of a failing server give the reason.
+    `words` are the server's own words, and `codes` its codes and types of the error in lower case; they classify the
+    fault if `means` is not given. `transient` is true if another try may help. `retry_after` is the pause that the
+    server asks for, in seconds. `is_slow` is true if the server took too long. `refusal` is the error of the request if
+    the server rejects it and gives the reason. `suspected` is that error if only the words of a failing server give the
+    reason.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class ServerFault(Exception):
         message: str,
         *,
         status: int | None = None,
-        passing: bool = True,
+        transient: bool = True,
         retry_after: float | None = None,
         words: str = "",
         codes: Set[str] = frozenset(),
@@ -62,7 +63,7 @@ class ServerFault(Exception):
     ) -> None:
         super().__init__(shown(message, _MESSAGE_CHARACTERS))
         self.status = status
-        self.passing = passing
+        self.transient = transient
         self.retry_after = retry_after
         self.is_slow = is_slow
         self.means, self.refusal = (means, None) if means is not None else _meaning(status, words, codes)

@@ -1,4 +1,4 @@
-"""Pauses between the tries of a request, and between the checks of a server that is waited for.
+"""Pauses between the tries of a request, and between the checks of an unavailable server.
 
 A server that is back is noticed within `_LONGEST_PAUSE_SECONDS`, or within `_LONGEST_ASKED_SECONDS` if it asked for a
 longer pause. No `Retry-After` is obeyed beyond that: it may be wrong, or computed with a wrong clock.
@@ -28,12 +28,13 @@ def pause_after(tried: int) -> float:
 
 
 def pause_of_busy(asked: float | None, tried: int) -> float:
-    """Seconds until the next try of a request that an overloaded server refused; `asked` is its `Retry-After`."""
-    return asked if asked is not None and asked > _FIRST_PAUSE_SECONDS else pause_after(tried)  # some ask for zero
+    """Seconds until the next try of a request that an overloaded server refused: `asked`, the server's `Retry-After`,
+    unless it is missing or very short; then a growing pause."""
+    return asked if asked is not None and asked > _FIRST_PAUSE_SECONDS else pause_after(tried)
 
 
 def is_long(pause: float) -> bool:
-    """True if `pause` (seconds) is too long to hold a lease meanwhile, and longer than `obeyed_pause` allows."""
+    """True if `pause` (seconds) is longer than `obeyed_pause` allows, so that a waiting request returns its lease."""
     return pause > _LONGEST_ASKED_SECONDS
 
 
@@ -42,19 +43,21 @@ def obeyed_pause(asked: float | None) -> float:
     return min(asked or 0.0, _LONGEST_ASKED_SECONDS)
 
 
-async def checks(ask: Callable[[], Awaitable[T]], asked: Callable[[T], float | None]) -> AsyncGenerator[T]:
-    """The results of checking a server again and again, as they arrive. An error of `ask` is raised and ends it.
+async def checks(
+    check_server: Callable[[], Awaitable[T]], pause_asked_in: Callable[[T], float | None]
+) -> AsyncGenerator[T]:
+    """The results of calling `check_server` again and again, as they arrive. If it raises, so does the generator.
 
-    `asked` gives the pause in seconds that the server asks for in a result. The next check begins after that pause or
-    after a growing one, whichever is longer. If a check hangs, because its connection was lost unnoticed for example,
-    the next one begins after `_LONGEST_PAUSE_SECONDS` anyway, and the earlier one continues.
+    `pause_asked_in` gives the pause in seconds that the server asks for in a result. The next check begins after that
+    pause or after a growing one, whichever is longer. If a check hangs, for example because its connection was lost
+    unnoticed, the next one begins after `_LONGEST_PAUSE_SECONDS` anyway, and the earlier one continues.
     """
     running: set[asyncio.Future[T]] = set()
     tried = 0
     try:
         while True:
             next_at = latest = time.monotonic() + _LONGEST_PAUSE_SECONDS
-            running.add(asyncio.ensure_future(ask()))
+            running.add(asyncio.ensure_future(check_server()))
             while (left := next_at - time.monotonic()) > 0:
                 if not running:
                     await asyncio.sleep(left)
@@ -63,7 +66,7 @@ async def checks(ask: Callable[[], Awaitable[T]], asked: Callable[[T], float | N
                 for finished in done:
                     found = await finished
                     now = time.monotonic()
-                    next_at = max(min(now + pause_after(tried), latest), now + obeyed_pause(asked(found)))
+                    next_at = max(min(now + pause_after(tried), latest), now + obeyed_pause(pause_asked_in(found)))
                     yield found
             tried += 1
     finally:

@@ -1,9 +1,9 @@
-"""Turns a turn and its steps into a chat request, for servers that take no raw prompts.
+"""Writes a turn and its steps as a chat request, for servers that take no raw prompts.
 
-The styles, by server:
+Servers differ in how they continue a text. The chat styles:
 
-- `continue`: vLLM and SGLang continue the last, assistant, message (`continue_final_message`). The model's own
-  template renders it: if it strips whitespace or drops `<think>`, so does the prompt.
+- `continue`: vLLM and SGLang continue the last message, which is the assistant's (`continue_final_message`). The
+  model's own template renders it: if the template strips whitespace or drops `<think>`, the prompt lacks them.
 - `trailing`: llama.cpp continues a last assistant message by itself.
 - `prefix`: `prefix: true` in the assistant message (DeepSeek, Mistral). Some other hosts ignore the field and continue
   nevertheless. If a step repeats its own marker, the marker is removed.
@@ -36,7 +36,7 @@ _MARKER_AGAIN = re.compile(rf"^\s*{re.escape(STEP_HEADING)} \d+\.")
 
 
 def turn_messages(turn: Turn) -> list[Document]:
-    """The turn, to which the model replies.
+    """The messages of the turn, to which the model replies.
 
     Raises RequestError for a blank question, and for a question or passage with a tag that begins or ends a turn: a
     chat server puts it into its template as text, and may obey it.
@@ -94,7 +94,8 @@ class RepeatedPrefill:
         return cls(tuple(form for form in dict.fromkeys(forms) if form))
 
     def is_in(self, text: str) -> bool:
-        """True if `text`, a whole answer or its beginning, begins with the prefill or with a part of it."""
+        """True if `text`, a whole answer or its beginning, begins with the prefill or holds only its first part, more
+        than half of it."""
         text = text.strip()
         return any(
             text.startswith(form) or (len(text) > len(form) // 2 and form.startswith(text)) for form in self.forms

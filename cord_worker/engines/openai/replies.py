@@ -5,10 +5,10 @@ what is wrong with it. Parsing stops as soon as a reply breaks a bound.
 
 | bound | reason |
 |---|---|
-| 1 MiB, twice the request, 512 bytes for each token asked for or scored | whole replies: a token takes 4 to 12 bytes as text, up to 200 with its log-probability; some servers repeat the request |
-| 1 MiB, twice the request, 4 KiB for each token asked for | streams: one part per token, mostly repeated fields, which are not kept |
+| 1 MiB + twice the request + 512 bytes for each token asked for or scored | whole replies: a token takes 4 to 12 bytes as text, up to 200 with its log-probability; some servers repeat the request |
+| 1 MiB + twice the request + 4 KiB for each token asked for | streams: one part per token, mostly repeated fields, which are not kept |
 | 1 MiB | one part of a stream |
-| 64 levels | replies have 5 to 8; the JSON parser stops the thread at about 1,000 |
+| 64 levels | replies have 5 to 8; the JSON parser fails at about 1,000 |
 | 64 KiB | the body of an error; the rest is not read |
 """  # noqa: E501 - a table
 
@@ -28,19 +28,19 @@ Document = dict[str, Any]
 
 ERROR_BYTES = 64 * 1024
 LIST_BYTES = 8 * 1024 * 1024
-"""Limit for lists of models: the longest known list, of an exchange with hundreds of models, has 1 MiB."""
+"""Limit for lists of models: the longest known list, of a host with hundreds of models, has 1 MiB."""
 _BASE_BYTES = 1024 * 1024
 _TOKEN_BYTES = 512
 _STREAMED_TOKEN_BYTES = 4096
 _PART_BYTES = 1024 * 1024
 _MOST_LEVELS = 64
 _WORD_CHARACTERS = 500
-_MARKS = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
-"""Matches strings (an unfinished one to the end of the text) and brackets. It never reads a character twice."""
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
+"""An unfinished string extends to the end of the text. The pattern never reads a character twice."""
 _WORDS = ("code", "type", "status", "message", "msg", "detail")
-"""Fields of an error that tell its kind."""
+"""Fields of an error that tell its cause."""
 _CODES = ("code", "type", "status")
-"""Those of them that hold a name in place of words."""
+"""Those of `_WORDS` that hold a name instead of a sentence."""
 _BOM = "\ufeff"
 
 
@@ -52,8 +52,8 @@ class Reported(Exception):
         self.body = body
 
 
-def longest(request: Document, request_bytes: int) -> int:
-    """Maximum number of bytes that the reply to the completion `request` may take."""
+def reply_limit(request: Document, request_bytes: int) -> int:
+    """Maximum number of bytes of the reply to the completion `request`, which has `request_bytes` itself."""
     prompt = request.get("prompt")
     prompts = len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], list) else 1
     tokens = int(request.get("max_tokens", 0)) * prompts
@@ -65,7 +65,7 @@ def longest(request: Document, request_bytes: int) -> int:
 
 
 def too_long(limit: int) -> ServerFault:
-    """The fault of a reply that is longer than `longest` allows."""
+    """The fault of a reply that is longer than `limit` bytes."""
     return ServerFault(f"its answer is longer than {limit} bytes, more than what was asked for can take")
 
 
@@ -88,7 +88,7 @@ def error_in(body: bytes) -> object:
 class Parts:
     """Parser of server-sent events, each of which holds one JSON object; `feed` takes the bytes as they arrive.
 
-    It also reads streams of llama.cpp until 2025, which sent errors in lines of their own kind (`error: {…}`).
+    Until 2025, llama.cpp sent errors in lines of another form (`error: {…}`); they are read, too.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class Parts:
         self._require_short(len(self._rest))
 
     def end(self) -> Iterator[Document]:
-        """The last part, if the stream ends without the line that ends it. Raises ServerFault, Reported."""
+        """The last part, if the stream ends without the blank line after it. Raises ServerFault, Reported."""
         line, self._rest = bytes(self._rest), bytearray()
         if not self.is_done:
             yield from self._line(line.rstrip(b"\r"))
@@ -134,7 +134,7 @@ class Parts:
         elif field == b"error" and value.strip():
             found = error_in(value)
             raise Reported(_reported_in(found) or found)
-        elif line.startswith(b"{") and (error := _reported_in(error_in(line))):  # not a stream
+        elif line.startswith(b"{") and (error := _reported_in(error_in(line))):  # an error in place of a stream
             raise Reported(error)
 
     def _event(self) -> Iterator[Document]:
@@ -170,8 +170,8 @@ def message_in(body: object) -> str:
 
 
 def all_words(body: object) -> str:
-    """All that the server says about the fault: its code or type may say more than the message. Parts that repeat the
-    request are left out: a question may hold any word."""
+    """All that the server says about the fault, because its code or type may say more than the message. Fields that may
+    repeat the request are left out, because a question may hold any word."""
     if isinstance(body, Mapping):
         inner = body.get("error", body)
         if isinstance(inner, Mapping):
@@ -193,7 +193,7 @@ def codes_in(body: object) -> frozenset[str]:
 
 
 def status_in(body: object) -> int | None:
-    """The HTTP status that an error names inside a reply of status 200."""
+    """The HTTP status that an error in a reply of status 200 names."""
     code = body.get("code") if isinstance(body, Mapping) else None
     return code if isinstance(code, int) and 400 <= code < 600 else None
 
@@ -221,7 +221,7 @@ def _parsed(body: bytes) -> object:
         text = body.decode().removeprefix(_BOM)
         _require_flat(text)
         return json.loads(text)
-    except ValueError as error:  # no UTF-8, no JSON, or a number of thousands of digits
+    except ValueError as error:  # it is not UTF-8, not JSON, or holds a number with thousands of digits
         raise ServerFault(f"its answer is malformed ({error})") from None
 
 
@@ -229,8 +229,8 @@ def _require_flat(text: str) -> None:
     if text.count("[") + text.count("{") <= _MOST_LEVELS:
         return
     level = 0
-    for mark in _MARKS.finditer(text):
-        first = text[mark.start()]
+    for found in _STRING_OR_BRACKET.finditer(text):
+        first = text[found.start()]
         if first in "[{":
             level += 1
             if level > _MOST_LEVELS:

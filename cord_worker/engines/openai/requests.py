@@ -1,16 +1,17 @@
-"""The fields of requests and answers that differ from server to server, in one place.
+"""The fields of requests and answers that differ from server to server.
 
 | server | recognised by | prompt | which stop string ended the text |
 |---|---|---|---|
 | vLLM | `owned_by: vllm` | token ids | `stop_reason` |
 | SGLang | `owned_by: sglang` | token ids | `matched_stop` |
-| llama.cpp | `owned_by: llamacpp` | token ids | not told: the text is streamed without stop strings and ended here |
+| llama.cpp | `owned_by: llamacpp` | token ids | not told: no stop strings are sent; this process ends the stream |
 | any other | | as probed: ids or text | as llama.cpp |
 
-If stop strings cannot express where a text ends, it is streamed from every server.
+If stop strings cannot express where a text ends, every server streams it.
 
-Neutral sampling settings are also sent if the server knows them. Without them vLLM and SGLang would apply the model's
-generation_config.json, and llama.cpp its own defaults (top_k 40, min_p 0.05).
+Sampling settings are sent even if they are neutral. Otherwise vLLM and SGLang would apply the model's
+generation_config.json, and llama.cpp its own defaults (top_k 40, min_p 0.05). Other servers get only temperature, top_p
+and the seed.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ from cord_worker.prompting.segmentation import Ended, Ends
 ServerKind = Literal["vllm", "sglang", "llamacpp", "other"]
 
 _SEEDS = 2**31 - 1
-"""Largest seed for a server of unknown type: llama.cpp keeps 32 bits and takes the highest value as "random"."""
+"""Number of different seeds for servers other than vLLM: llama.cpp keeps 32 bits and takes the highest value as
+"random"."""
 _MOST_TOKENS = 100_000_000
-"""A higher count is not believed: no context is so long, and the tables could not store more."""
+"""A higher count is ignored: no context is so long, and the tables could not store more."""
 _BASE_CHARACTERS = 4096
 TOKEN_CHARACTERS = 256
-"""Maximum number of characters of a token; the longest known tokens, runs of blanks, have half as many."""
+"""Maximum number of characters of a token; the longest known tokens, runs of spaces, have half as many."""
 _BASE_PARTS = 4096
 _TOKEN_PARTS = 16
 """Maximum number of parts per token: a server sends a part per token or, to look smooth, per character."""
@@ -70,7 +72,7 @@ def tells_stops(kind: ServerKind) -> bool:
 
 
 def is_ended_here(kind: ServerKind, ends: Ends) -> bool:
-    """True if the text is streamed and ended here, at the first of `ends`."""
+    """True if the text is streamed and this process ends it, at the first of `ends`."""
     return not tells_stops(kind) or ends.stop_strings is None
 
 
@@ -121,8 +123,8 @@ def written(answer: Document, kind: ServerKind, ends: Ends) -> Written:
 
 
 class PartsReader:
-    """Collects the parts of a stream up to the first of `ends`, or to the stream's own end, without a repeated
-    `prefill`; `max_tokens` is the cap of the request."""
+    """Collects the parts of a stream up to the first of `ends`, or to the end of the stream, and removes a repeated
+    `prefill`. `max_tokens` is the cap of the request."""
 
     def __init__(self, ends: Ends, max_tokens: int, prefill: RepeatedPrefill | None = None) -> None:
         self._ends = ends
@@ -189,7 +191,7 @@ def usage_of(answer: Document) -> Usage:
 
 
 def has_own_reasoning(answer: Document) -> bool:
-    """True if a chat answer holds reasoning apart from its text: then we cannot continue its thinking."""
+    """True if a chat answer holds reasoning apart from its text, so that its thinking cannot be continued."""
     return _reasons_apart(_message(_choice(answer)))
 
 
@@ -225,7 +227,7 @@ def _text(choice: Document) -> str:
         raise ServerFault(
             "it keeps the model's reasoning apart from its text, so that no step can be continued: switch its "
             'reasoning parser or its own thinking off, or use api = "completions"',
-            passing=False,
+            transient=False,
         )
     if content is not None and not isinstance(content, str):
         raise ServerFault(f"its answer is malformed (a text that is {_kind(content)})")
@@ -233,7 +235,7 @@ def _text(choice: Document) -> str:
 
 
 def _reason(choice: Document) -> str | None:
-    """The finish reason; checked in every part, because a later part could hide it."""
+    """The finish reason. Its type is checked in every part, because the reason of a later part replaces it."""
     reason = choice.get("finish_reason")
     if reason is not None and not isinstance(reason, str):
         raise ServerFault(f"its answer is malformed (a finish reason that is {_kind(reason)})")

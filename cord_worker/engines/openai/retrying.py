@@ -1,18 +1,18 @@
-"""Retries requests as long as it makes sense, and decides whether a fault is the request's or the server's.
+"""Retries requests as long as that may help, and decides whether the request or the server is at fault.
 
 | fault | reaction |
 |---|---|
 | the server refuses the request and gives a reason | the request fails, nothing else |
 | it refuses without a reason | the request fails, if the server still does what it did at start |
-| the server is overloaded (429, 503) | fewer at once; retried after the pause asked for, or a growing one |
+| it is overloaded (429, 503) | fewer requests at once; retried after the pause asked for, or a growing one |
 | it fails, hangs, drops the connection, sends nonsense | retried, the last time after a check that the server works |
 | it fails, and its words name a reason to refuse the request | as above; the last try follows the second such reply |
-| the server is unreachable, loads, or denies access | all requests wait until it does what it did at start |
+| it is unreachable, loads its model, or denies access | all requests wait until it does what it did at start |
 
-If the last try fails too, the request fails. A request that waits gets an UnavailableError: its lease is returned, and
-the work is done elsewhere, or here once the server is back. A request at which the server failed twice is retried with
-no other request running, so that if it crashes the server, no other request is hit. At the fourth crash the request
-fails, and nothing else.
+If the last try fails too, the request fails. A request that would wait for the server gets an UnavailableError instead:
+its lease is returned, and the work is done elsewhere, or here once the server is back. A request at which the server
+failed twice is retried with no other request running, so that if it crashes the server, no other request is hit. At the
+fourth crash only this request fails.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FAILURES_TOGETHER = 2
-"""Failures of a request that runs together with others, after which it is tried alone."""
-_MOST_FALLS = 4
-"""Losses of the server at one request after which the request counts as the cause."""
+"""After this many failures, a request is tried with no other request running."""
+_MOST_CRASHES = 4
+"""If the server becomes unavailable this often at one request, the request counts as the cause."""
 _KNOWN_SECONDS = 1.0
 """A server that was found to work counts as working for this long."""
 _MOST_SUSPECTS = 4096
 _QUIET_SECONDS = 10.0
-"""If no request was sent to a server for this long, it counts as slowing down none."""
+"""After this long without a request, the condition that the server slows requests down is withdrawn."""
 
 
 @dataclass(slots=True)
 class _Tries:
-    """Results of the tries of one request so far."""
+    """What happened at the tries of one request so far; `broken` and `busy` are numbers of tries."""
 
     key: Callable[[], str]
     broken: int = 0
     busy: int = 0
     is_last: bool = False
     suspected: type[RequestError] | None = None
-    """Reason to refuse the request that the latest reply of the failing server named."""
+    """The reason to refuse the request that the failing server's latest reply named."""
 
     @property
     def count(self) -> int:
@@ -97,7 +97,7 @@ class Retrying:
         self._watcher: asyncio.Task[None] | None = None
         self._checking: asyncio.Task[UnavailableError | None] | None = None
         self._worked_at = float("-inf")
-        self._doing = 0
+        self._request_count = 0
         self._is_quiet = False
         self._quiet_at: asyncio.TimerHandle | None = None
         self.retries = 0
@@ -156,7 +156,7 @@ class Retrying:
                 await self._require_working(tries, alone=alone)
             raise self._error_of(fault, tries.count + 1)
         if fault.means in (Means.AWAY, Means.ACCESS):
-            # a server that denies only this request refuses the request
+            # perhaps only this request is denied, so the fault is counted against it
             tries.broken += fault.means is Means.ACCESS or fault.blames_request
             raise self._mark_away(fault, tries, alone=alone)
         if fault.means is Means.BUSY:
@@ -165,17 +165,16 @@ class Retrying:
         is_repeated = fault.suspected is not None and fault.suspected is tries.suspected
         tries.suspected = fault.suspected
         if fault.is_slow:  # spend another wait of this length only if the server works
-            await self._require_working(tries, alone=alone, otherwise=self._error_of(fault, tries.count))
-        if fault.passing and tries.broken <= self._max_retries and not is_repeated:
+            await self._require_working(tries, alone=alone, failure=self._error_of(fault, tries.count))
+        if fault.transient and tries.broken <= self._max_retries and not is_repeated:
             tries.is_last = False
             return pause_after(tries.broken - 1)
         failed = self._error_of(fault, tries.count)
         if self._check is None and not is_repeated:
             raise failed
-        await self._require_working(tries, alone=alone, otherwise=failed)
-        if (
-            fault.passing and not fault.is_slow and not tries.is_last
-        ):  # the server may have recovered between the try and the check
+        await self._require_working(tries, alone=alone, failure=failed)
+        if fault.transient and not fault.is_slow and not tries.is_last:
+            # the server may have recovered between the try and the check
             tries.is_last = True
             return 0.0
         if is_repeated:
@@ -186,14 +185,15 @@ class Retrying:
         tries.busy += 1
         pause = pause_of_busy(fault.retry_after, tries.busy - 1)
         if tries.busy > self._max_retries or is_long(pause):
-            tries.broken += fault.blames_request  # as a server that denies only this request
+            tries.broken += fault.blames_request
             raise self._mark_away(fault, tries, alone=alone and fault.blames_request)
         if fault.retry_after:
             self._concurrency.hold(fault.retry_after)
         return pause
 
-    async def _require_working(self, tries: _Tries, *, alone: bool, otherwise: EngineError | None = None) -> None:
-        """Raises UnavailableError if the server no longer does what it did at start."""
+    async def _require_working(self, tries: _Tries, *, alone: bool, failure: EngineError | None = None) -> None:
+        """Raises UnavailableError, with the message of `failure`, if the server no longer does what it did at
+        start."""
         if self._check is None:
             return
         if time.monotonic() - self._worked_at < _KNOWN_SECONDS:
@@ -204,13 +204,13 @@ class Retrying:
         error = await asyncio.shield(self._checking)
         if error is not None:
             found = ServerFault(error.brief, means=Means.AWAY, retry_after=error.retry_after)
-            raise self._mark_away(found, tries, alone=alone, because=otherwise)
+            raise self._mark_away(found, tries, alone=alone, failure=failure)
 
     def _forget_check(self, _: object) -> None:
         self._checking = None
 
     async def _server_error(self) -> UnavailableError | None:
-        """What is wrong with the server; None if it works."""
+        """The error of a check of the server; None if it works."""
         try:
             if self._check is not None:
                 await self._check()
@@ -225,23 +225,25 @@ class Retrying:
         return None
 
     def _mark_away(
-        self, fault: ServerFault, tries: _Tries, *, alone: bool, because: EngineError | None = None
+        self, fault: ServerFault, tries: _Tries, *, alone: bool, failure: EngineError | None = None
     ) -> EngineError:
-        """Makes all requests wait for the server; returns the error of the request that found it unavailable."""
+        """Makes all requests wait for the server; returns the error of the request that found it unavailable: an
+        EngineFaultError if the request counts as the cause, otherwise an UnavailableError. Its message is that of
+        `failure`, if given."""
         if self._away is None:
             logger.warning("%s is waited for: %s", self._server, fault)
             self._away, self._away_since = asyncio.Event(), time.monotonic()
             self._watcher = asyncio.create_task(self._watch(fault.retry_after))
         self._away_because, self._failing = str(fault), None
         self._tell()
-        error = because or self._error_of(fault, tries.count + 1 if fault.means is not Means.BUSY else tries.count)
+        error = failure or self._error_of(fault, tries.count + 1 if fault.means is not Means.BUSY else tries.count)
         if tries.broken:
             key = tries.key()
-            falls = self._suspects[key] = self._suspects.pop(key, 0) + 1
+            crashes = self._suspects[key] = self._suspects.pop(key, 0) + 1
             while len(self._suspects) > _MOST_SUSPECTS:
                 self._suspects.popitem(last=False)
-            if alone and falls >= _MOST_FALLS:
-                return EngineFaultError(f"{error}; {falls} times at this request, the last time with no other")
+            if alone and crashes >= _MOST_CRASHES:
+                return EngineFaultError(f"{error}; {crashes} times at this request, the last time with no other")
         return UnavailableError(str(error), retry_after=fault.retry_after)
 
     async def _watch(self, retry_after: float | None) -> None:
@@ -260,7 +262,7 @@ class Retrying:
         away.set()
 
     def _begin(self) -> None:
-        self._doing += 1
+        self._request_count += 1
         if self._quiet_at is not None:
             self._quiet_at.cancel()
             self._quiet_at = None
@@ -270,8 +272,8 @@ class Retrying:
             self._tell()
 
     def _end(self) -> None:
-        self._doing -= 1
-        if not self._doing and self._concurrency.is_lowered:
+        self._request_count -= 1
+        if not self._request_count and self._concurrency.is_lowered:
             self._quiet_at = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._quiet)
 
     def _quiet(self) -> None:
@@ -284,8 +286,8 @@ class Retrying:
             raise UnavailableError(f"{self._server} is waited for: {self._away_because}")
 
     def _note(self, fault: ServerFault, began: float) -> None:
-        """Records a fault of the server at a request that began at `began`. An overloaded or slow server gets fewer
-        requests at once."""
+        """Records a fault of a request that began at `began`. An overloaded or slow server gets fewer requests at
+        once."""
         if fault.means is Means.BUSY or fault.is_slow:
             if not self._concurrency.is_lowered:
                 self._slowed_since = time.monotonic()

@@ -4,15 +4,14 @@ There are three ways; the best one that the server supports is chosen at start:
 
 - `next_token`: vLLM. One request holds, for each answer token, the prompt that ends before it, and asks for the
   log-probability of that token as the next one, by its id (`logprob_token_ids`). All these prompts read the prefix
-  cache. vLLM ignores the cache for prompt log-probabilities; only `/inference/v1/generate` can change that per request
-  (`skip_reading_prefix_cache`), which needs a switch of `vllm serve`, and there the rows of cached tokens are
-  uninitialised memory: they may hold NaN, which fails the whole answer. Measured on vLLM 0.32 CPU, SmolLM2-135M, 1,024
-  of 1,038 tokens cached, 6 answer tokens: 0.16 s per score against 1.9 s with `prompt_logprobs`, the sums equal to
-  1e-6.
+  cache, which vLLM ignores for prompt log-probabilities. Only `/inference/v1/generate` can change that per request
+  (`skip_reading_prefix_cache`). It needs a switch of `vllm serve`, and its rows of cached tokens are uninitialised
+  memory: they may hold NaN, which fails the whole answer. Measured on vLLM 0.32 CPU, SmolLM2-135M, 1,024 of 1,038
+  tokens cached, 6 answer tokens: 0.16 s per score against 1.9 s with `prompt_logprobs`, the sums equal to 1e-6.
 - `prompt_logprobs`: vLLM's field of `/v1/completions`. Computes the whole prompt for every score.
 - `echo`: `echo` with `logprobs`, of OpenAI's first API. Also computes the whole prompt. The values are identified only
   by position, so each echoed token is compared with the one sent. Otherwise a server that puts a start token before the
-  prompt and omits the written token would give every value of the previous token.
+  prompt and omits the written token would shift all values by one token unnoticed.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class MisalignedFault(ServerFault):
     def __init__(self, found: str) -> None:
         super().__init__(
             f"the log-probabilities that it echoes cannot be matched to the prompt's tokens ({found})",
-            passing=False,
+            transient=False,
         )
 
 
@@ -68,9 +67,9 @@ class Rows:
 async def prompt_rows(
     client: OpenAiClient, path: ScorePath, model: str, ids: Sequence[int], positions: Sequence[int], names: Names
 ) -> Rows:
-    """Rows of the tokens `ids[position]`, one try; positions rise and are at least 1.
+    """The rows of the tokens at `positions` of `ids`, in one try; positions ascend and are at least 1.
 
-    Raises ServerFault, NotFiniteError if the server computed no number for one of them.
+    Raises ServerFault; NotFiniteError if the server computed no number for one of the tokens.
     """
     if path == "next_token":
         return await _next_tokens(client, model, ids, positions)
@@ -194,7 +193,8 @@ def _may_be(token: Any, sent: int, names: Names) -> bool:
         return int(by_id[1]) == sent
     named = _plain(token)
     forms = {_plain(name) for name in names(sent)}
-    return not named or named in forms or not all(forms)
+    is_comparable = named and "" not in forms
+    return named in forms if is_comparable else True
 
 
 def _plain(name: str) -> str:
@@ -237,4 +237,4 @@ def _told(value: object) -> str:
 
 
 def _absent(found: str) -> ServerFault:
-    return ServerFault(f"it gave no log-probabilities of the prompt ({found})", passing=False)
+    return ServerFault(f"it gave no log-probabilities of the prompt ({found})", transient=False)

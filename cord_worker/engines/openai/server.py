@@ -1,4 +1,4 @@
-"""Probes a server once, at start: what it is and what it can do."""
+"""Probes what a server is and what it can do."""
 
 from __future__ import annotations
 
@@ -52,8 +52,9 @@ _NO_ENDS = ends_of(PROMPTED, "reply")
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
-    """A question for the probes, and the beginning of a thinking that the server must continue."""
+class _ProbeText:
+    """The texts of a probe: `task` asks for a single token, and `question` comes with the beginning of a thinking
+    (`prefill`) that the server must continue."""
 
     task: str
     question: str
@@ -61,10 +62,12 @@ class _Text:
 
 
 _TEXTS = (
-    _Text("1 + 1", "What is 1 + 1?", "### Step 1. We are asked for the sum of 1 and 1, which is"),
-    _Text("Name a colour.", "Which colour has grass?", "### Step 1. We are asked for the colour of grass, which is"),
+    _ProbeText("1 + 1", "What is 1 + 1?", "### Step 1. We are asked for the sum of 1 and 1, which is"),
+    _ProbeText(
+        "Name a colour.", "Which colour has grass?", "### Step 1. We are asked for the colour of grass, which is"
+    ),
 )
-"""If a content filter refuses one, the next is tried: filters also err at harmless texts."""
+"""If a content filter refuses one, the next is tried, because filters sometimes refuse harmless texts."""
 _NAME_CHARACTERS = 1024
 _MOST_NAMES = 1000
 _PROBED_TOKENS = 32
@@ -79,7 +82,7 @@ _ABSENT = frozenset({400, 403, 404, 405, 410, 415, 422, 501})
 _NOT_SUPPORTED = re.compile(
     r"not (?:yet )?(?:supported|implemented)|unsupported|does(?: not|n't) support|only no echo", re.I
 )
-"""The same in words, under a status that otherwise means a failure of the server (llama.cpp, at `echo`: 500)."""
+"""Words that mean the same under a status that otherwise means a failure of the server (llama.cpp, at `echo`: 500)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class Server:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What must not change while an engine uses the server: what decides its results, and how it is asked."""
+        """What decides the server's results and how it is asked; it must not change while an engine uses the server."""
         return self.kind, self.base_model, self.api, self.chat_style, self.score_path
 
     def __str__(self) -> str:
@@ -112,7 +115,7 @@ class Server:
 
 
 async def server_of(settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
-    """What the server of `settings.openai` offers, found out over a connection of its own; raises as `probe` does."""
+    """What the server of `settings.openai` offers, probed over a separate connection; raises as `probe` does."""
     assert settings.openai is not None
     client = probing_client(settings.openai)
     try:
@@ -122,7 +125,7 @@ async def server_of(settings: EngineSettings, tokenizer: ServerTokenizer | None)
 
 
 def probing_client(options: OpenAiOptions) -> OpenAiClient:
-    """A client for probes, one at a time: with fewer retries and less patience than for work."""
+    """A client that sends one probe at a time, with fewer retries and a shorter timeout than for work."""
     limits = {
         "max_retries": min(_PROBE_RETRIES, options.max_retries),
         "timeout_seconds": min(_PROBE_SECONDS, options.timeout_seconds),
@@ -156,7 +159,7 @@ async def probe(client: OpenAiClient, settings: EngineSettings, tokenizer: Serve
         raise EngineLoadError(f"model {settings.path!r}: {error}") from None
 
 
-async def _ask_unfiltered(ask: Callable[[_Text], Awaitable[T]]) -> T:
+async def _ask_unfiltered(ask: Callable[[_ProbeText], Awaitable[T]]) -> T:
     """The result of the first text that no content filter refuses. Raises ContentFilterError if all are refused."""
     for text in _TEXTS[:-1]:
         try:
@@ -271,11 +274,11 @@ async def _api(
     if wanted != "chat" and tokenizer is not None:
         codec = tokenizer.codec
 
-        async def by_ids(text: _Text) -> tuple[int, int | None, bool]:
+        async def by_ids(text: _ProbeText) -> tuple[int, int | None, bool]:
             ids = list(codec.candidate(Turn(text.task), ["2"])[0])
             return len(ids), *await _ask_for_token(client, "/completions", {"model": model, "prompt": ids}, kind)
 
-        async def by_text(text: _Text) -> tuple[int | None, bool]:
+        async def by_text(text: _ProbeText) -> tuple[int | None, bool]:
             return await _ask_for_token(client, "/completions", {"model": model, "prompt": text.task}, kind)
 
         try:
@@ -293,7 +296,9 @@ async def _api(
         for style in _styles(kind):
             opening = f"{tags_of_model(settings, tokenizer).opening}### Step 1."
 
-            async def by_chat(text: _Text, opening: str = opening, style: ChatStyle = style) -> tuple[int | None, bool]:
+            async def by_chat(
+                text: _ProbeText, opening: str = opening, style: ChatStyle = style
+            ) -> tuple[int | None, bool]:
                 messages = chat_messages(Turn(text.task), opening, style)
                 body = {"model": model, "messages": messages, **chat_fields(style)}
                 return await _ask_for_token(client, "/chat/completions", body, kind)
@@ -324,7 +329,7 @@ async def _continuation(
 ) -> tuple[str, str]:
     """The assistant's text that the server was asked to continue, and the text that it wrote."""
 
-    async def of(text: _Text) -> tuple[str, str]:
+    async def of(text: _ProbeText) -> tuple[str, str]:
         opening = f"{tags.opening}{text.prefill}"
         body = {
             "model": model,
@@ -368,7 +373,7 @@ async def _require_continuing(client: OpenAiClient, model: str, tags: ThinkTags)
     """Raises ServerFault if the server starts a new thinking after an assistant's text that has already begun one."""
     opening, text = await _continuation(client, model, "other", "prefix", tags)
     if text.lstrip().startswith(tags.openings) and not RepeatedPrefill.of(opening, tags).is_in(text):
-        raise ServerFault("it does not continue the assistant's text, but starts a new thinking", passing=False)
+        raise ServerFault("it does not continue the assistant's text, but starts a new thinking", transient=False)
 
 
 def _styles(kind: ServerKind) -> tuple[ChatStyle, ...]:
@@ -380,7 +385,8 @@ def _styles(kind: ServerKind) -> tuple[ChatStyle, ...]:
 
 
 async def _ask_for_token(client: OpenAiClient, path: str, body: Document, kind: ServerKind) -> tuple[int | None, bool]:
-    """Asks for one token as the engine will ask later: (prompt tokens counted, are streams counted)."""
+    """Asks for one token in the way the engine will; returns the server's count of the prompt's tokens, and whether it
+    counts the tokens of streams."""
     body = {**body, "temperature": 1.0, "top_p": 1.0, **ending_fields(kind, _ENDS, 1)}
     if tells_stops(kind):
 
@@ -392,7 +398,7 @@ async def _ask_for_token(client: OpenAiClient, path: str, body: Document, kind: 
             raise ServerFault(
                 "it keeps the model's reasoning apart from its text, so that no step can be continued: switch its "
                 'reasoning parser off, or use api = "completions"',
-                passing=False,
+                transient=False,
             )
         return usage_of(answer).prompt, True
     for counts in (True, False):
@@ -410,7 +416,7 @@ async def _ask_for_token(client: OpenAiClient, path: str, body: Document, kind: 
 
 
 async def _ask(client: OpenAiClient, attempt: Callable[[], Awaitable[T]]) -> T:
-    """The result of `attempt`, retried through passing faults.
+    """The result of `attempt`, retried through transient faults.
 
     Raises ServerFault if the server lacks the feature; UnavailableError if it failed, which says nothing about its
     features; RequestError if it refuses the text of the probe; otherwise EngineError.
@@ -424,7 +430,7 @@ async def _ask(client: OpenAiClient, attempt: Callable[[], Awaitable[T]]) -> T:
     except (ContentFilterError, TooLongError, NotFiniteError):
         raise
     except RequestError as error:
-        raise ServerFault(str(error), passing=False) from None
+        raise ServerFault(str(error), transient=False) from None
 
 
 def _lacks(fault: ServerFault) -> bool:
@@ -432,7 +438,7 @@ def _lacks(fault: ServerFault) -> bool:
     if fault.means in (Means.BUSY, Means.AWAY):
         return False
     if fault.status is None:
-        return not fault.passing
+        return not fault.transient
     return fault.status in _ABSENT or (fault.means is Means.BROKEN and bool(_NOT_SUPPORTED.search(str(fault))))
 
 
@@ -448,9 +454,10 @@ async def _score_path(
     paths: tuple[ScorePath, ...] = ("next_token", "prompt_logprobs") if kind == "vllm" else ("echo",)
     for path in paths:
 
-        async def of(text: _Text, path: ScorePath = path) -> Any:
+        async def of(text: _ProbeText, path: ScorePath = path) -> Any:
             ids = [token for piece in codec.candidate(Turn(text.task), [" It is 2."]) for token in piece]
-            positions = range(len(ids) - 4, len(ids))  # a server that ignores the field names fewer ids
+            # Several positions, because a server that ignores `logprob_token_ids` names fewer tokens.
+            positions = range(len(ids) - 4, len(ids))
             return await _ask(client, lambda: prompt_rows(client, path, model, ids, positions, tokenizer.names))
 
         try:

@@ -1,12 +1,12 @@
 """Checks a server's token counts: an impossible count is treated as not reported, and never stored as measured.
 
-| count | bounds |
-|---|---|
-| completion | the tokens asked for plus one end token; at least one token per 256 characters of the text |
-| prompt | the context, if known; one token per byte sent plus 4,096 for the template; at least as above |
-| cached | at most the prompt's tokens |
+| count | at least | at most |
+|---|---|---|
+| completion | one token per 256 characters of the text | the tokens asked for, plus one end token |
+| prompt | one token per 256 characters | one token per byte sent plus 4,096 for the template; the context, if known |
+| cached | | the prompt's tokens |
 
-The upper bound of a completion is the cap, not the text: servers also count reasoning that they keep apart.
+The length of the text is no upper bound of a completion, because servers also count reasoning that they keep apart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from cord_worker.engines.openai.requests import TOKEN_CHARACTERS, Usage, Written
 
 _TEMPLATE_TOKENS = 4096
-"""Tokens for chat templates and for the system prompts that hosts put before them: known ones have a few hundred."""
+"""Tokens for the chat template and a system prompt that the host adds: known ones have a few hundred."""
 _END_TOKENS = 1
 _CHARACTERS_PER_TOKEN = 4
 """Characters per token, to estimate counts if neither the server nor a tokenizer here gives them."""
@@ -27,8 +27,8 @@ def plausible(
 ) -> tuple[Usage, Sequence[str]]:
     """The counts that can be true, and a description of each that cannot.
 
-    `prompt` is the text that was sent, `cap` the tokens that were asked for, `prompt_tokens` our own count of the
-    prompt: if it is given, the server's count is ignored.
+    `prompt` is the text that was sent, and `cap` the number of tokens that were asked for. `prompt_tokens` is our own
+    count of the prompt: if it is given, the server's count is not checked.
     """
     usage, wrong = result.usage, []
     completion, reported_prompt, cached = usage.completion, usage.prompt, usage.cached
@@ -44,10 +44,10 @@ def plausible(
         if not max(1, _least(prompt)) <= reported_prompt <= most:
             wrong.append(f"{reported_prompt} prompt tokens for {size} bytes")
             reported_prompt = None
-    whole = reported_prompt if prompt_tokens is None else prompt_tokens
-    if cached is not None and (whole is None or cached > whole):
-        if whole is not None:
-            wrong.append(f"{cached} cached tokens of {whole} in the prompt")
+    in_prompt = reported_prompt if prompt_tokens is None else prompt_tokens
+    if cached is not None and (in_prompt is None or cached > in_prompt):
+        if in_prompt is not None:
+            wrong.append(f"{cached} cached tokens of {in_prompt} in the prompt")
         cached = None
     return Usage(reported_prompt, completion, cached), wrong
 

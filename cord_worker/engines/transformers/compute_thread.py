@@ -1,9 +1,9 @@
 """The compute thread: decides which requests are computed together, and when they join and leave.
 
-Generations form a continuous batch: a row leaves at the token that ends it, and waiting requests take the free slots,
-several together. Every few decoding steps the thread takes up scores and joining requests, scores first, so that
-several of them share a forward. Any error in the thread ends the engine: after a failed kernel no further result is
-sound.
+Generations form a continuous batch: a row leaves at the token that ends it, and waiting requests take the free slots.
+Every few decoding steps the thread computes the waiting scores and then lets waiting requests join. By then there may
+be several, which share a forward. Any error in the thread ends the engine, because after a failed kernel no further
+result is reliable.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ log = logging.getLogger(__name__)
 _JOIN_EVERY = 4
 """Number of decoding steps after which the thread looks for waiting requests again."""
 _JOIN_SECONDS = 0.25
-"""Longest time a request waits for companions before it joins a running batch, in seconds. If as many wait as the
-batch has rows, they join at once. A decoding step costs a small model nearly the same for any number of rows."""
+"""Longest time a request waits for others before it joins a running batch. If as many wait as the batch has rows, they
+join at once, because a decoding step of a small model takes nearly the same time for any number of rows."""
 
 T = TypeVar("T")
 
 
 class Prompt(Protocol):
-    """A prompt that a runner has prepared; `cached` of its tokens were not computed for it."""
+    """A prompt that a runner has prepared; `cached` is the number of its tokens that were not computed for it."""
 
     @property
     def cached(self) -> int: ...
@@ -91,13 +91,13 @@ class GenerationJob:
 
     @property
     def task(self) -> tuple[object, ...]:
-        """What must be written, and after what: jobs of equal tasks differ only in their sampling."""
+        """Everything but the sampling: jobs with equal tasks can share a row."""
         return self.kind, self.segmentation, tuple(self.pieces), self.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
-    """Log-probabilities of the answer's tokens; `cached` prompt tokens were not computed."""
+    """Log-probabilities of the answer's tokens; `cached` is the number of prompt tokens from the prefix cache."""
 
     log_probabilities: list[float]
     cached: int
@@ -114,6 +114,8 @@ class ScoreJob:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Member:
+    """A request in a row; `cached` tokens of its prompt came from the prefix cache."""
+
     job: GenerationJob
     cached: int
 
@@ -162,7 +164,9 @@ class ComputeThread:
         self._rows: list[_Row] = []
         self._tokens = self._positions = torch.empty(0, dtype=torch.long)
         self._seen: torch.Tensor | None = None
+        """[rows, vocabulary], bool: the tokens to which the repetition penalty applies; None if no row needs it."""
         self._owners: torch.Tensor | None = None
+        """The row of each member; None if every row has one member."""
         self._sampler: BatchSampler
         self._loaded: Future[TextCodec] = Future()
         self._thread = threading.Thread(target=self._run, name="cord-engine", daemon=True)
@@ -223,6 +227,7 @@ class ComputeThread:
             self._end(EngineError("the engine was closed while this request waited; send it again"))
 
     def _wait(self) -> bool:
+        """Waits until there is something to compute; False if the engine is closed."""
         with self._wake:
             while not (self._closing or self._rows):
                 seconds = min(self._seconds_to_wait(self._generations), self._seconds_to_wait(self._scores))
@@ -275,7 +280,7 @@ class ComputeThread:
     def _admit_waiting(self) -> None:
         self._drop_cancelled()
         with self._wake:
-            free = self._batch_size - self._running() if self._may_join() else 0
+            free = self._batch_size - self._running_requests() if self._may_join() else 0
             jobs: list[GenerationJob] = []
             while self._generations and len(jobs) < free:
                 job = self._generations.popleft()
@@ -299,18 +304,19 @@ class ComputeThread:
             raise
         self._rows_changed()
 
-    def _running(self) -> int:
+    def _running_requests(self) -> int:
         return sum(len(row.members) for row in self._rows)
 
     def _drop_cancelled(self) -> None:
-        running = self._running()
+        running = self._running_requests()
         for row in self._rows:
             row.members = [member for member in row.members if not member.job.future.cancelled()]
-        if self._running() != running:
+        if self._running_requests() != running:
             self._keep([row for row in self._rows if row.members])
 
     def _may_join(self) -> bool:
-        waiting, running = self._generations, self._running()
+        """True if waiting requests may begin or join now; see `_JOIN_SECONDS`."""
+        waiting, running = self._generations, self._running_requests()
         if not running:
             return self._seconds_to_wait(waiting) <= 0
         if not waiting or len(waiting) >= running:
@@ -333,7 +339,7 @@ class ComputeThread:
         logits = self._runner.decode(self._slots, self._tokens, self._positions, longest)
         broken = torch.isnan(logits).any(-1).tolist()
         tokens = self._choose(logits)
-        left: list[_Row] = []
+        remaining: list[_Row] = []
         branches: list[_Row] = []
         start = 0
         for index, row in enumerate(rows):
@@ -351,14 +357,14 @@ class ComputeThread:
                         branches.append(branch)
                     branch.next_token = token
                     if (ended := self._ended(branch, token)) is None:
-                        left.append(branch)
+                        remaining.append(branch)
                     else:
                         for member in branch.members:
                             _fulfil(member.job.future, self._generation(branch, member, ended))
             start = end
-        if branches or len(left) != len(rows):
+        if branches or len(remaining) != len(rows):
             self._rows = [*rows, *branches]
-            self._keep(left)
+            self._keep(remaining)
             return
         self._tokens = torch.tensor([row.next_token for row in rows], device=self._runner.device)
         self._positions = self._positions + 1
@@ -398,14 +404,14 @@ class ComputeThread:
             seconds=time.monotonic() - job.submitted,
         )
 
-    def _keep(self, left: Sequence[_Row]) -> None:
-        """Drops all rows except `left`; the last rows move to the freed slots."""
+    def _keep(self, remaining: Sequence[_Row]) -> None:
+        """Drops all rows except `remaining`; the last rows move to the freed slots."""
         slot_of = {id(row): slot for slot, row in enumerate(self._rows)}
-        kept: list[_Row | None] = [None] * len(left)
+        kept: list[_Row | None] = [None] * len(remaining)
         moving = []
-        for row in left:
+        for row in remaining:
             slot = slot_of[id(row)]
-            if slot < len(left):
+            if slot < len(remaining):
                 kept[slot] = row
             else:
                 moving.append(row)

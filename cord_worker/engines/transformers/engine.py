@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 
 from cord_worker.engines.heads import LanguageHead, require_steps
-from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Ids, Sampling, Turn, describe_to_nobody
+from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Ids, Sampling, Turn, ignore_condition
 from cord_worker.engines.room_in_context import tokens_allowed
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import EncodedClosing, TextCodec
@@ -38,9 +38,9 @@ significant digits alone would keep this noise.
 
 
 class TransformersEngine(LanguageHead):
-    """One model of `settings`, loaded when constructed (EngineLoadError). Implements `protocol.Engine`."""
+    """The model of `settings`; the constructor loads it, or raises EngineLoadError. Implements `protocol.Engine`."""
 
-    def __init__(self, settings: EngineSettings, describe: Describe = describe_to_nobody) -> None:
+    def __init__(self, settings: EngineSettings, describe: Describe = ignore_condition) -> None:
         self._settings = settings
         self._describe = describe
         self._loaded: LoadedModel
@@ -65,7 +65,7 @@ class TransformersEngine(LanguageHead):
 
     @property
     def reason(self) -> str:
-        """Why the model is not computed in a faster mode; empty if there is no faster one."""
+        """Why the model is not computed in a faster mode; empty in the fastest mode."""
         return self._hosted.reason
 
     @property

@@ -3,7 +3,7 @@
 Models compute their norms in float32 whatever their dtype. In a float64 model that rounding can turn a difference of
 1e-16 (another batch, another kernel) into one of 1e-8, and results would depend on the other requests in a batch.
 Norms are therefore replaced by the same formula in float64, which is first checked against the original. Rotary
-angles, which depend on the position alone, are read from a table that is computed once.
+angles that depend on the position alone are read from a table that is computed once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _BY_POSITION = {"default", "linear", "llama3", "yarn"}
 
 
 def tabulate_rotary(model: nn.Module, positions: int) -> None:
-    """Reads cos and sin from a table if they depend on the position alone (not for length-dependent RoPE)."""
+    """Makes the model read cos and sin of up to `positions` positions from a table, if its kind of RoPE is in
+    `_BY_POSITION`."""
     for module in model.modules():
         kinds = getattr(module, "rope_type", None)
         known = set(kinds.values() if isinstance(kinds, dict) else [kinds])  # a dict: one entry per kind of layer

@@ -1,9 +1,9 @@
-"""Finds out by trial how a loaded model is to be computed, before the worker takes work.
+"""Finds out by trial how to compute a loaded model, before the worker takes work.
 
-The reference is the model's own forward of a single text. Each way is compared with it on two short texts, by the
-log-probabilities of scores (computed together, padded, and again from the prefix cache) and of tokens that are
-decoded one by one. During the trial windows are narrowed, so that the texts exceed them. The first way that agrees
-is used.
+The model's own forward of a single text is correct by definition. Each way to compute the model is compared with it on
+two short texts, by the log-probabilities of scores (computed together, padded, and again from the prefix cache) and of
+tokens that are decoded one by one. During the trial attention windows are narrowed, so that the texts exceed them. The
+first way that agrees is used.
 """
 
 from __future__ import annotations
@@ -34,24 +34,26 @@ _LENGTHS = (40, 27)
 """Tokens of the trial texts."""
 _LEAST_LENGTH = 8
 _WIDTH = 7
-"""Width of windows during the trial."""
+"""Width of attention windows during the trial, in tokens."""
 _DECODED = 3
 _TEXT = (
     "We add the 17 apples of each box, which gives 204. Then we halve it: 408 / 2 = 204, so half of them stay, and the "
     "others are sold for three dollars each. Let me check whether this is right."
 )
 _AGREEMENT = {8: 1e-6, 4: 1e-4, 2: 0.1, 1: 0.2}
-"""Bytes of a number → mean difference between the log-probabilities of two ways that is always allowed."""
+"""Bytes of a number → difference between the log-probabilities of two ways (`_distance`) that is always allowed."""
 _DECODING = 10.0
-"""Factor on the allowed difference for decoded tokens: state spaces use other code to scan than to continue."""
+"""Factor on the allowed difference for decoded tokens: state space models read a text and continue it by different
+code."""
 _NOISE = 4.0
-"""Factor on the model's own noise: the difference between a text and a longer text that begins with it."""
+"""Factor on the model's own noise, which is the difference between a text alone and the same text as the beginning of a
+longer one."""
 _CAUSAL = {8: 1e-3, 4: 1e-2, 2: 0.5, 1: 1.0}
-"""Largest allowed noise: above it, the model reads tokens that come later."""
+"""Bytes of a number → largest allowed noise; with more, the model reads tokens that come later."""
 
 
 class Mode(StrEnum):
-    """How a model is computed; the value is text for people."""
+    """How a model is computed; users read the value."""
 
     CACHED = "in batches, with a prefix cache"
     SINGLE = "one text at a time, without a prefix cache"
@@ -68,7 +70,7 @@ class Hosted:
 
     @property
     def scoring(self) -> str:
-        """Name of the way in which scores are computed, part of the scoring mode."""
+        """How scores are computed, as a part of the scoring mode."""
         return "cached" if self.mode is Mode.CACHED else "plain"
 
 
@@ -109,7 +111,8 @@ def _first_that_agrees(loaded: LoadedModel, trial: _Trial, prefix_cache_bytes: i
             runner = make()
             difference = trial.difference(runner)
             if isinstance(runner, ModelRunner) and runner.numbers_by_cache:
-                # Positions may matter only beyond a trial's length: Llama 4 scales by the position from 8,192 on.
+                # The trial cannot tell, because positions may matter only in longer texts: Llama 4 scales by the
+                # position from 8,192 on.
                 raise _Unsuitable("it takes positions from its cache, which rows of different lengths share")
         except (UnknownLayers, _Unsuitable) as error:
             reasons.append(str(error))
@@ -128,8 +131,8 @@ def _first_that_agrees(loaded: LoadedModel, trial: _Trial, prefix_cache_bytes: i
 
 
 class _Trial:
-    """Two texts with the log-probabilities of a plain forward as the reference. Raises EngineLoadError if the model
-    gives none, or if it reads tokens that come later."""
+    """Two texts and their log-probabilities by a plain forward, with which runners are compared. The constructor raises
+    EngineLoadError if the model gives none, or if it reads tokens that come later."""
 
     def __init__(self, loaded: LoadedModel, path: str) -> None:
         self._model, self._device = loaded.model, loaded.device
@@ -161,7 +164,8 @@ class _Trial:
         self.tolerance = max(_AGREEMENT[bytes_], _NOISE * noise)
 
     def difference(self, runner: Runner) -> float:
-        """Difference between the runner's log-probabilities and the plain ones. Raises any error of the model."""
+        """Difference between the runner's log-probabilities and those of the plain forward. Raises any error of the
+        model."""
         tasks, wanted = [], []
         for ids, plain in zip(self._texts, self._plain, strict=True):
             third = len(ids) // 3
@@ -170,10 +174,11 @@ class _Trial:
             wanted.append(plain[2 * third - 1 :])
         together = [values for values, _ in runner.score(tasks)]
         again = [values for values, _ in runner.score(tasks[:1])]
-        decoded = self._decoded(runner) / _DECODING
+        decoded = self._decoding_difference(runner) / _DECODING
         return max(self._distance(together, wanted), self._distance(again, wanted[:1]), decoded)
 
-    def _decoded(self, runner: Runner) -> float:
+    def _decoding_difference(self, runner: Runner) -> float:
+        """Like `difference`, for the last `_DECODED` tokens of the texts, decoded one by one."""
         prompts = [[ids[:4], ids[4 : -_DECODED - 1]] for ids in self._texts]
         slots = runner.slots(len(prompts), 1)
         slots.reserve(max(map(len, self._texts)) + 1)
@@ -197,7 +202,7 @@ class _Trial:
         return log_probabilities(logits, tokens[0, 1:])
 
     def _distance(self, one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float:
-        """Largest difference; for narrow formats the mean one, because they round each value on its own."""
+        """Largest difference; for narrow formats the mean difference, because they round each value."""
         pairs = zip(one, other, strict=True)
         differences = [abs(a - b) for values, others in pairs for a, b in zip(values, others, strict=True)]
         if any(value != value for value in differences):
@@ -206,6 +211,7 @@ class _Trial:
 
 
 def _texts(loaded: LoadedModel, vocabulary: int, path: str) -> list[Ids]:
+    """Two texts of different lengths, as token ids. Raises EngineLoadError if the context is too short."""
     ids = [token for token in loaded.tokenizer.encode(_TEXT, add_special_tokens=False) if token < vocabulary]
     if len(set(ids)) < _LEAST_LENGTH:
         ids = list(range(0, vocabulary, max(1, vocabulary // _LENGTHS[0])))
@@ -217,7 +223,8 @@ def _texts(loaded: LoadedModel, vocabulary: int, path: str) -> list[Ids]:
 
 
 def kv_shape(model: Any, device: torch.device) -> KvShape:
-    """Sizes of a token's keys and values, measured by a forward. Raises if layers keep anything else."""
+    """Sizes of a token's keys and values, measured by a forward. Raises `_Unsuitable` if a layer keeps anything else,
+    or if the layers' sizes differ."""
     cache: Any = DynamicCache()
     with torch.inference_mode():
         model(

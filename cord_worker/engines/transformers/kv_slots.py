@@ -51,7 +51,7 @@ class KvSlots(Cache):
     """Slots for `rows` sequences of up to `length` tokens; tensors are [layers, rows, heads, length, dim].
 
     Before each forward, `open` sets the positions of its tokens. Memory starts as zeros, and reused memory is zeroed
-    beyond a row's end (`clear`): masked slots are multiplied by a weight of 0, and 0 times a leftover NaN would be NaN.
+    beyond a row's end (`clear`), because masked tokens get a weight of 0, and 0 times a leftover NaN would be NaN.
     """
 
     def __init__(self, shape: KvShape, rows: int, length: int) -> None:
@@ -95,7 +95,8 @@ class KvSlots(Cache):
         self._keys, self._values = keys, values
 
     def open(self, positions: torch.Tensor, view_length: int) -> None:
-        """The next forward writes row r's tokens at `positions[r]` ([rows, tokens]) and reads `view_length`."""
+        """The next forward will write row r's tokens at `positions[r]` ([rows, tokens]) and read the first
+        `view_length` tokens of each slot."""
         self._positions = positions
         self._row_index = torch.arange(positions.shape[0], device=positions.device)[:, None]
         self._view = (positions.shape[0], view_length)
@@ -117,7 +118,7 @@ class KvSlots(Cache):
         self._values[:, target, :, :length] = self._values[:, source, :, :length]
 
     def clear(self, row: int, start: int = 0, end: int | None = None) -> None:
-        """Zeroes (the tokens `start` to `end` of) a slot."""
+        """Zeroes the tokens `start` to `end` of a slot; by default all."""
         self._keys[:, row, :, start:end].zero_()
         self._values[:, row, :, start:end].zero_()
 
@@ -137,7 +138,7 @@ class KvSlots(Cache):
         return keys[:rows, :, :length], values[:rows, :, :length]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
-        """Models use this to number positions, but the forward passes positions. A model that uses it anyway would
-        number each row from 0."""
+        """Models ask for this to number tokens, although the forward passes positions. A model that uses the result
+        would number each row from 0, so the call is recorded."""
         self.was_asked_for_length = True
         return 0

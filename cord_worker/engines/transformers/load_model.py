@@ -1,4 +1,4 @@
-"""Loads a model for transformers: its weights, its numerics, its context."""
+"""Loads a model with transformers, onto its device and in its number format."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from cord_worker.engines.config_json_checks import require_language_model
 from cord_worker.engines.context_length import max_length_of
 from cord_worker.engines.loading import (
     device_of,
@@ -20,8 +21,7 @@ from cord_worker.engines.loading import (
     weight_options,
     weights_digest_of,
 )
-from cord_worker.engines.model_config import require_language_model
-from cord_worker.engines.protocol import Describe, describe_to_nobody
+from cord_worker.engines.protocol import Describe, ignore_condition
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.transformers.float64 import keep_float64, tabulate_rotary
 from cord_worker.engines.transformers.load_progress import report_progress
@@ -30,7 +30,7 @@ from cord_worker.errors import EngineLoadError
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to compute; `max_length` is its context in tokens."""
+    """A model ready to compute; `max_length` is its context in tokens, `numerics` the name of its number format."""
 
     model: Any
     tokenizer: Any
@@ -41,7 +41,7 @@ class LoadedModel:
     numerics: str
 
 
-def load_model(settings: EngineSettings, describe: Describe = describe_to_nobody) -> LoadedModel:
+def load_model(settings: EngineSettings, describe: Describe = ignore_condition) -> LoadedModel:
     """Loads what `settings` name; `describe` receives the progress. Raises EngineLoadError."""
     if settings.gguf_file is not None:
         require_gguf()

@@ -29,12 +29,13 @@ class Masks:
         unknown = sorted(set(self._kinds) - {_FULL, *_WIDTHS})
         if unknown:
             raise UnknownLayers(f"layers of kind {', '.join(unknown)}")
-        # Eager attention adds the mask to its scores; the others use it to choose positions.
+        # Eager attention adds the mask to its scores; the other implementations take True and False.
         self._adds = getattr(self._config, "_attn_implementation", None) == "eager"
         self._dtype = model.dtype
 
     def build(self, positions: torch.Tensor, length: int) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Masks [rows, 1, tokens, length] of tokens at `positions` ([rows, tokens]) over the slots' first `length`."""
+        """Masks [rows, 1, tokens, length] of tokens at `positions` ([rows, tokens]) over the first `length` positions
+        of the slots."""
         masks = {kind: self._mask(kind, positions, length) for kind in self._kinds}
         return masks if len(masks) > 1 else next(iter(masks.values()))
 

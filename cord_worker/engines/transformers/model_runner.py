@@ -18,7 +18,7 @@ from cord_worker.engines.transformers.output_head import OutputHead, log_probabi
 from cord_worker.engines.transformers.prefix_cache import PrefixCache, PrefixNode
 
 _FORWARD_TOKENS = 8_192
-"""Tokens, padding included, of one forward: bounds activations and masks."""
+"""Maximum number of tokens of one forward, padding included; it bounds activations and masks."""
 _FORWARD_TOKENS_CPU = 1_024
 """The same on a CPU: wider forwards gain nothing there and exceed its caches."""
 _PADDING = 1 / 4
@@ -26,12 +26,14 @@ _PADDING = 1 / 4
 _LOGIT_ROWS = 512
 """Maximum number of logit rows of a forward: with a vocabulary of 150 k each takes 0.3 MB in bfloat16."""
 _SCRATCH_BYTES = 128 * 2**20
-"""Keys and values whose memory is kept for the next forward: fresh memory costs a page fault every 4 KiB."""
+"""Up to this size, memory for keys and values is kept for the next forward: fresh memory costs a page fault every
+4 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """A row to compute: `ids` after the tokens of `past`; after the tokens at `select`, `targets` are scored."""
+    """A row to compute: `ids` after the tokens of `past`. `select` holds indices of `ids`; for each, the
+    log-probability that the token in `targets` comes next is computed."""
 
     past: Sequence[PrefixNode]
     ids: Ids
@@ -63,7 +65,7 @@ class ScoreTask:
 
 @dataclass(slots=True)
 class Prefix:
-    """A prompt's nodes; `cached` of its tokens were not computed for it."""
+    """A prompt's nodes; `cached` is the number of its tokens that were not computed for it."""
 
     nodes: list[PrefixNode]
     cached: int
@@ -103,7 +105,8 @@ class ModelRunner:
 
     @torch.inference_mode()
     def decode(self, slots: KvSlots, tokens: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
-        """Logits [rows, vocabulary] after one more token per row; slots 0 to rows - 1. `longest` includes it."""
+        """Logits [rows, vocabulary] after one more token in each of the slots 0 to rows - 1. `longest` is the number of
+        tokens in the longest slot, this one included."""
         slots.open(positions[:, None], longest)
         return self._forward(tokens[:, None], positions[:, None], longest, slots)[:, 0]
 
@@ -154,27 +157,27 @@ class ModelRunner:
 
     @torch.inference_mode()
     def score(self, tasks: Sequence[ScoreTask]) -> list[tuple[list[float], int]]:
-        """Natural-log probabilities of each task's answer tokens, in float64, and its cached tokens."""
+        """Natural-log probabilities of each task's answer tokens, in float64, and the number of its cached tokens."""
         parents = self.prefixes([task.pieces[:-1] for task in tasks])
         rows: list[Extension] = []
-        own: list[int] = []
+        rest_lengths: list[int] = []
         for task, parent in zip(tasks, parents, strict=True):
             nodes = self._cache.match(task.pieces)
             if len(nodes) < len(task.pieces):
                 nodes = parent.nodes
             else:
                 parent.cached += len(task.pieces[-1])
-            base = sum(len(node.ids) for node in nodes)
             if task.answer[0] == 0 and len(nodes) == len(task.pieces):
-                nodes, base = nodes[:-1], base - len(nodes[-1].ids)
-            rest = task.pieces[len(nodes) :]
-            tail = tuple(token for piece in rest for token in piece)
-            own.append(len(tail))
-            select = tuple(len(tail) + position - 1 for position in task.answer)
+                nodes = nodes[:-1]  # the answer's first token is predicted by the last token of the last piece
+            rest = tuple(token for piece in task.pieces[len(nodes) :] for token in piece)
+            rest_lengths.append(len(rest))
+            select = tuple(len(rest) + position - 1 for position in task.answer)
             targets = tuple(task.closing[position] for position in task.answer)
-            rows.append(Extension(list(nodes), tail + task.closing[: task.answer[-1]], select, targets))
+            rows.append(Extension(list(nodes), rest + task.closing[: task.answer[-1]], select, targets))
         results = []
-        for task, row, length, parent, extended in zip(tasks, rows, own, parents, self.extend(rows), strict=True):
+        for task, row, length, parent, extended in zip(
+            tasks, rows, rest_lengths, parents, self.extend(rows), strict=True
+        ):
             if length and len(row.past) == len(task.pieces) - 1:
                 parent_node = row.past[-1] if row.past else None  # a turn without steps begins a tree
                 self._cache.add(parent_node, task.pieces[-1], extended.segment.part(0, length))
@@ -204,7 +207,7 @@ class ModelRunner:
         width = max(len(row.ids) for row in rows)
         starts = [row.past_length for row in rows]
         furthest = max(starts) + width
-        slots = self._slots(len(rows), furthest)
+        slots = self._scratch_slots(len(rows), furthest)
         for index, row in enumerate(rows):
             position = 0
             for node in row.past:
@@ -239,7 +242,7 @@ class ModelRunner:
             for index, row in enumerate(rows)
         ]
 
-    def _slots(self, rows: int, length: int) -> KvSlots:
+    def _scratch_slots(self, rows: int, length: int) -> KvSlots:
         """Slots with undefined content, valid until the next call."""
         scratch = self._scratch
         if scratch.rows < rows or scratch.length < length:

@@ -13,8 +13,8 @@ _FLOAT64_ROWS = 64
 
 
 class OutputHead:
-    """Limits a forward's logits to some positions: logits of every token, at a vocabulary of 150 k, would fill
-    memory."""
+    """Limits a forward's logits to some positions, because the logits of every token, at a vocabulary of 150 k, would
+    fill memory."""
 
     def __init__(self, model: Any) -> None:
         self._head = model.get_output_embeddings()

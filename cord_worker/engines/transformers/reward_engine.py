@@ -17,10 +17,10 @@ import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from cord_worker.engines import loading
+from cord_worker.engines.config_json_checks import require_packages
 from cord_worker.engines.context_length import max_length_of
 from cord_worker.engines.heads import PROCESS_REWARD_MODEL, RewardHead, probability, require_labels, require_steps
-from cord_worker.engines.model_config import require_packages
-from cord_worker.engines.protocol import Describe, StepReward, Turn, describe_to_nobody
+from cord_worker.engines.protocol import Describe, StepReward, Turn, ignore_condition
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.engines.transformers.float64 import keep_float64
@@ -33,9 +33,10 @@ _DIGITS = 9
 
 
 class RewardEngine(RewardHead):
-    """One reward model of `settings`, loaded when constructed (EngineLoadError). Implements `protocol.Engine`."""
+    """The reward model of `settings`; the constructor loads it, or raises EngineLoadError. Implements
+    `protocol.Engine`."""
 
-    def __init__(self, settings: EngineSettings, describe: Describe = describe_to_nobody) -> None:
+    def __init__(self, settings: EngineSettings, describe: Describe = ignore_condition) -> None:
         self._settings = settings
         self._describe = describe
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cord-engine")
@@ -73,7 +74,7 @@ class RewardEngine(RewardHead):
         return f"transformers-{str(self._model.dtype).removeprefix('torch.')}-reward"
 
     async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:
-        """See `protocol.Engine.reward`: sigmoid of a single logit, softmax's second class of two."""
+        """See `protocol.Engine.reward`; judgment and logits have 9 decimals."""
         started = time.monotonic()
         require_steps(steps)
         if self._closed:
@@ -103,7 +104,7 @@ class RewardEngine(RewardHead):
         tokens = torch.tensor([ids], device=self._model.device)
         try:
             logits = self._model(input_ids=tokens, use_cache=False).logits[0]
-        except Exception as error:  # after a failed kernel no further result is sound
+        except Exception as error:  # after a failed kernel no further result is reliable
             raise EngineError(f"the reward model died: {type(error).__name__}: {error}; restart the worker") from error
         last = logits[-1] if logits.dim() == 2 else logits
         return [float(value) for value in last.double().tolist()]

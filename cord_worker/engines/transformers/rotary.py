@@ -7,7 +7,7 @@ from typing import Any
 
 
 class LengthDependence:
-    """The lengths at which one model's angles change: they do for RoPE of the kinds `longrope` and `dynamic`.
+    """The lengths at which one model's angles change. Only RoPE of the kinds `longrope` and `dynamic` has such lengths.
 
     transformers takes the length from the last position of a forward. A text that shares a forward with a longer one
     would therefore get other angles than alone, and cached keys would have the old angles.
@@ -23,13 +23,13 @@ class LengthDependence:
                 self._dynamic.append((module, prefix))
 
     def regime(self, length: int) -> int:
-        """The regime of a length; texts in the same regime have the same angles."""
+        """A number for the angles of a text of `length` tokens: equal numbers mean equal angles."""
         if self.limit is None or length <= self.limit:
             return 0
         return length if self._dynamic else 1
 
     def forget(self) -> None:
-        """Removes what earlier, longer texts have left in the model (`dynamic` keeps the longest length)."""
+        """Resets the angles that a longer text has left in the model: `dynamic` keeps those of the longest length."""
         for module, prefix in self._dynamic:
             original = getattr(module, f"{prefix}original_inv_freq")
             module.register_buffer(f"{prefix}inv_freq", original, persistent=False)

@@ -73,7 +73,8 @@ class BatchSampler:
         self.needs_seen = any(row.repetition_penalty != 1 for row in rows)
 
     def choose(self, logits: torch.Tensor, lengths: Sequence[int], seen: torch.Tensor | None) -> torch.Tensor:
-        """Next token of each row, [rows]; `logits` is [rows, vocabulary], `lengths` the tokens generated so far.
+        """Next token of each row, [rows]; `logits` is [rows, vocabulary], and `lengths` are the numbers of tokens
+        generated so far.
 
         `seen` ([rows, vocabulary], bool) marks the tokens to which the repetition penalty applies.
         """
@@ -117,9 +118,10 @@ class BatchSampler:
         return threshold
 
     def _nucleus(self, probabilities: torch.Tensor, kept: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:
-        """Least probability in the smallest set with the share top_p of what top_k keeps, [rows, 1].
+        """Least probability in the smallest set of tokens that has the share top_p of what top_k keeps, [rows, 1].
 
-        `kept` are the largest probabilities that top_k keeps, `limits` the number of them in each row.
+        `kept` are the largest probabilities that top_k keeps, `limits` is the number of tokens that it keeps in each
+        row.
         """
         width = kept.shape[-1]
         bounded = limits <= width  # rows with a top_k

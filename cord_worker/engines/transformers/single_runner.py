@@ -1,7 +1,7 @@
 """Runs forwards of one model, one text at a time, exactly as the model itself computes them.
 
-For models whose state cannot be cut at a token (state spaces, convolutions), whose layers keep more than keys and
-values, or whose positions depend on the whole length. Nothing is shared or padded, and the model gets only tokens.
+This suits models whose state cannot be cut at a token (state spaces, convolutions), whose layers keep more than keys
+and values, or whose positions depend on the whole length. Nothing is shared or padded, and the model gets only tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cord_worker.engines.transformers.output_head import OutputHead, log_probabi
 from cord_worker.engines.transformers.rotary import LengthDependence
 
 _STATES = ("past_key_values", "cache_params")
-"""Names that models give the state which they return and accept."""
+"""Names under which models return their state and accept it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class SingleRunner:
         self._device = device
         self._keeps_state = keeps_state
         self._lengths = LengthDependence(model)
-        # Passed explicitly: some models would count from 0 at every token (Bamba, MiniMax).
+        # Positions are passed, because some models would count from 0 at every token (Bamba, MiniMax).
         self._numbers_positions = "position_ids" in inspect.signature(model.forward).parameters
 
     @property

@@ -23,6 +23,7 @@ _CPU_CACHE_GIB = 2.0
 _CPU_BLOCK_TOKENS = 32
 """Block size on a CPU. vLLM's own 128 would keep most of a short trajectory out of the prefix cache."""
 _LOOP_TOKENS = (16, 64)
+"""Shortest and longest repeated pattern that is looked for."""
 _LOOP_REPEATS = 64
 """Repetitions that make a loop, 1,024 tokens or more: a matrix of 20 by 20 zeros takes 800 tokens and is not a loop."""
 
@@ -33,12 +34,15 @@ class Features:
 
     reads_cache_when_scoring: bool
     ends_loops: bool
+    """Ends a text that repeats itself."""
     schedules_by_priority: bool
     reads_heads: bool
+    """Gives the logits of a reward head."""
 
 
 def set_environment(settings: EngineSettings) -> None:
-    """Sets the environment variables that vLLM reads; call it before vLLM is imported. The user's own values stay."""
+    """Sets the environment variables that vLLM reads; call it before vLLM is imported. Values that the user has set
+    stay, except for the way in which processes are started."""
     # vLLM forks by default if CUDA is not initialised yet; a fork of a process with threads may hang.
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     defaults = {
@@ -52,7 +56,7 @@ def set_environment(settings: EngineSettings) -> None:
         defaults |= {"OMP_NUM_THREADS": str(settings.threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    # Until vLLM configures its logging, at its import, its messages look like ours.
+    # Until vLLM configures its logging, when it is imported, its messages are logged like ours.
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
 
 
@@ -74,8 +78,8 @@ def features() -> Features:
     )
 
 
-def engine_args(settings: EngineSettings, folder: Path, offered: Features, kind: Mapping[str, Any]) -> Any:
-    """vLLM's AsyncEngineArgs for the model in `folder`, with the extra arguments of its `kind`.
+def engine_args(settings: EngineSettings, folder: Path, offered: Features, for_kind: Mapping[str, Any]) -> Any:
+    """vLLM's AsyncEngineArgs for the model in `folder`; `for_kind` are those that its kind of model needs.
 
     Raises EngineLoadError for an argument that vLLM does not know.
     """
@@ -98,7 +102,7 @@ def engine_args(settings: EngineSettings, folder: Path, offered: Features, kind:
         "tensor_parallel_size": options.tensor_parallel_size,
         "enforce_eager": options.enforce_eager,
         "disable_log_stats": True,
-        **kind,
+        **for_kind,
     }
     if settings.max_model_len is not None:
         values["max_model_len"] = settings.max_model_len
@@ -119,7 +123,7 @@ def engine_args(settings: EngineSettings, folder: Path, offered: Features, kind:
         return AsyncEngineArgs(**(values | options.engine_args))
     except Exception as error:  # its checks raise errors of several libraries
         raise EngineLoadError(
-            f"vLLM does not take these arguments for model {settings.path!r}: {_first_line(error)}; correct the "
+            f"vLLM does not take these arguments for model {settings.path!r}: {_one_line(error)}; correct the "
             "table [models.NAME.vllm] in cord.toml"
         ) from error
 
@@ -203,6 +207,6 @@ def _memory(options: VllmOptions, known: set[str], *, on_cpu: bool) -> dict[str,
     return {"gpu_memory_utilization": options.gpu_memory_utilization}
 
 
-def _first_line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:500]}"

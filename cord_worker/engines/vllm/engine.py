@@ -1,5 +1,5 @@
-"""Hosts a language model with vLLM (see `host`). Our own codec decodes its texts, and the same rules cut them as in
-every other engine."""
+"""Hosts a language model with vLLM (see `host`). Its texts are decoded and cut by the same code as in every other
+engine."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from cord_worker.prompting.segmentation import Ended, Ends, TextKind, cut, ends_
 from cord_worker.prompting.trajectory import ANSWER_OPENING
 
 _DIGITS = 6
-"""Decimals of a log-probability, digits of a probability: vLLM's kernels differ by more from batch to batch."""
+"""Decimals of a log-probability and digits of a probability; further ones would change from batch to batch."""
 _FIRST, _LATER = 0, 1
 """Priorities in the engine's queue: scores come first, because they are short and a whole step waits for them."""
 _SCORES_KEPT = 4096
 _TRIES = 3
-"""Tries of a request that vLLM aborts while its engine lives on."""
+"""Tries of a request that vLLM aborts although its engine continues."""
 
 
 class VllmEngine(VllmHost, LanguageHead):
@@ -67,7 +67,7 @@ class VllmEngine(VllmHost, LanguageHead):
 
     @property
     def cache_block_tokens(self) -> int:
-        """Tokens per block of the prefix cache: it finds whole blocks only."""
+        """Tokens per block of the prefix cache, which finds only whole blocks."""
         return int(self._engine.vllm_config.cache_config.block_size)
 
     async def score(
@@ -102,10 +102,10 @@ class VllmEngine(VllmHost, LanguageHead):
         key = (tuple(ids), tuple(positions))
         if uses_cache and (known := self._scores.get(key)) is not None:
             return dataclasses.replace(known, seconds=time.monotonic() - started)
-        output = await self._generated(ids, self._scoring_parameters(uses_cache=uses_cache), _FIRST)
+        output = await self._request(ids, self._scoring_parameters(uses_cache=uses_cache), _FIRST)
         cached = int(output.num_cached_tokens or 0)
         if cached > positions[0] - 1:
-            output = await self._generated(ids, self._scoring_parameters(uses_cache=False), _FIRST)
+            output = await self._request(ids, self._scoring_parameters(uses_cache=False), _FIRST)
             cached = 0
         log_probabilities = _log_probabilities(output, ids, positions)
         total = math.fsum(log_probabilities)
@@ -137,7 +137,7 @@ class VllmEngine(VllmHost, LanguageHead):
         parameters = self._sampling_parameters(sampling, ends, allowed)
         for tries_left in reversed(range(_TRIES)):
             written = _Written(watch if ends.stop_strings is None else None)
-            output = await self._generated(ids, parameters, _LATER, written.is_over)
+            output = await self._request(ids, parameters, _LATER, written.is_over)
             tokens = written.tokens
             try:
                 ended = "stop" if written.over else self._ended(output.outputs[0], tokens)
@@ -158,13 +158,14 @@ class VllmEngine(VllmHost, LanguageHead):
             seconds=time.monotonic() - started,
         )
 
-    async def _generated(
+    async def _request(
         self, ids: list[int], parameters: Any, priority: int, is_over: Callable[[Any], bool] | None = None
     ) -> Any:
         return await self._run("generate", ids, parameters, priority, is_over)
 
     def _sampling_parameters(self, sampling: Sampling, ends: Ends, max_tokens: int) -> Any:
-        """If stop strings cannot express where the text ends, its tokens arrive one by one and we end it."""
+        """vLLM's SamplingParams. If stop strings cannot express where the text ends, tokens arrive one by one, and
+        `_Written` detects the end."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -193,7 +194,8 @@ class VllmEngine(VllmHost, LanguageHead):
         )
 
     def _ended(self, completion: Any, tokens: list[int]) -> Ended:
-        """Interprets vLLM's reasons; its `stop_reason` alone is None both at the end of sequence and at the cap."""
+        """Interprets vLLM's reasons; `stop_reason` alone is not enough, because it is None at the end of sequence and
+        at the cap."""
         if completion.finish_reason == "stop":
             if tokens and tokens[-1] in self._end_tokens and not isinstance(completion.stop_reason, str):
                 return "eos"
@@ -209,7 +211,7 @@ class VllmEngine(VllmHost, LanguageHead):
         from vllm.sampling_params import RequestOutputKind
 
         reading = {"skip_reading_prefix_cache": not uses_cache} if self._features.reads_cache_when_scoring else {}
-        # Without detokenizing: vLLM returns uninitialised memory for positions that came from the cache.
+        # Nothing is detokenised: for positions that came from the cache, vLLM returns uninitialised memory.
         return SamplingParams(
             max_tokens=1,
             temperature=0.0,
@@ -221,7 +223,7 @@ class VllmEngine(VllmHost, LanguageHead):
 
 
 class _EndedByVllm(EngineFaultError):
-    """vLLM aborted a request (finish reason abort or error) while its engine lives on."""
+    """vLLM aborted a request (finish reason abort or error) although its engine continues."""
 
 
 class _Written:
@@ -233,7 +235,7 @@ class _Written:
         self.over = False
 
     def is_over(self, output: Any) -> bool:
-        """True if the text has ended with this output; if we look for the end, an output holds only the new tokens."""
+        """True if the text has ended with this output. With a `watch`, an output holds only the new tokens."""
         for token in output.outputs[0].token_ids:  # several, if this loop was slower than the engine
             self.tokens.append(token)
             if self._watch is not None and self._watch.is_over(self.tokens):

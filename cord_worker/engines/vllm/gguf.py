@@ -1,4 +1,4 @@
-"""GGUF weights for vLLM, which cannot read them: they are unpacked once, into a folder in Hugging Face format."""
+"""Unpacks GGUF weights, which vLLM cannot read, into a folder in Hugging Face format, once."""
 
 from __future__ import annotations
 

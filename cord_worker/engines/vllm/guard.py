@@ -1,9 +1,9 @@
 """Cleans up after a worker's vLLM: `guard.py WORKER_PID MARK FOLDER`, one process per worker.
 
 vLLM starts processes that start further processes, and a worker killed by SIGKILL ends none of them. The guard waits
-on a pipe whose other end only the worker holds. When it closes, the worker has died or is done. Then the guard kills
-every process that inherited the worker's mark in its environment, at any depth of the tree, and removes their shared
-memory in /dev/shm and the private FOLDER of their sockets.
+on a pipe whose other end only the worker holds. When the pipe closes, the worker has died or is done. Then the guard
+kills every process that inherited the worker's mark in its environment, at any depth of the tree, and removes their
+shared memory in /dev/shm and the private FOLDER of their sockets.
 Run it as a file, in its own session, so that no signal of a terminal reaches it.
 """
 
@@ -23,7 +23,7 @@ _SHARED_MEMORY = "/dev/shm/"
 _TRACKER_SECONDS = 5.0
 _LOOK_SECONDS = 0.3
 _START_SECONDS = 600.0
-"""Duration of frequent looks: segments are made while the engine starts; later a rare look is enough."""
+"""For this long the processes are looked at often, because they make shared memory while the engine starts."""
 _LATER_LOOK_SECONDS = 10.0
 _ROUNDS_SECONDS = 8.0
 
@@ -39,10 +39,10 @@ def main(worker: int, mark: str, folder: str) -> None:
         if not left:
             break
         trackers = [process for process in left if _is_tracker(process)]
-        workers = [process for process in left if process not in trackers]
-        for process in workers:
+        others = [process for process in left if process not in trackers]
+        for process in others:
             segments |= _shared_memory(process)
-        _kill(workers)
+        _kill(others)
         # Python's resource tracker removes shared memory itself once no process uses it.
         _, stuck = psutil.wait_procs(trackers, timeout=_TRACKER_SECONDS)
         _kill(stuck)
@@ -52,9 +52,9 @@ def main(worker: int, mark: str, folder: str) -> None:
 
 
 def _watch(worker: int) -> set[str]:
-    """Waits for the end of the pipe; returns the segments that the worker's processes made meanwhile.
+    """Waits for the end of the pipe; returns the segments of shared memory that the worker's processes made meanwhile.
 
-    If the worker's processes are killed together with it, no process maps a segment any more, and its owner is unknown.
+    They are collected in advance, because nothing shows the owner of a segment once its processes are killed.
     """
     segments: set[str] = set()
     started = time.monotonic()

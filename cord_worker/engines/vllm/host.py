@@ -1,6 +1,6 @@
 """Hosts any kind of model with vLLM: one AsyncLLM, on the event loop on which it was constructed.
 
-Requests carry token ids, encoded by `TextCodec` piece by piece, so that vLLM's prefix cache keeps hitting.
+Requests carry token ids, encoded by `TextCodec` piece by piece, so that vLLM's prefix cache finds earlier pieces.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _SHUTDOWN_SECONDS = 8.0
 
 
 class VllmHost:
-    """One model of `settings`, loaded when constructed.
+    """The model of `settings`; the constructor loads it, or raises EngineLoadError.
 
-    Construct it on the event loop that will run it: vLLM binds to that loop. Raises EngineLoadError.
+    Construct it on the event loop that will run it, because vLLM binds to that loop.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -40,7 +40,7 @@ class VllmHost:
             asyncio.get_running_loop()
         except RuntimeError:
             raise EngineLoadError(
-                "the vLLM engine was made outside of an event loop; call load_engine on the loop it is to live on"
+                "the vLLM engine was made outside of an event loop; call load_engine on the loop that will run it"
             ) from None
         vllm_arguments.require_known_dtype(settings)
         self._settings = settings
@@ -76,7 +76,7 @@ class VllmHost:
         return {}
 
     def _prepare(self, folder: Path, tokenizer: Any) -> None:
-        """Takes what else is needed from the loaded model; raises EngineLoadError."""
+        """Reads what a subclass needs from the loaded model; raises EngineLoadError."""
 
     def _started(self, folder: Path) -> Any:
         try:
@@ -98,7 +98,8 @@ class VllmHost:
 
     @property
     def weights_digest(self) -> str:
-        """64 hex digits over the model's files (weights are sampled); of the GGUF file, not of the unpacked weights."""
+        """64 hex digits over the model's files (`loading.weights_digest_of`); over a GGUF file before it is
+        unpacked."""
         return self._digest
 
     @property
@@ -164,7 +165,7 @@ class VllmHost:
         except (ValueError, TypeError, OverflowError) as error:
             refusal = refusal_by_words(str(error)) or RequestError
             raise refusal(f"vLLM refuses this request: {error}") from error
-        except Exception as error:  # errors of vLLM's own tree; which ones it has depends on its version
+        except Exception as error:  # vLLM's own errors, which depend on its version
             if self._engine.errored:
                 raise self._dead() from error
             raise EngineFaultError(f"vLLM failed this request: {type(error).__name__}: {error}") from error

@@ -1,4 +1,4 @@
-"""vLLM's processes: sets their environment, reads their output, and ensures that none outlives the worker."""
+"""Sets the environment of vLLM's processes, reads their output, and ensures that none outlives the worker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cord_worker.engines.vllm import guard as vllm_guard
 logger = logging.getLogger(__name__)
 
 _KEPT_LINES = 400
-"""Printed lines in which `cause` looks."""
+"""Number of printed lines that `cause` searches."""
 _CAUSE = re.compile(r"(?<![\w.])((?:\w+\.)*\w*(?:Error|Exception|Interrupt|OutOfMemory)\b:? .*)$")
 _WITHOUT_CAUSE = re.compile(
     r"See (?:the )?(?:root cause|stack trace)|Engine core initialization failed|EngineDeadError"
@@ -57,7 +57,7 @@ class VllmProcesses:
         before = os.environ.get("TMPDIR")
         os.environ["TMPDIR"] = self._folder
         try:
-            with self._output_read():
+            with self._reading_output():
                 yield
         finally:
             if before is None:
@@ -66,10 +66,11 @@ class VllmProcesses:
                 os.environ["TMPDIR"] = before
 
     @contextmanager
-    def _output_read(self) -> Iterator[None]:
+    def _reading_output(self) -> Iterator[None]:
         """Processes started within this `with` write their output to a pipe, which this process reads and passes on.
 
-        vLLM only prints the cause of a failure, in a child process, and does not raise it. So `cause` can find it.
+        `cause` searches this output, because a child process of vLLM prints the cause of a failure and nothing raises
+        it.
         """
         reader, writer = os.pipe()
         sys.stdout.flush()

@@ -23,7 +23,7 @@ from cord_worker.engines.vllm.host import VllmHost
 from cord_worker.errors import EngineError, EngineLoadError, TooLongError
 
 _DIGITS = 6
-"""Decimals of a logit and of a judgment: vLLM's kernels differ by more from batch to batch."""
+"""Decimals of a logit and of a judgment; further ones would change from batch to batch."""
 _JUDGMENTS_KEPT = 4096
 _AT_THE_END, _AT_EVERY_TOKEN = "classify", "token_classify"
 

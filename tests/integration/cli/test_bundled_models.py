@@ -88,7 +88,7 @@ def test_a_killed_forked_worker_is_replaced_and_the_result_is_the_same(embedded_
     _, said = process.communicate()
     assert killed is not None
     assert process.returncode == 0, said
-    assert "worker-planner fell" in said
+    assert "worker-planner failed" in said
     kept = [
         json.loads(line) for line in (embedded_tiny.folder / "second.jsonl").read_text(encoding="utf-8").splitlines()
     ]

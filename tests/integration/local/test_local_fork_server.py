@@ -77,7 +77,7 @@ def fall(supervisor: Supervisor) -> int | None:
     codes: list[int | None] = []
 
     def has_fallen() -> bool:
-        codes.extend(event.exit_code for event in supervisor.poll() if event.kind is EventKind.FELL)
+        codes.extend(event.exit_code for event in supervisor.poll() if event.kind is EventKind.FAILED)
         return bool(codes)
 
     assert wait_until(has_fallen)

@@ -56,7 +56,7 @@ def test_a_process_added_later_runs_like_the_others_and_once(tmp_path: Path) -> 
         pid = supervisor.status()[1].pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        assert follow(supervisor, EventKind.FELL)[-1].name == "second"
+        assert follow(supervisor, EventKind.FAILED)[-1].name == "second"
         assert follow(supervisor, EventKind.STARTED)[-1].name == "second"
     idle = Supervisor([])
     idle.add(spec(tmp_path, code, "third"))
@@ -69,8 +69,8 @@ def test_a_killed_process_is_started_again_with_its_environment_and_log(tmp_path
         first = follow(supervisor, EventKind.STARTED)[0].pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        fell = follow(supervisor, EventKind.FELL)[-1]
-        assert fell.exit_code == -signal.SIGKILL
+        failed = follow(supervisor, EventKind.FAILED)[-1]
+        assert failed.exit_code == -signal.SIGKILL
         again = follow(supervisor, EventKind.STARTED)[-1]
         assert again.pid != first
         assert supervisor.status()[0].restarts == 1
@@ -82,7 +82,7 @@ def test_a_killed_process_is_started_again_with_its_environment_and_log(tmp_path
 def test_a_process_that_keeps_crashing_is_given_up_with_the_last_lines_of_its_log(tmp_path: Path) -> None:
     with Supervisor([spec(tmp_path, "print('no such device'); raise SystemExit(3)")], policy=QUICK) as supervisor:
         events = follow(supervisor, EventKind.GAVE_UP)
-        assert [e.kind for e in events].count(EventKind.STARTED) == QUICK.max_quick_failures
+        assert [e.kind for e in events].count(EventKind.STARTED) == QUICK.max_failures_before_work
         assert supervisor.wait(0.5) == []
         assert supervisor.status()[0].state is State.GIVEN_UP
     [error] = supervisor.failures()
@@ -120,7 +120,7 @@ def test_a_process_that_takes_work_each_time_before_it_crashes_is_given_up_later
         first_pause=0.05,
         longest_pause=0.1,
         quick_failure_seconds=LIFETIME,
-        max_quick_failures=2,
+        max_failures_before_work=2,
         max_failures_at_work=4,
     )
     code = f"import os; open(os.environ['{READY_FILE}'], 'w').close(); raise SystemExit(9)"
@@ -130,7 +130,9 @@ def test_a_process_that_takes_work_each_time_before_it_crashes_is_given_up_later
 
 
 def test_the_pause_before_a_restart_grows(tmp_path: Path) -> None:
-    policy = RestartPolicy(first_pause=0.1, longest_pause=1.0, max_quick_failures=4, quick_failure_seconds=LIFETIME)
+    policy = RestartPolicy(
+        first_pause=0.1, longest_pause=1.0, max_failures_before_work=4, quick_failure_seconds=LIFETIME
+    )
     with Supervisor([spec(tmp_path, "raise SystemExit(1)")], policy=policy) as supervisor:
         pauses = [e.pause for e in follow(supervisor, EventKind.GAVE_UP) if e.pause is not None]
     assert len(pauses) == 3
@@ -195,7 +197,7 @@ def test_the_children_of_a_crashed_process_are_killed_with_it(tmp_path: Path) ->
         assert pid is not None
         helper = _pid_in(tmp_path / "helper")
         os.kill(pid, signal.SIGKILL)
-        follow(supervisor, EventKind.FELL)
+        follow(supervisor, EventKind.FAILED)
         assert wait_until(lambda: processes.start_mark(helper) is None)
 
 
@@ -243,7 +245,7 @@ def test_a_killed_guard_is_replaced(tmp_path: Path) -> None:
         pid = follow(supervisor, EventKind.STARTED)[0].pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        follow(supervisor, EventKind.FELL)
+        follow(supervisor, EventKind.FAILED)
         follow(supervisor, EventKind.STARTED)
         assert supervisor._guard is not None
         assert supervisor._guard.pid != first.pid

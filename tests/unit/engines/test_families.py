@@ -10,8 +10,8 @@ import torch
 
 from cord_worker.bench.families import FLOORS, ROUNDINGS, ScoreComparison, TextComparison, measure_families
 from cord_worker.bench.family_models import FAMILIES, write_family
-from cord_worker.engines.transformers.foreseen_model import foresee
 from cord_worker.engines.transformers.hosting import Mode
+from cord_worker.engines.transformers.hosting_prediction import reason_against_batches
 from cord_worker.errors import EngineLoadError
 
 pytestmark = pytest.mark.slow
@@ -100,10 +100,10 @@ def test_doctor_refuses_by_the_configuration_alone(name: str, reason: str, tmp_p
     write_family(next(family for family in FAMILIES if family.name.startswith(name)), tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(EngineLoadError, match=reason):
-        foresee(tmp_path, "m", None, trust_remote_code=False)
+        reason_against_batches(tmp_path, "m", None, trust_remote_code=False)
 
 
 def test_doctor_names_models_that_will_be_computed_one_text_at_a_time(tmp_path: Path) -> None:
     write_family(next(family for family in FAMILIES if family.name.startswith("Phi-3 (longrope")), tmp_path)
-    assert "256" in foresee(tmp_path, "m", None, trust_remote_code=False)
-    assert foresee(tmp_path, "m", 256, trust_remote_code=False) == ""
+    assert "256" in reason_against_batches(tmp_path, "m", None, trust_remote_code=False)
+    assert reason_against_batches(tmp_path, "m", 256, trust_remote_code=False) == ""

@@ -64,7 +64,7 @@ def propose_once(engine: OpenAiEngine) -> Generation:
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503])
-def test_a_request_with_a_passing_fault_is_retried(server: LocalServer, tokenizer_folder: Path, status: int) -> None:
+def test_a_request_with_a_transient_fault_is_retried(server: LocalServer, tokenizer_folder: Path, status: int) -> None:
     engine = engine_of(server, tokenizer_folder)
     server.forget()
     server.script[COMPLETIONS].append(Reply({"error": {"message": "later"}}, status=status))

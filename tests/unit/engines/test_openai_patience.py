@@ -172,13 +172,13 @@ AMBIGUOUS = [
     (refusal(504, message="content filter timed out"), EngineFaultError),
     (refusal(400, message="Model is overloaded, try again later"), EngineFaultError),
 ]
-"""Replies whose words may mean a passing fault; and the error of a request that always gets one."""
+"""Replies whose words may mean a transient fault; and the error of a request that always gets one."""
 
 CONFIRMED = (ContentFilterError, NotFiniteError, TooLongError)
 
 
 @pytest.mark.parametrize("reply", [reply for reply, _ in AMBIGUOUS])
-def test_a_passing_fault_ends_no_request_whatever_its_words(
+def test_a_transient_fault_ends_no_request_whatever_its_words(
     llama_server: LocalServer, tokenizer_folder: Path, reply: Reply
 ) -> None:
     engine = engine_of(llama_server, tokenizer_folder)

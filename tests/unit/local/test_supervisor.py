@@ -10,13 +10,16 @@ import pytest
 from cord_worker.local import limits
 from cord_worker.local.supervisor import EventKind, ProcessSpec, RestartPolicy, Supervisor
 
-ONCE = RestartPolicy(max_quick_failures=1)
+ONCE = RestartPolicy(max_failures_before_work=1)
 KILLED = "import os, pathlib, signal; pathlib.Path({path!r}).write_text({text!r}); os.kill(os.getpid(), signal.SIGKILL)"
 
 
 @pytest.mark.parametrize(
     ("after", "expected"),
-    [("oom 2\noom_kill 2\n", "killed by the kernel for want of memory"), ("oom 2\noom_kill 1\n", "killed by SIGKILL")],
+    [
+        ("oom 2\noom_kill 2\n", "killed by the kernel because memory ran out"),
+        ("oom 2\noom_kill 1\n", "killed by SIGKILL"),
+    ],
 )
 def test_a_process_that_the_kernel_killed_for_memory_is_told_from_others_that_were_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str, expected: str

@@ -39,8 +39,7 @@ def require_language_model(config: Any, path: str) -> None:
 
 
 def require_packages(config: Any, path: str) -> None:
-    """Raises EngineLoadError if the weights' number format needs a package that is missing, or another
-    device."""
+    """Raises EngineLoadError if quantised weights need a package that is missing, or another device."""
     found = getattr(config, "quantization_config", None)
     if found is None and hasattr(config, "get_text_config"):
         found = getattr(config.get_text_config(), "quantization_config", None)

@@ -1,4 +1,4 @@
-"""Predicts how a model will be hosted, from its architecture alone: before its weights are read, and without memory."""
+"""Predicts how a model will be hosted, from its architecture alone: its weights are neither read nor allocated."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from cord_worker.engines.model_config import require_language_model
+from cord_worker.engines.config_json_checks import require_language_model
 from cord_worker.engines.transformers.masks import Masks, UnknownLayers
 from cord_worker.engines.transformers.rotary import LengthDependence
 from cord_worker.errors import EngineLoadError
 
 
-def foresee(folder: Path, path: str, max_model_len: int | None, *, trust_remote_code: bool) -> str:
+def reason_against_batches(folder: Path, path: str, max_model_len: int | None, *, trust_remote_code: bool) -> str:
     """Why the model will be computed one text at a time; empty if batches seem possible, which is tested when the model
-    is loaded. Raises EngineLoadError if it cannot be hosted."""
+    is loaded. Raises EngineLoadError if the model cannot be hosted."""
     options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     try:
         config: Any = AutoConfig.from_pretrained(folder, **options)
