@@ -27,7 +27,7 @@ DEFAULT_SCORE: ScoreKind = "geometric_mean"
 
 
 class ProverConfig(Table):
-    """The prover (the paper's meta-prover): it scores candidates, and only it sees the known answer."""
+    """The prover (the paper's meta-prover): it scores candidates, and only it reads the known answer in the search."""
 
     model: str = Field(description="A key of [models].")
     scoring_template: str = Field(

@@ -86,7 +86,7 @@ def _flaw(name: str, text: str, spots: list[latex_repair.Spot], *, repair: bool)
         return Flaw(
             name,
             f"{what}, which may be {spot.shown} or meant as it is: write it with a backslash, or put another character "
-            "between",
+            "between them",
         )
     return Flaw(
         name,
