@@ -1,4 +1,4 @@
-"""Finds the URLs of database and broker: from the environment, else from embedded services in the state folder."""
+"""Finds the URLs of the database and the broker: in the environment, else in the state folder with embedded servers."""
 
 from __future__ import annotations
 

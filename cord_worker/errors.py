@@ -25,7 +25,7 @@
     ├── LocalServiceError    an embedded server or a supervised process could not be started or stopped
     ├── MachineLimit         the machine allows too few files or processes, or too little memory
     ├── ProcessPoolError     processes for answers and replies are closed or cannot be started
-    ├── WaitError            a run that a Python program waits for does not become final
+    ├── WaitError            a run that a Python program waits for does not become final, or it fails
     │   ├── RunStopped       it is paused or cancelled
     │   │   └── LimitReached  a spending limit paused it
     │   ├── RunFailed        all its problems are final, and none of them is done
@@ -169,7 +169,7 @@ class ProcessPoolError(CordError):
 
 
 class WaitError(CordError):
-    """A run that a Python program waits for does not become final, or not as it should; what is committed stays."""
+    """A run that a Python program waits for does not become final, or it fails; committed results stay."""
 
 
 class RunStopped(WaitError):

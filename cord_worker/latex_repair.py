@@ -4,7 +4,7 @@ JSON reads `"\frac"` as a form feed and `rac`, `"\theta"` as a tab and `heta`, `
 control character counts as a lost backslash only if its letter and *all* letters after it form a known command: a tab
 and `imes` can only be `\times`. If the letters after it are themselves a word or a symbol (`\to`, `\tan`, `\nu`, `\ne`,
 `\rangle`), a tab or a line break may be meant. Then the surrounding characters decide; if they do not, nothing is
-guessed.
+restored.
 """
 
 from __future__ import annotations
@@ -225,13 +225,13 @@ def _leans_to_command(text: str, at: int, rest: str, end: int) -> bool:
         return not after.startswith(("=", "^")) and (before in _OPENING or follows)
     if before.isdigit() and len(rest) == 1 and after.startswith("="):
         return False
-    # `h\nu`, `2\tan x`: a single symbol or a number precedes it; no sentence ends so.
+    # `h\nu`, `2\tan x`: a single symbol or a number precedes it; no sentence ends that way.
     return before in _OPENING or re.search(r"(?:^|[^A-Za-z])(?:[A-Za-z]|\d+)$", text[max(0, at - 12) : at]) is not None
 
 
 def _spots(text: str) -> list[Spot]:
     spots = []
-    looked_at = 0
+    examined = 0
     for match in _CONTROL_AND_LETTERS.finditer(text):
         control, rest = match[1], match[2]
         name = _LETTERS[control] + rest
@@ -242,8 +242,8 @@ def _spots(text: str) -> list[Spot]:
             continue
         if never_meant or control == "\r" or not _is_word(rest, text, match.end()):
             meaning = Meaning.COMMAND
-        elif looked_at < _MOST_DOUBTFUL:
-            looked_at += 1
+        elif examined < _MOST_DOUBTFUL:
+            examined += 1
             meaning = _by_context(text, match.start(), match.end(), rest)
             if meaning is Meaning.EITHER and _touches_symbols(text, match.start(), match.end(), rest):
                 meaning = Meaning.COMMAND

@@ -9,7 +9,7 @@ import difflib
 import re
 
 BROKERS = ("redis", "rediss", "redis+socket", "amqp", "amqps")
-"""Schemes of CORD_BROKER_URL; `pyamqp` and `unix` are other names for two of them."""
+"""Schemes of CORD_BROKER_URL; `_SAME_BROKER` has other names for them."""
 _SAME_BROKER = {"pyamqp": "amqp", "pyamqps": "amqps", "unix": "redis+socket"}
 _REFUSED_BROKERS = {
     "sentinel": "Redis Sentinel is not supported: name its master (redis://HOST:6379/0), or a proxy that follows it",
@@ -71,8 +71,8 @@ def is_amqp(broker_url: str) -> bool:
 def _hosts_in_query(rest: str) -> str:
     """Moves several hosts in libpq's notation (`a:1,b:2`) into the query, where SQLAlchemy expects them."""
     before, _, query = rest.partition("?")
-    place, slash, database = before.partition("/")
-    credentials, at, authority = place.rpartition("@")
+    location, slash, database = before.partition("/")
+    credentials, at, authority = location.rpartition("@")
     if "," not in authority:
         return rest
     hosts = [re.fullmatch(r"(\[.*\]|[^:]*)(?::(\d+))?", host) for host in authority.split(",")]
@@ -101,10 +101,10 @@ def _other_scheme(scheme: str, known: tuple[str, ...], otherwise: str) -> str:
 def _check_authority(rest: str) -> None:
     """Raises ValueError if an unescaped character ends user or password too early, or if the port is not a number."""
     before_query, _, query = rest.partition("?")
-    credentials, at, place = before_query.rpartition("@")
+    credentials, at, location = before_query.rpartition("@")
     if at and (any(character in credentials for character in "@/#[]") or _PERCENT.search(credentials)):
         raise ValueError(f"the user or password contains an unescaped character: {ESCAPES}")
-    authority = place.partition("/")[0]
+    authority = location.partition("/")[0]
     if not at and "@" in query and ":" in authority and not authority.rpartition(":")[2].isdecimal():
         raise ValueError(f"the user or password contains an unescaped character: {ESCAPES}")
     if "," in authority:  # several hosts, which libpq accepts

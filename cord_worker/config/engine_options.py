@@ -21,7 +21,7 @@ class VllmOptions(Table):
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the model.")
     gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0, description="Share of a GPU's memory that vLLM takes.")
     kv_cache_gib: float | None = Field(
-        None, gt=0.0, description="GiB of the KV cache; by default what the share above leaves, on a CPU 2."
+        None, gt=0.0, description="GiB of the KV cache; by default what `gpu_memory_utilization` leaves; 2 on a CPU."
     )
     max_batched_tokens: int = Field(
         4096,

@@ -24,7 +24,7 @@ _MIN_SIMILARITY = 0.8
 
 
 class Settings(BaseSettings):
-    """Environment settings (prefix CORD_). Only `metrics_port` is stored; no message repeats a password."""
+    """Environment settings (prefix CORD_). The tables store only `metrics_port`; no message repeats a password."""
 
     model_config = SettingsConfigDict(env_prefix="CORD_", extra="ignore", frozen=True)
 

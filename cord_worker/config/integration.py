@@ -67,8 +67,8 @@ def require_integration(
     pipeline: str,
     teacher_names: Iterable[str],
 ) -> None:
-    """Raises ValueError if the pipeline needs an integrator and there is none or the reverse, if the integrator names
-    an unknown model, or if a teacher has its name."""
+    """Raises ValueError if the pipeline needs an integrator and there is none, if there is one that the pipeline does
+    not use, if it names an unknown model, or if a teacher has its name."""
     if integration is None:
         if pipeline == "integration":
             raise ValueError('search.pipeline = "integration" needs a table [integration] that names a model')

@@ -13,22 +13,22 @@ from cord_worker.config.run import RunConfig
 def cord_toml_schema() -> dict[str, Any]:
     """The schema (JSON Schema 2020-12) of the file that `RunConfig.load` reads, with dates as text.
 
-    It knows keys, types and ranges, and refuses unknown keys. What depends on several keys (does a teacher's model
-    exist?) only `RunConfig` checks.
+    It knows keys, types and ranges, and refuses unknown keys. Conditions on several keys (a teacher's model exists) are
+    checked by `RunConfig` only.
     """
     schema = RunConfig.model_json_schema(schema_generator=_TomlSchema)
     return {"$schema": GenerateJsonSchema.schema_dialect, "title": "cord.toml", **schema}
 
 
 class _TomlSchema(GenerateJsonSchema):
-    """Without null, which TOML lacks, and without titles made of names, which editors would show."""
+    """Makes a schema without null, which TOML lacks, and without titles, which Pydantic makes of the names."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         generated = super().default_schema(schema)
-        # An editor inserts a default: of a whole table that would be a line with all its keys.
+        # Editors insert the default. That of a whole table would be one line with all its keys, so it is left out.
         if generated.get("default") is None or isinstance(generated["default"], dict):
             generated.pop("default", None)
         return generated

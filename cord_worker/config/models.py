@@ -23,10 +23,11 @@ _MODEL_IDENTITY = {"path", "revision", "engine", "dtype", "gguf_file", "max_mode
 class ModelConfig(Table):
     """One set of weights hosted by one engine; may serve several teachers and the prover.
 
-    The first group of fields decides what the model computes and is part of its fingerprint (except the system prompt,
-    which belongs to the run). So are some options of its engine: `vllm.quantization`, `vllm.kv_cache_dtype`,
-    `openai.model` and `openai.api`. The second group, and the engine's other options, may differ between machines. But
-    scores of one run must be computed alike: with vLLM on one kind of device (`Engine.scoring_mode`).
+    The first group of fields, up to `template_options`, decides what the model computes. It is part of the model's
+    fingerprint, except the system prompt, which belongs to the run. Four options of its engine are too:
+    `vllm.quantization`, `vllm.kv_cache_dtype`, `openai.model` and `openai.api`. All other fields and options may differ
+    between machines. But all scores of a run need one scoring mode: with vLLM, one kind of device
+    (`Engine.scoring_mode`).
     """
 
     path: str = Field(
@@ -82,8 +83,8 @@ class ModelConfig(Table):
         ge=0.0,
         le=10.0,
         description="Longest time that a request waits for others to join its batch. More than 0 costs latency and "
-        "saves forward passes: for long runs of small models whose engines share processors (transformers engine "
-        "only).",
+        "saves forward passes. Use it for long runs of small models whose engines share processors (transformers "
+        "engine only).",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of the engine's process.")
     workers: int = Field(1, ge=1, description="Worker processes of this model that `cordctl run` and `up` start.")
@@ -92,7 +93,7 @@ class ModelConfig(Table):
     openai: OpenAiOptions | None = Field(None, description='The server of `engine = "openai"`.')
 
     @model_validator(mode="after")
-    def _options_of_its_engine(self) -> Self:
+    def _options_agree(self) -> Self:
         for engine, options in (("vllm", self.vllm), ("openai", self.openai)):
             if options is not None and self.engine != engine:
                 raise ValueError(f'the table `{engine}` needs engine = "{engine}" (it is "{self.engine}")')

@@ -26,7 +26,7 @@ _Price = Annotated[float | None, Field(ge=0.0, allow_inf_nan=False)]
 
 
 class ModelPrices(Table):
-    """What one model costs: by its tokens, by the time of its GPUs, or both. All in the currency of the prices."""
+    """What one model costs: by its tokens, by the time of its GPUs, or both. All prices are in `Prices.currency`."""
 
     input: _Price = Field(
         None, description="A million prompt tokens. With `cached`: those that were not in the prefix cache."

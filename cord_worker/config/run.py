@@ -27,7 +27,7 @@ from cord_worker.config.verify import VerifyConfig
 from cord_worker.errors import ConfigError
 
 _UNUSED_MODELS = "unused_models"
-"""Key in the validator's context: whether the file may have models that no other table names."""
+"""Key in the validator's context; its value says whether the file may have models that no other table names."""
 
 
 class RunTable(Table):
@@ -70,7 +70,7 @@ class RunTable(Table):
 
 
 class RunConfig(Table):
-    """cord.toml."""
+    """cord.toml as a whole."""
 
     models: dict[str, ModelConfig]
     teachers: Annotated[list[TeacherConfig], Field(min_length=1)]
@@ -128,7 +128,7 @@ class RunConfig(Table):
         return self
 
     def price_by_path(self, prices: Prices) -> dict[str, ModelPrices]:
-        """The price of each model that needs a worker, by the path of its weights, as figures of cost name it.
+        """The price of each model that needs a worker, by the path of its weights: reports of cost name models by it.
 
         Raises ValueError if a model has no price, or models with the same weights have different ones.
         """
@@ -178,7 +178,7 @@ class RunConfig(Table):
 
     @property
     def served_models(self) -> dict[str, ModelConfig]:
-        """The models that need a worker: all except that of an unused prover."""
+        """The models that need a worker, by name; not those that only an unused prover or reward model names."""
         used = {teacher.model for teacher in self.all_teachers}
         if self.is_scored:
             used.add(self.required_prover.model)
@@ -242,8 +242,8 @@ class RunConfig(Table):
 
     @property
     def for_answers(self) -> RunConfig:
-        """This configuration as a trimmed run needs it, to start its workers: without the models that score or judge
-        candidates. Only `served_models` and what follows from it may be used: the rest is not that of the run."""
+        """This configuration without the models that score or judge candidates, for starting the workers of a trimmed
+        run. Use only `served_models` and what follows from it: other parts differ from the run's configuration."""
         without_scores = self.search.model_copy(update={"pipeline": "sample"})
         return self.model_copy(update={"search": without_scores})
 

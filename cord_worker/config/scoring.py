@@ -22,12 +22,12 @@ DEFAULT_BINARY_TEMPLATE = (
 
 
 ScoreKind = Literal["geometric_mean", "mean_probability"]
-"""The mean of the answer tokens' probabilities that is the score (docs/what-is-computed.md#2-score)."""
+"""Which mean of the probabilities of the answer's tokens is the score (docs/what-is-computed.md#2-score)."""
 DEFAULT_SCORE: ScoreKind = "geometric_mean"
 
 
 class ProverConfig(Table):
-    """The prover (the paper's meta-prover): it scores candidates, and only it sees the known answer."""
+    """The prover (the paper's meta-prover): it scores candidates, and only it reads the known answer in the search."""
 
     model: str = Field(description="A key of [models].")
     scoring_template: str = Field(
@@ -41,7 +41,7 @@ class ProverConfig(Table):
     score_full_stop: bool = Field(
         False,
         description="Whether the text after `{answer}` in scoring_template, the full stop, is scored as part of the "
-        "answer; then 12 scores lower where 120 is expected. The paper's score ends with the answer.",
+        "answer. It makes 12 score lower where 120 is expected. The paper's score ends with the answer.",
     )
 
     @field_validator("scoring_template")
@@ -63,7 +63,7 @@ class ProverConfig(Table):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """What decides the scores, with the model's name."""
+        """The options that decide the scores, the model's name included."""
         return self.without_defaults_of("score", "score_full_stop")
 
 
@@ -87,8 +87,8 @@ class RewardConfig(Table):
 class BinaryConfig(Table):
     """Binary judgment (docs/what-is-computed.md#binary-judgment): the prover's model answers after each candidate.
 
-    The judgment is the share of right ones among `judgments` answers. They are compared as [verify] says; by `math` if
-    the problem is not checked or its row requests a judge.
+    The judgment is the share of right answers among `judgments` sampled ones. They are compared as [verify] says; by
+    `math` if the problem is not checked or its row requests a judge.
     """
 
     judgments: int = Field(10, ge=1, le=1024, description="Answers sampled per candidate.")
@@ -121,7 +121,7 @@ def require_prover(
 
 
 def require_reward(reward: RewardConfig | None, models: Mapping[str, ModelConfig], *, selection: str) -> None:
-    """Raises ValueError if a reward model selects but there is none or the reverse, or if it has no reward head."""
+    """Raises ValueError if a reward model is needed and missing, is given and not used, or has no reward head."""
     selects = selection == "reward_model"
     if reward is None:
         if selects:

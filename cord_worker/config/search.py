@@ -84,15 +84,16 @@ class SearchConfig(Table):
     diversity_teacher: float = Field(
         0.0,
         ge=0.0,
-        description="As the beam fills, place by place, this is subtracted from a trajectory's merit (by which it is "
-        "ranked) for each trajectory already in the beam whose last step the same teacher wrote.",
+        description="The slots of the beam are filled one after the other. For that, this is subtracted from a "
+        "trajectory's merit (by which it is ranked) for each trajectory already in the beam whose last step is by the "
+        "same teacher.",
     )
     diversity_text: float = Field(
         0.0,
         ge=0.0,
-        description="As the beam fills, place by place, this times a similarity in [0, 1] is subtracted from a "
-        "trajectory's merit. The similarity is the share of 4-character pieces that its last step has in common with "
-        "the most similar last step chosen so far.",
+        description="Like diversity_teacher, but this times a similarity in [0, 1] is subtracted. The similarity is "
+        "the share of 4-character pieces that the trajectory's last step has in common with the most similar last step "
+        "in the beam so far.",
     )
     trajectories: int = Field(
         4,

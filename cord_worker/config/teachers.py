@@ -12,11 +12,11 @@ from cord_worker.config.base import Table, checked_name
 class TeacherConfig(Table):
     """A model with sampling settings; it proposes steps. Several teachers may share one model."""
 
-    name: str = Field(description="Name in tables and reports: letters, digits, `_`, `.` and `-`, at most 63.")
+    name: str = Field(description="Name in tables and reports: letters, digits, `_`, `.` and `-`, at most 63 of them.")
     model: str = Field(description="A key of [models].")
     temperature: float = Field(0.6, ge=0.0, le=5.0, description="Sampling temperature; 0 takes the likeliest token.")
     top_p: float = Field(0.95, gt=0.0, le=1.0, description="Nucleus sampling: share of the probability mass.")
-    top_k: int = Field(0, ge=0, description="Samples from the likeliest tokens, this many; 0 considers every token.")
+    top_k: int = Field(0, ge=0, description="Number of the likeliest tokens that are considered; 0 considers all.")
     min_p: float = Field(
         0.0, ge=0.0, le=1.0, description="Least probability of a token, as a share of the likeliest one's."
     )

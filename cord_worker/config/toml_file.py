@@ -1,4 +1,4 @@
-"""Reads cord.toml: its text, and the TOML document in it."""
+"""Reads cord.toml (its text, and the TOML document in it), and writes documents as TOML."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def validation_message(error: ValidationError, source: str, root: type[BaseModel
             message = f"{message} (got {item['input']!r:.80})"
             if near := did_you_mean(str(item["input"]), allowed):
                 message += f";{near}"
-        elif item["type"] not in {"value_error"}:
+        elif item["type"] != "value_error":
             message = f"{_PLAIN.get(item['type'], message)} (got {item['input']!r:.80})"
         lines.append(": ".join(part for part in (source, key, message) if part))
     return "\n".join(lines)

@@ -31,7 +31,7 @@ Reply with one JSON object and nothing else: {"correctness": "True"} where the s
 
 
 class ToleranceConfig(Table):
-    """Largest distance of a number from the reference; the larger of the two tolerances holds."""
+    """Largest distance of a number from the reference; the larger of the two tolerances applies."""
 
     relative: float = Field(0.001, ge=0.0, lt=1.0, description="As a share of the reference, such as 0.01.")
     absolute: float = Field(0.0, ge=0.0, description="As a number in the reference's own unit.")

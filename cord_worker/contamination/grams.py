@@ -1,7 +1,8 @@
 """Hashes of n-grams of many token lists at once.
 
 Tokens are numbers: 1, 2, … for tokens of the benchmark, 0 for every other one, so that no n-gram with a 0 can match. A
-hash is a polynomial over pseudo-random 64-bit numbers; whatever it finds is compared exactly afterwards.
+hash is a polynomial over pseudo-random 64-bit numbers. `index` compares runs that it finds token by token; n-grams for
+`containment` are compared by hash alone.
 """
 
 from __future__ import annotations

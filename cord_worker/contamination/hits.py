@@ -19,7 +19,7 @@ class HitKind(StrEnum):
     CONTAINMENT = "containment"
     """Most of the benchmark question's short n-grams, in any order and with anything between them."""
     NEAR = "near"
-    """Much the same set of short n-grams on both sides (Jaccard similarity)."""
+    """Similar sets of short n-grams on both sides (Jaccard similarity)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Hit:
     matching: str
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
+        """The hit as JSON for scripts; keys are stable."""
         return {
             "kind": self.kind.value,
             "score": round(self.score, 4),

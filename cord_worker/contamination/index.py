@@ -95,7 +95,7 @@ class QuestionIndex:
         return [_sorted(found.values()) for found in self._find([tokens(text) for text in texts])]
 
     def repeats(self, questions: Sequence[Question]) -> list[list[Hit]]:
-        """Like `hits`, for the questions of which the index was made: hits of each on the questions before it.
+        """Like `hits`, for the questions from which the index was made: the hits of each on the questions before it.
 
         A question that repeats an earlier one exactly has only that hit.
         """
@@ -142,11 +142,11 @@ class QuestionIndex:
             rare = counts[groups] <= self._thresholds.boilerplate
             yield size, _Runs(HashTable(hashes[rare]), entries[rare], places[rare])
 
-    def _prepared_contained(self) -> Iterator[tuple[int, _Contained]]:
-        """The n-grams for `containment`, by length and kind of script.
+    def _prepared_contained(self) -> Iterator[tuple[tuple[int, bool], _Contained]]:
+        """The n-grams for `containment`, by their length and whether the script is compared by characters.
 
-        Only the rarest n-grams of each entry are looked up: so many that the others together weigh less than
-        `contained`. A text without any of them cannot reach that share.
+        Only the rarest n-grams of each entry are looked up. The others together weigh less than `contained`, so a text
+        with none of the rarest cannot reach that share.
         """
         for dense in (False, True):
             size = self._thresholds.gram[dense]
@@ -168,8 +168,7 @@ class QuestionIndex:
                 needed = int(np.count_nonzero(others >= self._thresholds.contained - _ROUNDING)) + 1
                 looked_up[first : first + needed] = True
                 grams[int(entries[first])] = (hashes[first:end], shares)
-            # Both kinds of script may have the same length of n-grams.
-            yield size * 2 + dense, _Contained(HashTable(hashes[looked_up]), entries[looked_up], grams)
+            yield (size, dense), _Contained(HashTable(hashes[looked_up]), entries[looked_up], grams)
 
     def _grams(self, numbers: Sequence[int], size: int) -> tuple[Hashes, Ids, Ids]:
         """The different n-grams of each of these entries: hash, entry, first place in it."""
@@ -182,11 +181,12 @@ class QuestionIndex:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def _find(self, forms: Sequence[list[str]]) -> list[dict[int, Hit]]:
+        """For each form the strongest hit on each entry, by the entry's number."""
         found: list[dict[int, Hit]] = [self._same_form(form) for form in forms]
         known = self._vocabulary.get
         id_lists = [[known(token, 0) for token in form] for form in forms]
         flat, starts = joined(id_lists)
-        sizes = {*self._runs, *(key // 2 for key in self._contained)}
+        sizes = {*self._runs, *(size for size, _ in self._contained)}
         for size, places, hashes in windows(flat, self._values, sorted(sizes)):
             owners = np.searchsorted(starts, places, "right") - 1
             first = _first_of_each(owners, hashes)
@@ -197,8 +197,8 @@ class QuestionIndex:
                 ):
                     _keep(found[text], entry, hit)
             for dense in (False, True):
-                if size * 2 + dense in self._contained:
-                    contained = self._contained[size * 2 + dense]
+                contained = self._contained.get((size, dense))
+                if contained is not None:
                     for text, entry, hit in self._containments(
                         size, contained, forms, owners, places - starts[owners], hashes
                     ):
@@ -245,7 +245,7 @@ class QuestionIndex:
         ):
             diagonal = (text, entry, mine - theirs)
             if mine < ends.get(diagonal, 0):
-                continue  # within the run before
+                continue  # part of the previous run
             begin, end = _run(id_lists[text], self._entries[entry].ids, mine, theirs)
             ends[diagonal] = end
             length, _ = longest.get((text, entry), (0, 0))

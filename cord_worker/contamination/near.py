@@ -1,7 +1,7 @@
 """`NearIndex`: finds near-equal texts by MinHash and locality-sensitive hashing (datasketch).
 
-It is symmetric: a short question inside a long text is not near to it (that is `containment`). So it also serves texts
-that are longer than questions, such as trajectories.
+The similarity is symmetric: a short question inside a long text is not near to it (that is `containment`). The index is
+also used for texts that are longer than questions, such as trajectories.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from cord_worker.contamination.normal_form import is_dense, tokens
 _PERMUTATIONS = 128
 _SEED = 1
 _CANDIDATES_FROM = 0.8
-"""The hash tables look for this share of the wanted similarity, so that few pairs above that are missed; what they find
-is compared exactly."""
+"""The hash tables look for this share of the wanted similarity, so that they miss few pairs that reach the wanted one.
+The pairs that they find are compared exactly."""
 _MOST_SHOWN = 40
 
 
@@ -58,7 +58,7 @@ class NearIndex:
         return [[hit for hit, _ in self._near(tokens(text))] for text in texts]
 
     def repeats(self, questions: Sequence[Question]) -> list[list[Hit]]:
-        """Like `hits`, for the questions of which the index was made: hits of each on the questions before it."""
+        """Like `hits`, for the questions from which the index was made: the hits of each on the questions before it."""
         return [
             [hit for hit, other in self._near(tokens(question.text)) if other < self._numbers[question]]
             for question in questions
@@ -84,7 +84,7 @@ class NearIndex:
         return found
 
     def _grams(self, form: list[str]) -> dict[int, str]:
-        """The n-grams by their 32-bit hashes, in order; a text shorter than one is one n-gram."""
+        """The n-grams by their 32-bit hashes, in order; a text shorter than an n-gram is one by itself."""
         size = min(self._thresholds.gram[is_dense(form)], max(1, len(form)))
         texts = [" ".join(form[place : place + size]) for place in range(len(form) - size + 1)]
         return {zlib.crc32(text.encode("utf-8", "surrogatepass")): text for text in texts}

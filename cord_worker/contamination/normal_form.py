@@ -120,14 +120,14 @@ class _Plain(dict[int, int | str | None]):
             value = "-"
         elif character in _ALIKE:
             value = _ALIKE[character]
-        elif category == "Cf" or character == "\u0640" or (category == "Mn" and _is_dense(character) and _arabic(code)):
+        elif category == "Cf" or character == "\u0640" or (category == "Mn" and _is_arabic(character)):
             value = None
         self[code] = value
         return value
 
 
-def _arabic(code: int) -> bool:
-    return "ARABIC" in unicodedata.name(chr(code), "")
+def _is_arabic(character: str) -> bool:
+    return _is_dense(character) and "ARABIC" in unicodedata.name(character, "")
 
 
 class _Separated(dict[int, int | str]):

@@ -34,7 +34,7 @@ _BEFORE = (
 _AFTER = "\n\nThink it through before you write anything. Put the final result into a box at the end of your reply."
 
 
-def exact(question: str, chance: random.Random) -> str:  # noqa: ARG001 - all have one form
+def exact(question: str, chance: random.Random) -> str:  # noqa: ARG001 - the signature of all `PLANTS`
     """The question itself."""
     return question
 
@@ -44,13 +44,13 @@ def renumbered(question: str, chance: random.Random) -> str:
     return _NUMBER.sub(lambda match: _other_number(match[0], chance), question)
 
 
-def punctuated(question: str, chance: random.Random) -> str:  # noqa: ARG001 - all have one form
+def punctuated(question: str, chance: random.Random) -> str:  # noqa: ARG001 - the signature of all `PLANTS`
     """The question with other spaces, and with the punctuation of translations and web pages."""
     kept = _POINT.sub("\0", question).translate(_PUNCTUATION).replace("\0", ".")
     return kept.replace("$", "").replace(" ", "\u00a0 ")
 
 
-def embedded(question: str, chance: random.Random) -> str:  # noqa: ARG001 - all have one form
+def embedded(question: str, chance: random.Random) -> str:  # noqa: ARG001 - the signature of all `PLANTS`
     """The question within a longer text."""
     return f"{_BEFORE}{question}{_AFTER}"
 

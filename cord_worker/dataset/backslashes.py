@@ -15,7 +15,8 @@ from cord_worker.dataset.values import Flaw
 class Restored:
     """The row with its backslashes, and for each field the restored commands, in order.
 
-    `left`: lost backslashes that stay lost, in fields that are only kept. `doubtful`: commands that may be spaces.
+    `left`: commands whose backslashes stay lost, in fields that are only stored. `doubtful`: places that may be a
+    command or a space; they stay as they are.
     """
 
     row: dict[str, Json]
@@ -25,23 +26,23 @@ class Restored:
 
 
 def restore_row(row: dict[str, Json], names: Iterable[str], *, repair: bool, damaged: str | None) -> Restored | Flaw:
-    """Restores the lost backslashes of the row with `repair`; otherwise returns a Flaw for the first of them.
+    """Restores the lost backslashes of the row if `repair` is set; otherwise returns a Flaw for the first of them.
 
-    Only the fields `names` can have a Flaw; with `repair` only for a command that may also be a line break. Other
-    fields are restored too, or stay unchanged. `damaged` is a command whose backslash had to be restored to decode the
-    row: then doubtful commands count as well.
+    Only the fields `names` can have a Flaw. With `repair`, only a place that may be a command or a space is a Flaw.
+    In other fields, backslashes are restored with `repair` and otherwise stay lost. `damaged` is a command whose
+    backslash had to be restored to decode the row; then doubtful places count too.
     """
     if damaged is None and not any(map(_may_be_damaged, row.values())):
         return Restored(row, _NOTHING)
     wanted = [name for name in dict.fromkeys(names) if name in row]
     present = [*wanted, *(name for name in row if name not in wanted)]
-    placed = [(name, text) for name in present for text in _texts(row[name])]
-    result = Restored(row, {} if damaged is None else _field_of_command(placed, damaged))
-    if not any(latex_repair.is_suspect(text) for _, text in placed):
+    named_texts = [(name, text) for name in present for text in _texts(row[name])]
+    result = Restored(row, {} if damaged is None else _field_of_command(named_texts, damaged))
+    if not any(latex_repair.is_suspect(text) for _, text in named_texts):
         return result
-    found = latex_repair.lost_backslashes([text for _, text in placed], damaged=damaged is not None)
+    found = latex_repair.lost_backslashes([text for _, text in named_texts], damaged=damaged is not None)
     mended: dict[str, str] = {}
-    for (name, text), spots in zip(placed, found, strict=True):
+    for (name, text), spots in zip(named_texts, found, strict=True):
         if name in wanted:
             flaw = _flaw(name, text, spots, repair=repair) if spots else None
             if flaw is not None:
@@ -67,9 +68,9 @@ def _may_be_damaged(value: Json) -> bool:
     return latex_repair.is_suspect(value) if isinstance(value, str) else bool(value) and isinstance(value, list | dict)
 
 
-def _field_of_command(placed: list[tuple[str, str]], command: str) -> dict[str, list[str]]:
-    """The field whose text holds `command`, with the command; empty if none of `placed` does."""
-    name = next((name for name, text in placed if f"\\{command}" in text), None)
+def _field_of_command(named_texts: list[tuple[str, str]], command: str) -> dict[str, list[str]]:
+    """The field whose text holds `command`, with the command; empty if none of `named_texts` does."""
+    name = next((name for name, text in named_texts if f"\\{command}" in text), None)
     return {} if name is None else {name: [f"\\{command}"]}
 
 
@@ -85,7 +86,7 @@ def _flaw(name: str, text: str, spots: list[latex_repair.Spot], *, repair: bool)
         return Flaw(
             name,
             f"{what}, which may be {spot.shown} or meant as it is: write it with a backslash, or put another character "
-            "between",
+            "between them",
         )
     return Flaw(
         name,

@@ -1,7 +1,7 @@
 """Multiple choice as datasets publish it: choices in their own field, the right one by index, letter or text.
 
-The choices become lines of the question, and the answer becomes the letter. So a model can give it, and it can be
-checked.
+The choices become lines of the question, and the answer becomes the letter. Then a model can give the letter, and it
+can be checked.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
+from cord_worker.dataset.invisible import stripped
 from cord_worker.dataset.records import Json
 from cord_worker.dataset.solutions import AmbiguousAnswer, final_answer
 from cord_worker.dataset.values import Flaw, number_text, type_name
-from cord_worker.dataset.visible import stripped
 
 _LETTERS = frozenset(ascii_uppercase)
 _OWN_LABEL = re.compile(r"\s*\(?([A-Za-z])\s*[).:]\s*")
@@ -22,7 +22,7 @@ _OWN_LABEL = re.compile(r"\s*\(?([A-Za-z])\s*[).:]\s*")
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Labels and texts, in order."""
+    """The labels and texts of a row's choices, in order."""
 
     labels: tuple[str, ...]
     texts: tuple[str, ...]
@@ -108,8 +108,8 @@ class Choices:
 
 
 def read_choices(value: Json) -> Choices | Flaw:
-    """The choices of a row, or why it has none: of a list of texts, `{text: […], label: […]}`, `[{text, label}]` or
-    `{A: …, B: …}`."""
+    """The choices of a row, or why it has none. `value` is a list of texts, `{text: […], label: […]}`,
+    `[{text, label}]` or `{A: …, B: …}`."""
     labels: Sequence[Json] | None = None
     texts: Sequence[Json]
     if isinstance(value, dict):
@@ -126,7 +126,7 @@ def read_choices(value: Json) -> Choices | Flaw:
         texts = value
     else:
         return Flaw(None, f"is of type {type_name(value)}: write the choices as a list of texts")
-    plain = [stripped(text) if isinstance(text, str) else _number(text) for text in texts]
+    plain = [stripped(text) if isinstance(text, str) else _plain_text(text) for text in texts]
     if len(plain) < 2 or not all(plain):
         return Flaw(None, "needs at least two choices, none of them empty")
     if len(plain) > len(ascii_uppercase):
@@ -134,7 +134,7 @@ def read_choices(value: Json) -> Choices | Flaw:
     own = [match for text in plain if (match := _OWN_LABEL.match(text)) is not None]
     if labels is None and [match[1].upper() for match in own] == list(ascii_uppercase[: len(plain)]):
         plain = [text[match.end() :] or text for text, match in zip(plain, own, strict=True)]
-    named = list(ascii_uppercase[: len(plain)]) if labels is None else [_number(label) for label in labels]
+    named = list(ascii_uppercase[: len(plain)]) if labels is None else [_plain_text(label) for label in labels]
     if len(named) != len(plain) or not all(named) or len(set(named)) != len(named):
         return Flaw(None, "needs a different label for each choice")
     return Choices(tuple(named), tuple(plain))
@@ -144,7 +144,7 @@ def _list(value: Json) -> list[Json]:
     return value if isinstance(value, list) else []
 
 
-def _number(value: Json) -> str:
+def _plain_text(value: Json) -> str:
     if isinstance(value, str):
         return value.strip()
     return number_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""

@@ -203,7 +203,7 @@ def _config_and_split(file: Path) -> tuple[str, str]:
         stem = shorter
     shard = _SHARD.match(stem)
     split = (shard["split"] or None) if shard is not None else None
-    split = _split_meant(split) or split if split else _split_meant(stem)
+    split = (_split_meant(split) or split) if split else _split_meant(stem)
     folders = [part for part in file.parent.parts if part != "data"]
     if split is None and folders and (inner := _split_meant(folders[-1])) is not None:
         return "/".join(folders[:-1]), inner

@@ -24,7 +24,7 @@ _SHOWN_DIGITS = 12
 _FILE_ENDINGS = frozenset(
     {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".toml", ".gz", ".zst", ".zip", ".py"}
 )
-"""Endings with which `a/b` is meant as a file."""
+"""A text such as `a/b` with one of these endings names a file, not a dataset of the hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class HubDataset:
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """A downloaded file, and its name in the repository."""
+    """A downloaded file; `name` is its path in the repository, after the name of the dataset."""
 
     path: Path
     name: str
@@ -53,8 +53,8 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class HubSnapshot:
-    """One split of a dataset of the hub at one commit, downloaded. `split` is `CONFIGURATION/SPLIT` if the dataset has
-    several configurations."""
+    """One split of a dataset of the hub, downloaded. `revision` is the commit; `split` is `CONFIGURATION/SPLIT` if the
+    dataset has several configurations."""
 
     id: str
     revision: str
@@ -162,7 +162,7 @@ def _choose_split(
     try:
         chosen, files = folders.split_of(layout, split)
     except DatasetError as error:
-        # Before the advice about other files: a script is why there are none.
+        # A script explains why there are no data files; the general error would only advise naming other files.
         if any(name.endswith(".py") for name in names) and "holds no data files" in str(error):
             raise DatasetError(
                 f"{dataset} has no data files, only a script that makes them, and scripts of a repository are never "

@@ -32,7 +32,7 @@ def is_hub_id(text: str) -> bool:
 
 
 def hub_library(what: str) -> ModuleType:
-    """The package huggingface_hub. `what` needs it: the subject of the error's sentence.
+    """The package huggingface_hub. `what` is the subject of an error's sentence: what needs the package.
 
     Raises:
         HubError: it is not installed, or `HF_HUB_OFFLINE` forbids its use.
@@ -107,7 +107,7 @@ def hub_name(hub: ModuleType) -> str:
 
 def _meaning(hub: ModuleType, error: BaseException, status: int, repository: str) -> str:
     has_token = bool(hub.get_token())
-    token = f"{'the' if has_token else 'no'} token {'(' if has_token else 'is set ('}HF_TOKEN, or `hf auth login`)"
+    token = f"{'the token' if has_token else 'no token is set'} (HF_TOKEN, or `hf auth login`)"
     if isinstance(error, hub.errors.GatedRepoError):
         return f"gives {repository} only to those who have accepted the conditions on its page ({token})"
     if isinstance(error, hub.errors.RevisionNotFoundError):

@@ -29,8 +29,8 @@ def read_json(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
     With `repair_latex`, backslashes that JSON does not allow are escaped.
 
     Raises:
-        DatasetError: the file is not JSON or is cut off, or it holds no array or several. It is raised once reading
-            reaches the place.
+        DatasetError: the file is not JSON or is cut off, or it holds no array or several. The error is raised once
+            reading reaches that place.
     """
     with opened(path) as stream:
         window = _Window(path, stream)
@@ -158,27 +158,27 @@ class _Window:
         if not self.peek():
             raise DatasetError(f"{self._path} is cut off at line {self.line}: copy or write it again.")
         while True:
-            problem: ValueError | None = None
+            failure: ValueError | None = None
             try:
                 value, end = self._decoder.decode(self._text, self._at)
             except RecursionError as error:
                 raise self.error("a value is nested too deep: flatten it") from error
             except ValueError as error:
-                problem = error
+                failure = error
                 repaired = self._repaired(error)
                 if repaired is not None:
                     value, end, self.damaged = repaired
-                    problem = None
+                    failure = None
             # A number that touches the end of the window may continue after it.
-            if problem is None and (end < len(self._text) or self._ended):
+            if failure is None and (end < len(self._text) or self._ended):
                 self._advance(end)
                 return value, self._decoder.flaw
             held = len(self._text) - self._at
             if held > MAX_ROW_BYTES:
-                reason = problem or f"longer than {MAX_ROW_BYTES // 1024**2} MiB"
+                reason = failure or f"longer than {MAX_ROW_BYTES // 1024**2} MiB"
                 raise self.error(f"the value that begins here cannot be read ({reason})")
-            if not self._read(max(_CHUNK_BYTES, held)) and problem is not None:
-                raise self.error(f"the value that begins here is not JSON, or cut off ({problem.args[0]})")
+            if not self._read(max(_CHUNK_BYTES, held)) and failure is not None:
+                raise self.error(f"the value that begins here is not JSON, or cut off ({failure.args[0]})")
 
     def _repaired(self, error: ValueError) -> tuple[Json, int, str] | None:
         """The value, its end and its first unescaped command, if such a command stopped the decoding.

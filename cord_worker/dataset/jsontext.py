@@ -41,8 +41,11 @@ class StrictDecoder:
         row = dict(pairs)
         if len(row) != len(pairs):
             seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            self.flaw = f"has the field {twice!r} twice in one object: keep one"
+            for key, _ in pairs:
+                if key in seen:
+                    self.flaw = f"has the field {key!r} twice in one object: keep one"
+                    break
+                seen.add(key)
         return row
 
     def _float(self, text: str) -> float:
@@ -69,7 +72,7 @@ class StrictDecoder:
 
 
 REPAIR_ADVICE = ", or restore such commands with --repair-latex"
-"""The part of a reason that a command without this option leaves out."""
+"""End of a reason; a command without this option removes it."""
 
 
 def unescaped_reason(command: str) -> str:

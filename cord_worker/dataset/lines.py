@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 def lines(stream: BinaryIO) -> Iterator[Line]:
-    """Lines, numbered from 1, without a byte order mark; never holds more than the cap of a line."""
+    """Lines, numbered from 1, without a byte order mark; never holds more than one line, up to the cap."""
     offset = number = 0
     readline = stream.readline
     while data := readline(MAX_ROW_BYTES + 1):
@@ -213,7 +213,7 @@ def _csv_reason(error: csv.Error) -> str:
 
 
 def _delimiter(path: Path, header: str) -> str:
-    """The separator of the columns: the one of the file's kind if the header has it, otherwise the only other one.
+    """The usual separator of the file's kind if the header has it, otherwise the only other one in the header.
 
     Raises DatasetError if several others occur.
     """

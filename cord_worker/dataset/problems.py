@@ -1,4 +1,4 @@
-"""`Reader`: makes a problem of a decoded row, or says why that is impossible."""
+"""`ProblemBuilder`: makes a problem of a decoded row, or says why that is impossible."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from cord_worker.dataset import backslashes, roles
 from cord_worker.dataset.chat_tags import CHAT_TAG
 from cord_worker.dataset.choices import read_choices
 from cord_worker.dataset.fields import Field, Fields
+from cord_worker.dataset.invisible import hidden_inside, hides_at_ends, stripped
 from cord_worker.dataset.jsontext import exact_json
 from cord_worker.dataset.records import Change, Json, Note, ProblemRecord, ReadOptions, RejectedRecord
 from cord_worker.dataset.repetition import content_id
 from cord_worker.dataset.rows import Row
 from cord_worker.dataset.values import Flaw, keep_raw, row_flaw
-from cord_worker.dataset.visible import hidden_inside, hides_at_ends, stripped
 
 _SHOWN = 80
 _NO_NOTES: tuple[Note, ...] = ()
 
 
-class Reader:
+class ProblemBuilder:
     """Makes problems of rows. `fields` are those that hold the question, the answer and so on."""
 
     def __init__(self, fields: Fields, options: ReadOptions) -> None:
@@ -35,7 +35,7 @@ class Reader:
         self._texts = tuple(dict.fromkeys([*roots, *fields.letters, *options.checked]))
 
     def problem(self, row: Row) -> ProblemRecord | RejectedRecord:
-        """The problem of `row`, or the row rejected with a reason. NaN in a field that is only kept becomes null."""
+        """The problem of `row`, or the row rejected with a reason. NaN in a field that is only stored becomes null."""
         not_numbers = [name for name, cell in row.value.items() if cell != cell and name not in self._roots]
         if not_numbers:
             notes = tuple(Note(Change.NOT_A_NUMBER, name, "NaN") for name in not_numbers)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cord_worker.dataset import fields
 from cord_worker.dataset.hub import HubSnapshot
-from cord_worker.dataset.problems import Reader
+from cord_worker.dataset.problems import ProblemBuilder
 from cord_worker.dataset.records import FieldMapping, ProblemRecord, ReadOptions, RejectedRecord
 from cord_worker.dataset.rows import Row, Rows
 from cord_worker.dataset.streams import COMPRESSED, PARQUET, head_of, refuse_foreign
@@ -18,8 +18,8 @@ from cord_worker.errors import DatasetError
 _FIND_ALL = FieldMapping()
 _AS_USUAL = ReadOptions()
 
-TEXTS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
-KINDS = (*TEXTS, ".parquet")
+TEXT_KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+KINDS = (*TEXT_KINDS, ".parquet")
 """Endings of dataset files; text formats may have one of `COMPRESSED` after their own."""
 
 _PEEK = 32
@@ -37,7 +37,8 @@ def read_problems(
 ) -> Iterator[ProblemRecord | RejectedRecord]:
     """The problems of a dataset in its order, with a rejected row in place of each bad one; memory stays constant.
 
-    Nothing is opened before the first item is asked for. Equal ids are not detected: that would need all of them.
+    Nothing is opened before the first item is asked for. Equal ids are not detected, because all of them
+    would have to be held in memory.
 
     Args:
         path: .jsonl, .ndjson, .json, .csv, .tsv (also .gz and .zst), .parquet, a folder that `datasets.save_to_disk`
@@ -69,9 +70,9 @@ def read_problems(
     found = resolve(mapping, known, str(path))
     if on_fields is not None:
         on_fields(found.mapping())
-    reader = Reader(found, options)
+    builder = ProblemBuilder(found, options)
     for row in islice(chain(head, rows), limit):
-        yield row if isinstance(row, RejectedRecord) else reader.problem(row)
+        yield row if isinstance(row, RejectedRecord) else builder.problem(row)
 
 
 def _open(path: Path | HubSnapshot, split: str | None, *, repair_latex: bool) -> Rows:
@@ -104,7 +105,7 @@ def kind_of(path: Path) -> str | None:
     """The kind of file that the name says, such as `.jsonl`; None if datasets have no such kind."""
     compressed = path.suffix.lower() in COMPRESSED
     kind = (Path(path.stem).suffix if compressed else path.suffix).lower()
-    return kind if kind in (TEXTS if compressed else KINDS) else None
+    return kind if kind in (TEXT_KINDS if compressed else KINDS) else None
 
 
 def open_file(path: Path, name: str, *, repair_latex: bool) -> Rows:

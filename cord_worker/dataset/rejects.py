@@ -64,7 +64,7 @@ def flaw_of(rejected: RejectedRecord) -> str:
 
 
 def rejection_error(rejected: RejectedRecord, otherwise: str | None = None) -> DatasetError:
-    """The error for a row that may not be skipped. `otherwise` is what the command that reads offers instead of a
-    corrected row, and what it has not done: only that command knows."""
+    """The error for a row that may not be skipped. `otherwise` says what else than correcting the row is
+    possible in the command that reads, and what that command has not done."""
     rest = "" if otherwise is None else f", or {otherwise}"
     return DatasetError(f"{flaw_of(rejected)}. Correct the row{rest}.")

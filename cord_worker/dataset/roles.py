@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from cord_worker.dataset.invisible import stripped
 from cord_worker.dataset.records import Change, Json
 from cord_worker.dataset.solutions import AmbiguousAnswer, final_answer
 from cord_worker.dataset.values import Flaw, NotText, number_text, type_name
-from cord_worker.dataset.visible import stripped
 
 MAX_KEY = 512
 """Maximum number of characters of an id; a B-tree index of PostgreSQL holds no value above 2,704 bytes."""
@@ -126,7 +126,7 @@ def passage(value: Json) -> str | Flaw | None:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         value = "\n\n".join(str(part) for part in value)
     if value is None or isinstance(value, str):
-        return stripped(value) or None if value else None
+        return stripped(value or "") or None
     if isinstance(value, dict):
         return _object_flaw(value, "passage")
     return Flaw(None, f"is of type {type_name(value)}: write the passage as text or as a list of texts")

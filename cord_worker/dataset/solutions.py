@@ -1,7 +1,7 @@
 r"""Extracts the final answer of a worked solution: GSM8K's last line `#### 72`, MATH's `\boxed{…}`.
 
-Scores say how well candidates predict the answer; with a solution in its place they would say something else. Only
-unmistakable marks count: a text without one, however long, is itself an answer (PubMedQA's are paragraphs).
+A score says how well a candidate predicts the answer, so no solution may stand in the answer's place. Only unmistakable
+marks count: a text without one, however long, is itself an answer (PubMedQA's are paragraphs).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import pairwise
 _HASHES = re.compile(r"(?:(?m:^)[ \t]*(?P<bold>\*\*)?####(?!#)|(?<![#\w])####(?=\s|\Z))[ \t]*(?P<answer>[^\n]*)")
 _HEADING = re.compile(r"(?m)^[ \t]*(?:\*\*)?####(?!#)")
 _RESULT = re.compile(r"[-+]?[$€£]?\s*[-+]?\d[\d.,/:]*\s*(?:%|[^\W\d]{0,12})\.?")
-"""A result, not a heading."""
+"""Text after `####` that is a result; other text there may be a heading."""
 _SENTENCES = re.compile(r"[A-Z][a-z]+[.:]\s+[A-Z]")
 _END_MARKS = re.compile(r"(?:\s|</s>|<eos>|<\|[\w ]{1,30}\|>|`{3,})+\Z")
 """Characters that models and Markdown put after a text."""
@@ -35,6 +35,7 @@ _TOUCHES_AFTER = re.compile(
     r"|-[A-Za-z(]|\d|[A-Za-z](?![A-Za-z])|[\s$]*(?:\\text\{\s*(?:or|and)\b|(?:,\s*)?(?:or|and)\s+\$?-?(?:\d|\\(?!boxed|fbox|framebox)))"
 )
 _NEAR = 80
+"""Characters before and after a box that are examined."""
 
 
 class AmbiguousAnswer(Exception):
@@ -185,6 +186,6 @@ def _closing_brace(text: str, start: int) -> int | None:
 
 
 def _plain(answer: str) -> str:
-    """A form of the answer, to compare two marks of one answer."""
+    """The answer without layout, for comparing two answers."""
     unwrapped = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", answer)
     return re.sub(r"[\s$]|\\[,;! ]", "", unwrapped).rstrip(".")

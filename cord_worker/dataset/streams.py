@@ -133,7 +133,7 @@ class _Readable(io.RawIOBase):
 
 
 class _Converted(_Readable):
-    """Converts another encoding to UTF-8; halves of surrogate pairs become bytes that are not UTF-8, reported later."""
+    """Converts another encoding to UTF-8. Reading raises UnicodeDecodeError for bytes that are not valid in it."""
 
     def __init__(self, stream: BinaryIO, decoder: codecs.IncrementalDecoder) -> None:
         super().__init__(self._next)

@@ -121,10 +121,11 @@ def _cells(column: pyarrow.Array, kind: pyarrow.DataType) -> list[Any]:
 
 
 def _time(text: str | None) -> str | None:
+    """A timestamp as Arrow writes it, in ISO 8601."""
     if text is None:
         return None
     moment, _, fraction = text.replace(" ", "T").partition(".")
-    # Trailing zeros are dropped, a time zone after them is not.
+    # A fraction of zeros is dropped, a time zone after it is not.
     digits = fraction[: len(fraction) - len(fraction.lstrip("0123456789"))]
     zone = fraction[len(digits) :]
     return f"{moment}.{digits}{zone}" if digits.strip("0") else f"{moment}{zone}"

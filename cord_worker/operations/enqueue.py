@@ -31,7 +31,7 @@ from cord_worker.operations.fitting import ContextCheck, room_remarks
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import EnqueueReport, content_hash, enqueue
 from cord_worker.verify.by_math_verify import check_configured
-from cord_worker.verify.rows import with_known_methods
+from cord_worker.verify.row_methods import with_known_methods
 
 _MAX_SHOWN = 20
 

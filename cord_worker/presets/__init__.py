@@ -24,13 +24,13 @@ PRESETS = {
 
 _SMOLLM2_FOLDER = 'path = "./SmolLM2-135M-Instruct"'
 _INCLUDED = re.compile(r"^#: (\S+)\n", re.MULTILINE)
-"""A line of a preset that is replaced by a file in this folder, which all presets share."""
+"""A line of a preset that is replaced by the named file of this folder, which all presets share."""
 _ENGINE_TABLES = {"vllm", "openai"}
 """Optional tables of a model: `--set` creates them."""
-_OWN_TABLES = {"binary", "integration", "reward", "verify", "verify.tolerance", "verify.judge"}
-"""Optional top-level tables: `--set` creates them."""
+_OPTIONAL_TABLES = {"binary", "integration", "reward", "verify", "verify.tolerance", "verify.judge"}
+"""Other optional tables: `--set` creates them."""
 _BARE_WORD = re.compile(r"(?!(?:true|false|inf|nan)$)(?:[A-Za-z]|\.{0,2}/)[A-Za-z0-9_./:-]*")
-"""A string value that needs no quotes, unlike in TOML: quoting for the shell and for TOML is tedious."""
+"""Text that `--set` takes without the quotes of TOML, because quoting it for the shell too is tedious."""
 
 
 def preset_text(name: str) -> str:
@@ -44,13 +44,13 @@ def preset_text(name: str) -> str:
 
 
 def servers_text(model: str, **values: str) -> str:
-    """The text for models of servers, with `values` in place of its `{NAME}`; offered tables name `model`."""
+    """A cord.toml for models on servers: `values` replace each `{NAME}`, and its optional tables name `model`."""
     text = re.sub(r"\{(\w+)\}", lambda found: values[found[1]].rstrip("\n"), _part("from_servers.part"))
     return _with_parts(text, model)
 
 
 def _with_parts(text: str, model: str) -> str:
-    """`text` with the options that all presets share in place of its lines `#: FILE`; `model` is named in them."""
+    """`text` with the files that its lines `#: FILE` name in place of these lines; `model` replaces `{model}`."""
     return _INCLUDED.sub(lambda found: _part(found[1]).replace("{model}", model), text)
 
 
@@ -117,21 +117,18 @@ def _set(document: Any, assignment: str) -> str:
     table = document
     for depth, section in enumerate(sections, start=1):
         makes_engine_table = section in _ENGINE_TABLES and table is not document
-        if (makes_engine_table or ".".join(sections[:depth]) in _OWN_TABLES) and section not in table:
+        if (makes_engine_table or ".".join(sections[:depth]) in _OPTIONAL_TABLES) and section not in table:
             table[section] = tomlkit.table()
         if section in table and not isinstance(table[section], dict):
             raise ConfigError(f"{assignment!r}: {section!r} is not a table: edit that part of cord.toml by hand")
         if section not in table:
-            near = did_you_mean(section, table)
-            raise ConfigError(
-                f"{assignment!r}: no section is called {section!r}:{near}"
-                if near
-                else f"{assignment!r}: {unknown('section', section, table)}"
-            )
+            if near := did_you_mean(section, table):
+                raise ConfigError(f"{assignment!r}: no section is called {section!r}:{near}")
+            raise ConfigError(f"{assignment!r}: {unknown('section', section, table)}")
         table = table[section]
     # A new key goes before the comments at the table's end, which belong to the next table.
     body = table.value.body
-    end = max((place for place, (known, _) in enumerate(body, start=1) if known is not None), default=0)
+    end = max((number for number, (known, _) in enumerate(body, start=1) if known is not None), default=0)
     comments = body[end:]
     del body[end:]
     table[name] = parsed

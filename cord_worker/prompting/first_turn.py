@@ -45,7 +45,8 @@ _DATE_MACRO = (
 )
 """Put before the template. Jinja drops the line break (`trim_blocks`), so the template's own start is unchanged."""
 _RENDERINGS = 16
-"""Renderings of each turn at load: a random choice of two texts is equal in all of them once in about 30,000 loads."""
+"""How often each turn is rendered at load. A template that chooses one of two texts at random passes about once in
+30,000 loads."""
 _USER = "\ue000cord-user\ue001"
 _SYSTEM = "\ue000cord-system\ue001"
 
@@ -62,7 +63,7 @@ class ChatTokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TurnPiece:
-    """A part of the first turn; `is_content` marks text from outside, which must give no control token."""
+    """A part of the first turn; `is_content` marks text from outside, which must not be encoded as control tokens."""
 
     text: str
     is_content: bool
@@ -195,7 +196,7 @@ def _parts(content: str) -> list[dict[str, str]]:
 
 
 def _date_variables(today: date) -> dict[str, Any]:
-    """The variable from which some templates (Llama) take the date; for the function of most others see `_dated`."""
+    """The variable from which some templates (Llama) take the date; most others call a function (`_dated`)."""
     return {"date_string": today.strftime("%d %b %Y")}
 
 
@@ -204,7 +205,7 @@ def _dated(template: Any, today: date) -> dict[str, Any]:
     date.
 
     A template cannot get a Python function from us: transformers passes it data only, and transformers' own
-    function reads the clock. A macro inside the template takes precedence under the name that the template calls.
+    function reads the clock. A macro of the same name inside the template takes precedence over it.
     """
     text = template.get("default") if isinstance(template, dict) else template
     if not isinstance(text, str) or "strftime_now" not in text:

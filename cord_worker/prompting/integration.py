@@ -64,7 +64,7 @@ def read_integration(reply: str, segmentation: Segmentation, *, complete: bool) 
 
 def repair_integration(reply: str, segmentation: Segmentation) -> Integration | None:
     """Like `read_integration`, for a reply whose JSON is broken. For a reply of random brackets and quotes, the time
-    grows with the square of the length, to hours for 50,000 characters: call it where it can be killed."""
+    grows with the square of the length, to hours for 50,000 characters: call it in a process that can be killed."""
     return _integration(_repaired(_body(reply)), segmentation)
 
 
@@ -123,12 +123,14 @@ def _text(value: Any) -> str | None:
 
 def _steps(text: str) -> list[str]:
     """The steps in one value, usually one; a heading at its start is removed."""
-    parts = (part.strip() for part in _INNER_MARKER.split(f"\n{text}"))
-    return [
-        step
-        for step in (_OWN_HEADING.sub("", part, count=1) if _OWN_HEADING.match(part) else part for part in parts)
-        if step
-    ]
+    steps = []
+    for part in _INNER_MARKER.split(f"\n{text}"):
+        step = part.strip()
+        if heading := _OWN_HEADING.match(step):
+            step = step[heading.end() :]
+        if step:
+            steps.append(step)
+    return steps
 
 
 def _joined(steps: Sequence[str], segmentation: Segmentation) -> str:

@@ -5,8 +5,8 @@ A run's `Segmentation` sets what ends a step:
 
 - `prompted`: the plain text `\\n### Step`, whatever follows it. So `### Stepwise …` at the start of a line also ends a
   step; `### Note`, and `### Step` inside a line, do not.
-- `line_break`: a blank line (`\\n\\n`). It belongs to the boundary and is written back as exactly that; blank lines
-  before a step's text are dropped.
+- `line_break`: a blank line (`\\n\\n`). It is the boundary and is written back unchanged; blank lines before a step's
+  text are dropped.
 - `phrases`: one of the run's phrases at the start of a sentence or a line. The step ends after the previous sentence;
   the phrase and the whitespace before it belong to the next step. Case and the kind of apostrophe do not matter. A
   phrase must not be part of a longer word, so the character after it must be known.
@@ -82,7 +82,7 @@ _BEFORE_SENTENCES = "\"'“‘«([*_`"
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """What ends a text of one kind: `marks` at any position, a blank line if `blank_line`, phrases.
+    """What ends a text of one kind: `marks` at any position, a blank line if `blank_line`, and `phrases`.
 
     `longest` bytes hold the longest end and one character more. With `answer_tags` the text is a final answer: a
     thinking in these tags at its very beginning is skipped.
@@ -245,6 +245,6 @@ def _pattern(phrases: tuple[str, ...]) -> re.Pattern[str]:
 def _phrase_pattern(phrase: str) -> str:
     words = [re.sub("['’]", "['’]", re.escape(word)) for word in phrase.split()]
     last = phrase.strip()[-1:]
-    # Letters without case belong to scripts without a space after a word, or with particles attached to the word.
-    whole = r"(?=[\W_])" if last.isdigit() or last.lower() != last.upper() else ""
-    return r"\s".join(words) + whole
+    # Scripts without case have no space after a word, or attach particles to it: there, a letter may follow the phrase.
+    word_end = r"(?=[\W_])" if last.isdigit() or last.lower() != last.upper() else ""
+    return r"\s".join(words) + word_end

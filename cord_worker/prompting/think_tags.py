@@ -1,7 +1,7 @@
 """The tags between which a model thinks. Models differ; stored and exchanged text uses only `<think>`.
 
-Steps hold no tags, so models exchange them unchanged. In a prompt each model gets its own tags around the steps, and
-they are replaced by `<think>` and `</think>` in its text. A model's tags are set in cord.toml (`think_open`,
+Steps hold no tags, so models exchange them unchanged. In a prompt each model gets its own tags around the steps; in the
+text that it writes, they are replaced by `<think>` and `</think>`. A model's tags are set in cord.toml (`think_open`,
 `think_close`) or found in its chat template or among its tokens; without any, `<think>` is used.
 """
 
@@ -70,7 +70,7 @@ class ThinkTags:
         return text.replace(self.opening_tag, THINK_OPEN)
 
     def own(self, text: str) -> str:
-        """Our `text` with the model's closing in place of `</think>` and the whitespace around it."""
+        """`text` with the model's closing in place of `</think>` and the whitespace around it."""
         if self == USUAL_TAGS:
             return text
         return _CANONICAL_CLOSING.sub(lambda _: self.closing, text)

@@ -4,7 +4,7 @@
 A run's `Segmentation` divides a trajectory into steps. A step's text excludes the text between two steps;
 `Segmentation.opening` writes that back, so that `prompted` steps are always numbered 1..T. A prefix is a list of
 *pieces*, always the same pieces for the same steps. So a model that encodes piece by piece gets
-`ids(prefix + step) = ids(prefix) + ids(step)`, and its KV prefix cache keeps hitting.
+`ids(prefix + step) = ids(prefix) + ids(step)`, and finds its prefix in its KV cache.
 """
 
 from __future__ import annotations

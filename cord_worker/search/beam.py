@@ -47,10 +47,10 @@ def select(
     is_last: bool = False,
 ) -> Selection:
     """The best `beam_width` of the pool: one step's valid candidates and the finished trajectories of the beam, by the
-    policy `settings.finished`. If the step `is_last`, the budget allows no other, and all of them are finished.
+    policy `settings.finished`. If the step `is_last`, the budget allows no further one, so its candidates are finished.
 
-    Independent of the order of both inputs. Raises SearchError if a candidate that is not invalid lacks text, score,
-    token count or finish reason, or if two members have the same `rank_key`.
+    The order of the inputs makes no difference. Raises SearchError if a valid candidate lacks text, score, token count
+    or finish reason, or if two members have the same `rank_key`.
     """
 
     def key(trajectory: Trajectory) -> RankKey:
@@ -102,7 +102,7 @@ def _next_beam(pool: Sequence[Trajectory], new: Sequence[Trajectory], settings: 
 
 def _prefix_length(new: Sequence[Trajectory], width: int) -> int:
     """Length of the prefix of `new` that holds `width` live trajectories; finished ones take no slot."""
-    live = [place for place, trajectory in enumerate(new) if trajectory.finish is None]
+    live = [index for index, trajectory in enumerate(new) if trajectory.finish is None]
     return live[width - 1] + 1 if len(live) >= width else len(new)
 
 

@@ -7,8 +7,8 @@
         the prover scores every candidate
         the B best of candidates and finished trajectories are the beam    `decide`
 
-A trajectory also counts as finished if no model has room for its next step. If the problem's token budget is spent, all
-do.
+A trajectory also counts as finished if no model has room for its next step. Once the problem's token budget is spent,
+every trajectory does.
 
 `decide` is one iteration of that loop, as a function of stored rows.
 """

@@ -1,5 +1,5 @@
 """A penalty for trajectories that are similar to those already chosen, so that the beam is not filled with near copies
-(named as future work by write-ups of the paper).
+(write-ups of the paper name this as future work).
 
 The slots are filled one after the other. Each goes to the trajectory whose merit is highest after penalties:
 `diversity_teacher` for every already chosen trajectory whose last step the same teacher wrote, and `diversity_text`
@@ -18,10 +18,11 @@ _NGRAM = 4
 """Length of an n-gram in characters: words would not work in scripts without spaces."""
 
 Shingles = frozenset[str]
+"""The character n-grams of a text."""
 
 
 def shingles(text: str) -> Shingles:
-    """The character n-grams of a text; a run of whitespace counts as one space, and case is ignored."""
+    """The n-grams of `text`; a run of whitespace counts as one space, and case is ignored."""
     plain = " ".join(text.casefold().split())
     return frozenset(plain[start : start + _NGRAM] for start in range(max(1, len(plain) - _NGRAM + 1)))
 
@@ -41,29 +42,28 @@ def diverse_order(
     """`ordered` (best first) in the order in which slots are filled; among ties the better one comes first.
 
     `rounded_merit` is that of `beam`. `texts` are the last steps by candidate id. A finished trajectory that was in the
-    previous beam has no text here; its similarity counts as 0.
-    Without a penalty the order is unchanged.
+    previous beam has no text here; its similarity counts as 0. Without a penalty the order is unchanged.
     """
     if not settings.diversity_teacher and not settings.diversity_text:
         return list(ordered)
-    sets = {id: shingles(text) for id, text in texts.items()} if settings.diversity_text else {}
+    ngrams = {id: shingles(text) for id, text in texts.items()} if settings.diversity_text else {}
     left = list(ordered)
     chosen: list[Trajectory] = []
     teachers: Counter[int] = Counter()
     nearest = dict.fromkeys((trajectory.candidate_id for trajectory in left), 0.0)
     while left:
-        worth = [
+        penalised = [
             rounded_merit(trajectory)
             - settings.diversity_teacher * teachers[trajectory.teacher]
             - settings.diversity_text * nearest[trajectory.candidate_id]
             for trajectory in left
         ]
-        best = left.pop(worth.index(max(worth)))
+        best = left.pop(penalised.index(max(penalised)))
         chosen.append(best)
         teachers[best.teacher] += 1
-        if best.candidate_id in sets:
+        if best.candidate_id in ngrams:
             for trajectory in left:
-                if trajectory.candidate_id in sets:
-                    found = similarity(sets[trajectory.candidate_id], sets[best.candidate_id])
+                if trajectory.candidate_id in ngrams:
+                    found = similarity(ngrams[trajectory.candidate_id], ngrams[best.candidate_id])
                     nearest[trajectory.candidate_id] = max(nearest[trajectory.candidate_id], found)
     return chosen

@@ -113,8 +113,8 @@ def check_complete(expected_expansions: tuple[Expansion, ...], candidates: Seque
 def may_resample(
     settings: SearchSettings, round: int, candidates: Sequence[Candidate], *, is_last: bool = False
 ) -> bool:
-    """True if the step, whose `candidates` are all invalid, is proposed again in another round. It is not if that would
-    be a round too many, if the problem's budget is spent (`is_last`), or if every teacher's context is full."""
+    """True if the step, whose `candidates` are all invalid, is proposed again in another round. It is not if no
+    round is left, if the problem's budget is spent (`is_last`), or if every teacher's context is full."""
     return round + 1 < settings.max_rounds and not is_last and not no_room_to_write(candidates)
 
 

@@ -88,7 +88,7 @@ def decide(
 
 
 def _chains(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-    """Candidates grouped by the chain that they extend; a chain is identified by its place in the previous beam."""
+    """Candidates grouped by the chain that they extend; a chain is identified by its rank in the previous beam."""
     chains: dict[int, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         chains[candidate.parent_rank].append(candidate)

@@ -1,18 +1,19 @@
-"""Tells a text that loops from one that repeats itself for a reason.
+"""Distinguishes a text that loops from one that repeats itself for a reason.
 
 A model that has lost its way writes the same thing again and again and does not stop: the repetition is exact, it
 reaches the end of the text, and usually the token cap ends it. Honest text also repeats itself (the rows of a zero
 matrix, a table, the digits of 1/3, cases in the same words). But then it continues with something else, changes a
 number, or ends by itself. So only a repetition at the end counts, and the required length depends on what is repeated:
 
-| what is repeated at the end | in a text that the cap cut | in a text that ended by itself |
+| what is repeated at the end | length of a loop in a text that the cap cut | in a text that ended by itself |
 |---|---|---|
-| sentences: three different words or more, no list, table or matrix | N units | N units |
-| single words (`wait wait wait`), sentences with several numbers (a periodic division) | N units | 2 N |
-| digits, formulas, rows of a table or matrix | 2 N units | never |
+| sentences: three different words or more, no list, table or matrix | N | N |
+| single words (`wait wait wait`), sentences with several numbers (a periodic division) | N | 2 N |
+| digits, formulas, rows of a table or matrix | 2 N | never a loop |
 
-N is `ngram * repeats` words, and at least `repeats` times the repeated part; for long sentences that were cut, four
-times. In scripts that put no spaces between words, and in text without spaces, characters are counted, six to a word.
+N is `ngram * repeats` words, or `repeats` times the repeated part if that is longer. Four repeats are enough for words
+or a sentence longer than two n-grams in a text that was cut. In scripts that put no spaces between words, and in text
+without spaces, characters are counted, six to a word.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _LONG_UNIT = 2
 """In n-grams: a longer unit is not a list entry, so fewer repeats of it are enough."""
 _REPEATS_OF_LONG = 4
 _COMMAND = re.compile(r"\\(?!boxed\b)[A-Za-z]+")
-"""Signs of a formula. `\\boxed` is not one of them: a repeated boxed answer counts like a repeated word."""
+"""LaTeX commands, which do not count as words. `\\boxed` is left out: a repeated boxed answer counts like a word."""
 _INDENTATION = re.compile(r"\n([ \t]+)(?=\S)")
 _DEEPEST_INDENTATION = 64
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -40,8 +41,8 @@ _CELLS = re.compile(r"[|&]|\\\\")
 _PAUSES = tuple(".!?…:;,。！？，；")
 _SENTENCE_WORDS = 3
 _NUMBER = re.compile(r"\d+")
-_NUMBERS = 4
-"""Different numbers in one unit that make it a calculation."""
+_CALCULATION_NUMBERS = 4
+"""Number of different numbers from which a repeated part counts as a calculation."""
 
 
 class _Content(Enum):
@@ -92,12 +93,12 @@ def _ends_in_loop(units: Sequence[str], between: str, ngram: int, repeats: int, 
 def _left_out(watched: Sequence[str], ngram: int, was_cut: bool) -> list[int]:
     """The numbers of units that may follow the loop.
 
-    If the text was cut, half of a word may follow. A text that ended by itself may follow its loop with a few words
-    ("Let me stop here."); a loop of sentences is a loop nevertheless.
+    If the text was cut, part of a word may follow. If it ended by itself, a few words may follow a loop of sentences
+    ("Let me stop here.").
     """
     if was_cut:
         return [0, 1]
-    return [0, *(place for place in range(1, min(ngram + 1, len(watched))) if watched[place].endswith(_PAUSES))]
+    return [0, *(count for count in range(1, min(ngram + 1, len(watched))) if watched[count].endswith(_PAUSES))]
 
 
 def _needed(content: _Content, period: int, ngram: int, repeats: int, was_cut: bool) -> int | None:
@@ -118,11 +119,13 @@ def _content_of(unit: str, *, is_spaced: bool) -> _Content:
     if _CELLS.search(unit):
         return _Content.FIGURES
     plain = _COMMAND.sub(" ", unit)
-    signs = len(set(UNSPACED_SCRIPT.findall(plain)))
     if not is_spaced:
-        # Without spaces words cannot be separated; two letters, repeated once, count as one.
-        return _content_of_count(signs) if signs else (_Content.WORDS if _WORD.search(plain * 2) else _Content.FIGURES)
-    if len(set(_NUMBER.findall(plain))) >= _NUMBERS:
+        # Without spaces, words cannot be separated: each character of an unspaced script counts as one.
+        if characters := set(UNSPACED_SCRIPT.findall(plain)):
+            return _content_of_count(len(characters))
+        # The part is doubled, because a word may span two repeats of it.
+        return _Content.WORDS if _WORD.search(plain * 2) else _Content.FIGURES
+    if len(set(_NUMBER.findall(plain))) >= _CALCULATION_NUMBERS:
         return _Content.CALCULATION
     words = _WORD.findall(plain.casefold())
     is_list = plain.count(",") >= len(words) - 1

@@ -14,7 +14,7 @@ paper leaves these points open; they are decided here:
 - The value of a node is the mean of its own score and the scores of all finished trajectories through it. Its own
   score is its first visit, so a new node can be compared without a rollout. `UCB = mean + exploration * sqrt(ln N / n)`
   with n the visits of the node and N those of its parent; the root's first visit has the value 0.
-- What is averaged is the merit (`search.selection`); a number of tokens counts as its share of the thinking budget.
+- The mean is that of merits (`search.selection`). A merit that is a number of tokens is divided by the thinking budget.
 - The new node's own teacher writes the rollout: it wrote the best step here and has the prefix in its cache.
 - A new node that ends the thinking is a finished trajectory and counts as one on its path. If it is the best new
   node, it replaces the rollout. A rollout is one candidate: its steps are not nodes of the tree.
@@ -134,12 +134,12 @@ class UcbTree:
     ) -> None:
         self._settings = settings
         self._scope = scope
-        everyone = [*earlier, *current]
-        steps = [candidate for candidate in everyone if not candidate.whole]
-        self._parents = {candidate.id: candidate.parent_id for candidate in everyone}
+        all_candidates = [*earlier, *current]
+        steps = [candidate for candidate in all_candidates if not candidate.whole]
+        self._parents = {candidate.id: candidate.parent_id for candidate in all_candidates}
         self._extended = {candidate.parent_id for candidate in steps}
         self._step_ids = {candidate.id for candidate in steps}
-        full = without_room(everyone)
+        full = without_room(all_candidates)
         self._trajectories = {trajectory.candidate_id: trajectory for trajectory in new} | {
             candidate.id: Trajectory.of(
                 candidate, Finish.CONTEXT if candidate.id in full else finish_of(candidate, settings)
@@ -194,8 +194,8 @@ class UcbTree:
 
     def ucb(self, id: int) -> float:
         """Upper confidence bound of the node among its siblings."""
-        above = self.visits(self._parents[id])
-        return self.mean(id) + self._settings.exploration * math.sqrt(math.log(above) / self.visits(id))
+        parent_visits = self.visits(self._parents[id])
+        return self.mean(id) + self._settings.exploration * math.sqrt(math.log(parent_visits) / self.visits(id))
 
     def _value(self, trajectory: Trajectory) -> float:
         value = merit(trajectory, self._settings, self._scope)

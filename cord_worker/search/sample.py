@@ -1,7 +1,7 @@
 """Sampling, for evaluations: every teacher writes `trajectories` whole trajectories, and each gets a final answer.
 
 Samples are independent, so equal texts are not duplicates, and there is no winner. A sample that the engine refused
-stays invalid and is not repeated: another sample would change the figures.
+stays invalid and is not repeated, because another sample in its place would bias the evaluation.
 """
 
 from __future__ import annotations

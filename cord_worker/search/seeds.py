@@ -1,9 +1,9 @@
 """Seeds and lineages: hashes of a candidate's identity, never a base seed plus a counter
 (docs/what-is-computed.md#seeds).
 
-Fields are hashed as a JSON list that starts with its purpose, so that different lists of fields never have the same
-encoding. Teachers enter by name and parents by lineage, so that seeds survive a reordered configuration and do not
-depend on database ids.
+Fields are hashed as a JSON list that starts with the purpose of the hash, so that different lists of fields never have
+the same encoding. Teachers enter by name and parents by lineage, so that seeds survive a reordered configuration and do
+not depend on database ids.
 """
 
 from __future__ import annotations

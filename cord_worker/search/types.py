@@ -31,7 +31,7 @@ class InvalidReason(StrEnum):
     MARKER_ONLY = "marker_only"
     """Step markers, headings or punctuation, and nothing else."""
     LOOP = "loop"
-    """An n-gram is repeated past the limit."""
+    """The text ends in a loop (`loops`)."""
     THINK_TAG = "think_tag"
     """The text holds `<think>` or `</think>`; a trajectory holds exactly one of each, and not in a step."""
     UNSTORABLE = "unstorable"
@@ -118,14 +118,16 @@ class SearchSettings:
     step_tokens: int
     """The cap of a step, in the teacher's tokens."""
     loop_ngram: int
+    """See `loops`."""
     loop_repeats: int
+    """See `loops`."""
     max_rounds: int
     """Rounds of a step whose candidates are all invalid, the first round included."""
     pipeline: str
     trajectories: int
     """Chains (greedy), iterations (mcts), or whole trajectories by each teacher (curation, integration, sample)."""
     exploration: float
-    """The weight of the bound in `mcts.UcbTree.ucb`."""
+    """The weight of exploration in `mcts.UcbTree.ucb`."""
     finished: FinishedPolicy
     length_normalisation: float
     """See `beam.merit`."""

@@ -1,9 +1,9 @@
 """Decides which proposals may enter a beam (docs/what-is-computed.md#invalid-candidates).
 
 `invalid_reason` checks one text as soon as it is proposed, so that the prover never reads an invalid one. Duplicates
-need all siblings: they are found by their `text_key` once the step's last text is there, before anything is scored
-(`store.work.score`), and by `duplicates` when the step is decided. Both give the same result. All checks are linear
-in the text's length.
+can be found only among all siblings: by their `text_key` once the step's last text is written, before anything is
+scored (`store.work.score`), and by `duplicates` when the step is decided. Both give the same result. All checks are
+linear in the text's length.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def invalid_reason(
         return InvalidReason.UNSTORABLE
     if _THINK_TAG.search(text):
         return InvalidReason.THINK_TAG
-    if _is_marker_only(text) if has_markers else not any(map(_is_content, text)):
+    if not any(map(_is_content, _without_markers(text) if has_markers else text)):
         return InvalidReason.MARKER_ONLY
     if is_loop(text, ngram=loop_ngram, repeats=loop_repeats, was_cut=was_cut):
         return InvalidReason.LOOP
@@ -80,12 +80,12 @@ def text_key(text: str) -> uuid.UUID:
 
 
 def duplicates(candidates: Iterable[Candidate]) -> dict[int, int]:
-    """Ids of the candidates that repeat a sibling, each with the id of the sibling that is kept for both.
+    """Ids of the candidates that repeat a sibling, each with the id of the sibling that stands for both.
 
-    Siblings extend the same place of the beam; texts are compared with every run of whitespace as one space. The
-    one with the lowest (teacher, sample) is kept for all, whatever the order of arrival. Candidates that were invalid
-    when proposed are left out. A candidate that became invalid when it was scored is kept nevertheless: its duplicates
-    were not scored, and their result would have been the same.
+    Siblings extend the same slot of the beam; texts are compared with every run of whitespace as one space. The
+    sibling with the lowest (teacher, sample) stands for all, whatever the order of arrival. Candidates that were
+    invalid when proposed are left out. A candidate that became invalid when it was scored still stands for its
+    duplicates: they were not scored, and their result would have been the same.
     """
     first_ids: dict[tuple[int | None, int, str], int] = {}
     repeats: dict[int, int] = {}
@@ -114,9 +114,8 @@ def _was_valid_when_proposed(candidate: Candidate) -> bool:
     return None not in (candidate.text, candidate.finish_reason) and candidate.invalid_reason not in _REASONS_FROM_TEXT
 
 
-def _is_marker_only(text: str) -> bool:
-    rest = _HEADING_LINE.sub("", _STEP_MARKER.sub("", text))
-    return not any(_is_content(character) for character in rest)
+def _without_markers(text: str) -> str:
+    return _HEADING_LINE.sub("", _STEP_MARKER.sub("", text))
 
 
 def _is_content(character: str) -> bool:

@@ -20,7 +20,7 @@ _NEAR = 5
 """Most characters between the words of a correction and the tag that they announce."""
 _MOST_TAGS = 20
 """Tags, and JSON values, that are examined, counted from the end."""
-_MOST = 200
+_MOST_ANNOUNCEMENTS = 200
 """Announcements and boxes that are examined, counted from the end."""
 _NOT_BUT = re.compile(
     r"(?:not|nicht|pas|no|non|não|не)\s(?P<denied>[^,;.]{1,60}?)(?:,?\s(?:but(?:\srather)?|sondern|mais|sino|ma|"
@@ -44,13 +44,13 @@ _REVERSED = re.compile(
     r"(?P<rest>\W.*)?$",
     re.IGNORECASE,
 )
-"""`41 is the answer`; `option B is correct` if the subject is a letter."""
+"""`41 is the answer`, or `option B is correct`."""
 _LETTER = re.compile(
     r"(?:the\s)?(?:option|choice|answer|statement)?\s?[(\[]?[A-J][)\]]?(?:\s?[:.,]\s?[^,]{1,40})?", re.IGNORECASE
 )
 _CONCLUDED = re.compile(r",\s(?:and\s)?(?:so|thus|hence|therefore),?\s")
 _SET_LETTER = re.compile(r"[({\s]*\\(?:text(?:bf|rm)?|math(?:bf|rm))\s?\{\s?\(?([A-J])\)?\s?\}[)}\s]*")
-"""An option's letter in TeX."""
+"""The letter of an option in LaTeX."""
 _VALUE_LINE = re.compile(r"\n\s*(\$?-?\d[\d.,/]*\$?)\s*")
 _INLINE_END = re.compile(r"\s*(?:\\\(|\$)\s?\n")
 _TAG = re.compile(
@@ -70,15 +70,15 @@ def announced_statements(
     text: str, spans: list[sentences.Sentence], inner_statements: Callable[[str], list[Statement]]
 ) -> list[Statement]:
     """Every announced answer of `text`, in order; `inner_statements` finds the statements within a tag."""
-    found_markers = markers(text)[-_MOST:]
+    found_markers = markers(text)[-_MOST_ANNOUNCEMENTS:]
     tagged = [
         replace(one, corrects=any(m.corrects and 0 <= one.start - m.end <= _NEAR for m in found_markers))
         for one in _tagged_statements(text, inner_statements)
     ]
-    found_boxes = boxes(text)[-_MOST:]
+    found_boxes = boxes(text)[-_MOST_ANNOUNCEMENTS:]
     found: list[Statement] = list(tagged)
     taken: set[int] = set()
-    place = _Places(spans)
+    finder = _SentenceFinder(spans)
     inside = [(other.start, other.end) for other in tagged] + [(box.start, box.end) for box in found_boxes]
     for index, marker in enumerate(found_markers):
         limit = found_markers[index + 1].start if index + 1 < len(found_markers) else len(text)
@@ -88,15 +88,15 @@ def announced_statements(
             found_markers[index + 1] = _stronger(found_markers[index + 1], marker)
             continue
         inner = [box for box in found_boxes if marker.start <= box.start < _reach(text, marker, limit)]
-        statement = _announced_by_marker(text, marker, limit, inner, place)
+        statement = _announced_by_marker(text, marker, limit, inner, finder)
         if statement is not None:
             found.append(statement)
             if not marker.heading and (more := _VALUE_LINE.fullmatch(text, statement.end)) is not None:
-                # Only another value is below: it is unclear which of the two is meant.
+                # The next line holds only another value: it is unclear which of the two is meant.
                 found.append(Statement((more[1],), statement.strength, more.start(1), more.end(1)))
             taken.update(box.start for box in inner)
     found += [
-        _boxed_statement(text, box, place)
+        _boxed_statement(text, box, finder)
         for box in found_boxes
         if box.start not in taken and not any(other.start <= box.start < other.end for other in tagged)
     ]
@@ -109,14 +109,9 @@ def _reversed_statements(text: str, spans: list[sentences.Sentence], found: list
     """Statements with the answer first: `41 is the answer.`"""
     taken = [(statement.start, statement.end) for statement in found]
     new = []
-    for span in spans[-_MOST:]:
+    for span in spans[-_MOST_ANNOUNCEMENTS:]:
         sentence = without_stop(text[span.start : min(span.end, span.start + 300)])
-        if (
-            "answer" not in sentence
-            and "correct" not in sentence
-            and "right" not in sentence
-            and " the solution" not in sentence
-        ):
+        if not any(word in sentence for word in ("answer", "correct", "right", " the solution")):
             continue
         clause = _CONCLUDED.split(sentence)[-1]
         match = _REVERSED.match(without_lead(clause))
@@ -138,7 +133,7 @@ def _only_leads_to(between: str) -> bool:
 
 
 def _stronger(marker: Marker, other: Marker) -> Marker:
-    """`marker`, at least as strong as `other`, and correcting if either corrects."""
+    """`marker` with the greater of both strengths; it corrects if either of them does."""
     return replace(
         marker,
         strength=max(marker.strength, other.strength),
@@ -158,7 +153,7 @@ def _reach(text: str, marker: Marker, limit: int) -> int:
     return min(end, limit)
 
 
-class _Places:
+class _SentenceFinder:
     """Finds the sentence at a position."""
 
     def __init__(self, spans: list[sentences.Sentence]) -> None:
@@ -172,8 +167,10 @@ class _Places:
         return self._spans[index], following
 
 
-def _announced_by_marker(text: str, marker: Marker, limit: int, inner: list[Box], place: _Places) -> Statement | None:
-    """The statement that `marker` announces: its last box of `inner`, otherwise the text after it, up to `limit`."""
+def _announced_by_marker(
+    text: str, marker: Marker, limit: int, inner: list[Box], finder: _SentenceFinder
+) -> Statement | None:
+    """The statement that `marker` announces: from the last box of `inner`, else from the text up to `limit`."""
     region = text[marker.end : limit]
     if inner:
         readings = _boxed_readings(text, marker, inner)
@@ -187,8 +184,8 @@ def _announced_by_marker(text: str, marker: Marker, limit: int, inner: list[Box]
         )
     if not readings:
         return None
-    first, _ = place.around(marker.start)
-    last, next_one = place.around(max(marker.start, end - 1))
+    first, _ = finder.around(marker.start)
+    last, next_one = finder.around(max(marker.start, end - 1))
     found = _standing(text, first, last, (marker.start, end, rest_at), marked=True)
     if found is Standing.OPEN and next_one is not None and retracts(text[next_one.start : next_one.start + 40]):
         found = Standing.DENIED
@@ -210,7 +207,7 @@ def _announced_by_marker(text: str, marker: Marker, limit: int, inner: list[Box]
         denied = denial["denied"] or denial["denied2"]
         denials = (readings[0], *answer_readings(denied))
         return Statement(denials, marker.strength, marker.start, end, Standing.DENIED, whole=readings[0])
-    # "41!" is an exclamation, or a factorial.
+    # "41!" may be an exclamation or a factorial.
     loose = re.fullmatch(r"\d{1,6}!", readings[0]) is not None and "$" not in region[:end]
     return Statement(tuple(readings), marker.strength, marker.start, end, found, marker.corrects, loose)
 
@@ -241,23 +238,23 @@ def _inside(content: str) -> list[str]:
 
 
 def _standing(
-    text: str, first: sentences.Sentence, last: sentences.Sentence, places: tuple[int, int, int], *, marked: bool
+    text: str, first: sentences.Sentence, last: sentences.Sentence, positions: tuple[int, int, int], *, marked: bool
 ) -> Standing:
     """How the text around an answer presents it.
 
-    `places`: where the answer starts and ends, and where the text after it starts. Only a part of a long sentence is
+    `positions`: where the answer starts and ends, and where the text after it starts. Only a part of a long sentence is
     examined, so that the time stays linear.
     """
-    start, end, rest = places
+    start, end, rest = positions
     begin = max(first.start, start - 160)
     return standing(
         text[begin:start], text[begin : min(last.end, end + 400)], text[rest : min(last.end, rest + 200)], marked=marked
     )
 
 
-def _boxed_statement(text: str, box: Box, place: _Places) -> Statement:
-    first, _ = place.around(box.start)
-    last, next_one = place.around(max(box.start, box.end - 1))
+def _boxed_statement(text: str, box: Box, finder: _SentenceFinder) -> Statement:
+    first, _ = finder.around(box.start)
+    last, next_one = finder.around(max(box.start, box.end - 1))
     found = _standing(text, first, last, (box.start, box.end, box.end), marked=False)
     if found is Standing.OPEN and next_one is not None and retracts(text[next_one.start : next_one.start + 40]):
         found = Standing.DENIED

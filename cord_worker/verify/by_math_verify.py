@@ -62,11 +62,11 @@ def compare_by_math_verify(generated_answer: str, reference: str) -> CheckResult
     by = f"by math-verify {version()}"
     if not reference.strip():
         return CheckResult(None, "unsupported", None, f"the reference is empty ({by})")
-    gold = parse(rf"\boxed{{{reference.strip()}}}", parsing_timeout=None)
+    wanted = parse(rf"\boxed{{{reference.strip()}}}", parsing_timeout=None)
     found = parse(generated_answer, parsing_timeout=None)
     readings = tuple(part for part in found if isinstance(part, str))[-1:]
     extracted = readings[0] if readings else None
-    for expected, given in itertools.product(gold, found):
+    for expected, given in itertools.product(wanted, found):
         try:
             equal = verify(expected, given, timeout_seconds=None, raise_on_error=True)
         except MemoryError:  # says nothing about the answer
@@ -75,7 +75,7 @@ def compare_by_math_verify(generated_answer: str, reference: str) -> CheckResult
             continue
         if equal:
             return CheckResult(True, "math_verify", extracted, f"equal {by}", readings=readings)
-    if all(isinstance(part, str) for part in gold):
+    if all(isinstance(part, str) for part in wanted):
         return CheckResult(None, "unsupported", extracted, f"the reference is not read {by}", readings=readings)
     if not found:
         return CheckResult(False, "unequal", None, f"no answer is found {by}")

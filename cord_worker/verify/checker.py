@@ -53,7 +53,7 @@ class AnswerChecker(KillablePool):
         If `rule.ordered` is None, `question` decides whether the order of a list counts; only its last `TEXT_LIMIT`
         characters are read, because problems ask at their end.
 
-        If a check repeatedly ends its process while other checks work, it ends as method "crashed".
+        If a check repeatedly ends its process while other checks work, its result has the method "crashed".
 
         Raises:
             ProcessPoolError: the checker is closed, its processes cannot be started or are killed whatever they do, or

@@ -1,4 +1,4 @@
-"""Removes what surrounds an answer without meaning: thinking, stop tokens, Markdown, HTML, doubled backslashes."""
+"""Removes what is no part of an answer: thinking, stop tokens, Markdown, HTML, doubled backslashes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TURN_OPENINGS = (
 _OTHER_TURN = re.compile(r"\s*(?:(?:user|human|system|tool)\b|$)")
 """Role names after a token that opens another speaker's turn."""
 _BOX_TOKENS = {"<|begin_of_box|>": r" \boxed{", "<|end_of_box|>": "} "}
-"""GLM's replacement for a box."""
+"""Tokens that GLM writes in place of a box."""
 
 _STRUCK = re.compile(r"~~[^~\n]{1,200}~~|<(del|s|strike)>[^<\n]{0,200}</\1>", re.IGNORECASE)
 _TAG = re.compile(
@@ -38,7 +38,7 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _BREAKS = re.compile(r"<(?:br|p|div|li|h[1-6])\b|</(?:p|div|li|h[1-6])", re.IGNORECASE)
-_RAISED = re.compile(r"<su([bp])>([^<>\n]{1,60})</su\1>", re.IGNORECASE)
+_RAISED_OR_LOWERED = re.compile(r"<su([bp])>([^<>\n]{1,60})</su\1>", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
 _FENCE = re.compile(r"^[ \t]{0,8}(?:```|~~~)[\w+-]{0,20}[ \t]*$", re.MULTILINE)
 _RULE = re.compile(r"^[ \t]{0,4}(?:-[ \t]*){3,}$|^[ \t]{0,4}(?:\*[ \t]*){3,}$|^[ \t]{0,4}[_=]{3,}[ \t]*$", re.MULTILINE)
@@ -50,8 +50,8 @@ _ITALIC = re.compile(r"(?<![\w)*\\\d])([*_])(?=[^\s*_])([^*_\n]{1,200})(?<=[^\s*
 _SHOUTED = re.compile(r"(?<=\S)(\*\*)!(?=\s|$)")
 """An exclamation mark after emphasis: without the stars, `**5**!` would read as a factorial."""
 _STRAY = re.compile(r"(?<!\S)\*\*(?=\S)|(?<=\S)\*\*(?=$|\s)|^[ \t]*\*\*[ \t]*$", re.MULTILINE)
-_DOUBLED = re.compile(r"\\\\(?=[A-Za-z()\[\]{}$%])")
-_ONLY_DOUBLED = re.compile(r"(?<!\\)\\(?!\\)(?=[A-Za-z()\[\]{}])")
+_DOUBLED_BACKSLASH = re.compile(r"\\\\(?=[A-Za-z()\[\]{}$%])")
+_SINGLE_BACKSLASH = re.compile(r"(?<!\\)\\(?!\\)(?=[A-Za-z()\[\]{}])")
 _ESCAPED_MARKUP = re.compile(r"\\([*#])")
 _SPACES = re.compile(r"[ \t\u00a0\u2002-\u200a\u202f]{2,}")
 _LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
@@ -73,7 +73,7 @@ def plain(text: str) -> str:
     text = _turn(text.replace("\r\n", "\n").replace("\r", "\n"))
     text = _STRUCK.sub(" ", text)
     if "<" in text:
-        text = _RAISED.sub(lambda match: f"{'_' if match[1] in 'bB' else '^'}{{{match[2]}}}", text)
+        text = _RAISED_OR_LOWERED.sub(lambda match: f"{'_' if match[1] in 'bB' else '^'}{{{match[2]}}}", text)
         text = _TAG.sub(lambda match: "\n" if _BREAKS.match(match[0]) else "", text)
     if "&" in text:
         text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
@@ -112,10 +112,10 @@ def _single_backslashes(text: str) -> str:
     """`text` with doubled backslashes made single, except those that end rows."""
     if "\\\\" not in text:
         return text
-    if _ONLY_DOUBLED.search(text) is None:
+    if _SINGLE_BACKSLASH.search(text) is None:
         return text.replace("\\\\", "\\")
     # In an environment, a double backslash ends a row.
-    return text if "\\begin" in text else _DOUBLED.sub(r"\\", text)
+    return text if "\\begin" in text else _DOUBLED_BACKSLASH.sub(r"\\", text)
 
 
 def _without_emphasis(text: str) -> str:
@@ -123,9 +123,8 @@ def _without_emphasis(text: str) -> str:
         text = _CODE.sub(r"\2", text)
     if "*" in text or "_" in text:
         text = _ESCAPED_MARKUP.sub(r"\1", text) if r"\*\*" in text else text
-        # Twice, because emphasis may be nested.
         text = _SHOUTED.sub(r"\1.", text)
-        for _ in range(2):
+        for _ in range(2):  # twice, because emphasis may be nested
             text = _ITALIC.sub(_inside, _BOLD.sub(_inside, text))
         text = _STRAY.sub("", text)
     return text

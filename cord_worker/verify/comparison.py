@@ -1,9 +1,9 @@
 """Compares a generated answer with the reference, in this process and without a time limit.
 
-Both texts are brought to one form (`scripts`), the final answers are extracted from the generated one (`extraction`),
-each is compared with the reference (`same_answer`), and the results are combined. The last answer counts. But if an
-earlier answer differs from it, is stated as plainly, and was not taken back, the result is undecided. See
-docs/final-answers.md.
+Both texts are brought to one form (`writing_systems`), the final answers are extracted from the generated one
+(`extraction`), each is compared with the reference (`same_answer`), and the results are combined. The last answer
+counts. But if an earlier answer differs from it, is stated as plainly, and was not taken back, the result is undecided.
+See docs/final-answers.md.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from cord_worker.verify.normalise import choice, exact_key
 from cord_worker.verify.readings import two_forms
 from cord_worker.verify.rule import Method, Rule
 from cord_worker.verify.same_answer import Comparison, same_answer
-from cord_worker.verify.scripts import one_form
 from cord_worker.verify.sentences import is_sentence
 from cord_worker.verify.solutions import answer_of_solution
 from cord_worker.verify.statements import OPENING, Statement
+from cord_worker.verify.writing_systems import one_form
 
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -79,7 +79,7 @@ class _Comparer:
         stated = [statement for statement in found if statement.standing is Standing.STATED]
         if not stated:
             return self._without_answer(found)
-        final, rivals = self._final(self._statements_of_its_kind(stated))
+        final, rivals = self._final(self._statements_like_reference(stated))
         readings = (*final.readings, *(reading for rival in rivals for reading in rival.readings))
         equal, comparison, reading = self._compare_readings(final)
         if not rivals:
@@ -92,7 +92,8 @@ class _Comparer:
         return CheckResult(None, "undecided", reading, why, self._type, readings)
 
     def _without_answer(self, found: list[Statement]) -> CheckResult:
-        """The result if nothing is stated: wrong if the text denies the reference, otherwise undecided."""
+        """The result if nothing is stated: right if a denial is itself the reference ("cannot be determined"), wrong if
+        the text denies the reference, otherwise undecided."""
         for statement in reversed(found):
             if statement.standing is not Standing.DENIED:
                 continue
@@ -108,8 +109,9 @@ class _Comparer:
         )
         return CheckResult(None, "undecided", None, why, self._type, readings)
 
-    def _statements_of_its_kind(self, stated: list[Statement]) -> list[Statement]:
-        """The statements that are letters if the reference is one, otherwise those that are not; all if none is.
+    def _statements_like_reference(self, stated: list[Statement]) -> list[Statement]:
+        """The statements that are letters if the reference is one, otherwise those that are not; all if none is
+        of that kind.
 
         If the options of a question have values, a text may state both a letter and a value.
         """
@@ -172,7 +174,7 @@ class _Comparer:
             twice = [self._same(part) for part in two_forms(reading)]
             if any(part.equal for part in labelled) or (twice and all(part.equal for part in twice)):
                 return True, next(part for part in (*labelled, *twice) if part.equal), reading
-        assert first is not None  # A statement has a reading.
+        assert first is not None  # Every statement has at least one reading.
         equal = None if statement.loose else first.equal
         return equal, first, statement.readings[0]
 
@@ -193,8 +195,7 @@ class _Comparer:
 
 
 def _says_only(text: str, expected: str, key: str) -> bool:
-    """True if the whole text is the reference, up to notation; "and" is not "or", and struck-through text is
-    ignored."""
+    """True if the whole text is the reference, up to notation; "and" is not "or". False if a part is struck through."""
     if exact_key(text) != key or "~~" in text:
         return False
     joints = [{joint.lower() for joint in _JOINTS.findall(one)} for one in (text, expected)]
@@ -202,8 +203,8 @@ def _says_only(text: str, expected: str, key: str) -> bool:
 
 
 def _choosing_statements(text: str, found: list[Statement]) -> list[Statement]:
-    """The statements for the method `choice`. If nothing is announced, the last line counts if it makes a choice, or
-    the first line, as in the conclusions of abstracts."""
+    """The statements for the method `choice`. If nothing is announced, the last line counts if it makes a choice,
+    otherwise the first line, as in the conclusions of abstracts."""
     announced = [statement for statement in found if statement.strength > OPENING]
     if announced:
         return [replace(statement, readings=_choices_first(statement.readings)) for statement in announced]

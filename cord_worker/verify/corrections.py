@@ -10,6 +10,7 @@ class Standing(StrEnum):
     """How a text presents an answer that it names."""
 
     STATED = "stated"
+    """The text gives it as an answer."""
     DENIED = "denied"
     """The text says that this is not the answer."""
     OPEN = "open"
@@ -188,7 +189,7 @@ def standing(before: str, sentence: str, after: str, *, marked: bool) -> Standin
     Args:
         before: the clause up to the announcement or the box.
         sentence: the whole sentence, with its end.
-        after: the sentence after the answer.
+        after: the rest of the sentence after the answer.
         marked: True for an announcement ("the answer is"), False for a box.
     """
     if _DENIED_BEFORE.search(before) or _CALLED_WRONG.search(after):
@@ -205,7 +206,7 @@ def standing(before: str, sentence: str, after: str, *, marked: bool) -> Standin
 
 
 def correction_start(text: str, start: int, end: int) -> int | None:
-    """Position, between two positions, of words that announce a correction; None if there are none."""
+    """Position of the first words between `start` and `end` that announce a correction; None if there are none."""
     match = _CORRECTION.search(text, start, end)
     return match.start() if match else None
 

@@ -42,6 +42,8 @@ class Marker:
 
 @dataclass(frozen=True, slots=True)
 class _Language:
+    """The words of announcements in one language; each field holds alternatives of a pattern."""
+
     noun: str
     before: str = ""
     after: str = ""
@@ -419,7 +421,7 @@ def _irregular_marker(text: str, match: re.Match[str]) -> Marker | None:
 
 
 def _hash_markers(text: str) -> list[Marker]:
-    """Announcements such as `#### 72`. A Markdown heading of the fourth level is none."""
+    """Announcements such as `#### 72`. A Markdown heading of the fourth level is not one."""
     found = []
     for match in _FOUR_HASHES.finditer(text):
         line = text[match.end() :].partition("\n")[0]

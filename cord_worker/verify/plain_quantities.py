@@ -100,7 +100,7 @@ def within(expected: Quantity, given: Quantity, rule: Rule) -> bool:
 
 
 def _close(expected: Fraction, given: Fraction, rule: Rule) -> bool:
-    # As written: 0.001 is meant, not the nearest float.
+    # Exactly as written: 0.001, not the nearest float.
     relative, absolute = Fraction(str(rule.relative)), Fraction(str(rule.absolute))
     return abs(expected - given) <= max(absolute, relative * abs(expected))
 

@@ -12,7 +12,7 @@ _QUANTITY = re.compile(
     r"|(?<![\\a-zA-Z])[a-zA-Z]+\.?(?: [a-zA-Z]+\.?){0,2}(?: ?\^ ?\{?[23]\}?)?"
     r"|[\u3400-\u9fff]{1,4}|[\uac00-\ud7af]{1,5}|[\u0621-\u064a]+(?: [\u0621-\u064a]+)?)"
 )
-"""Its last line is for Chinese, Korean and Arabic counters and units."""
+"""The last line of the pattern is for Chinese, Korean and Arabic counters and units."""
 _SHORT_NAMES = "cm mm m km kg g mg ft in yd mi lb oz ml l s h hr hrs min mph kmh am pm sq cu cc"
 _SHORT_UNITS = frozenset(_SHORT_NAMES.split())
 _OTHER_WORDS = (

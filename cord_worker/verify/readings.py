@@ -1,4 +1,8 @@
-"""Finds the readings of the text after an announcement: without its reason, its contrast, its copula."""
+"""Finds the readings of the text after an announcement.
+
+A *reading* is a text that may be the answer: "the answer is x = 5, because …" has the readings `x = 5` and `x = 5,
+because …`.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +82,7 @@ DISPLAY = re.compile(
 ITEM = re.compile(r"[-*•+]\s|\d{1,2}[.)]\s|\([a-z]\)\s")
 WRAPPED_WORDS = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mbox)\s?\{([^{}]*)\}")
 _OPERATOR = re.compile(r"\\(?:i{0,3}nt|oint|lim|sum|prod|det|gcd)(?![a-z])(?![^=]*[<>])(?!.*\\text)")
-"""The left side of an equation that computes its right side."""
+"""The left side of an equation whose value is the right side: an integral, a limit, a sum."""
 _WORDS_ONLY = re.compile(r"(?:[^\W\d_]|[\s'’.()-]){3,60}")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the checking processes work without pydantic
+if TYPE_CHECKING:  # the processes that check answers do not load pydantic
     from cord_worker.config import VerifyConfig
 
 

@@ -13,8 +13,8 @@ from cord_worker.verify.choices import choice_of, label_text
 from cord_worker.verify.normalise import exact_key
 from cord_worker.verify.plain_quantities import quantity, within
 from cord_worker.verify.rule import Method, Rule
-from cord_worker.verify.scripts import one_form
 from cord_worker.verify.solutions import answer_of_solution
+from cord_worker.verify.writing_systems import one_form
 
 __all__ = ["Comparison", "order_counts", "prepare", "same_answer", "type_of"]
 
@@ -65,7 +65,9 @@ def same_answer(reference: str, given: str, rule: Rule = _BY_MATH, *, question: 
     ordered = rule.ordered if rule.ordered is not None else order_counts(question)
     context = Context(_compare_parts, ordered, question)
     type_name, outcome, exact = _by_type(reference, given, context)
-    method = "undecided" if outcome.equal is None else "unequal" if not outcome.equal else "exact" if exact else "math"
+    method = "exact" if exact else "math"
+    if not outcome.equal:
+        method = "undecided" if outcome.equal is None else "unequal"
     return Comparison(outcome.equal, type_name, method, outcome.why)
 
 
@@ -135,8 +137,8 @@ def _without_wrapping(found: str) -> list[str]:
 
 
 def _result_of_rows(found: str) -> list[str]:
-    """The result of LaTeX rows (`aligned`): the last row of a calculation, or all rows as a list if each gives another
-    name a value."""
+    """The result of LaTeX rows (`aligned`): the last row of a calculation, or all rows as a list if each gives a
+    value to a different name."""
     match = _ROWS.fullmatch(found)
     if match is None:
         return []

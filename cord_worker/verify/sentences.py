@@ -139,7 +139,7 @@ _NAMED = re.compile(
     r"(?<!\ba\sdistance\s)(?<!\ba\sprice\s)(?<!\ba\svalue\s)(?<!\ba\smaximum\s)(?<!\ba\sminimum\s)of)\s(?:the\s)?\(?$",
     re.IGNORECASE,
 )
-"""Text before a number that names or counts something given, or that another word changes."""
+"""Text after which a number names something ("step"), counts something given ("all"), or is changed ("twice")."""
 _CHANGES = re.compile(
     r"(?:(?<![^\W_])(?:than|at (?:least|most)|up to|no (?:more|less|fewer) than|over|under|above|below|beyond|exceeds?|"
     r"exceeding|surpasses|nearly|almost|close to|not quite|just short of|negative|minus|half|twice|double|triple|"
@@ -588,7 +588,7 @@ def _main_clause(sentence: str) -> str:
 
 
 def _unit_end(text: str, at: int, most: int = 3) -> int:
-    """End of the unit after a value: at most three words, up to a preposition."""
+    """End of the unit after a value: up to `most` words, before a preposition."""
     for _ in range(most):
         word = _WORD.match(text, at)
         if word is None:

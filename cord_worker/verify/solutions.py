@@ -1,6 +1,6 @@
 """Finds the final answer of a worked solution: some datasets give solutions as references.
 
-A comparison needs the most likely answer; `dataset.solutions`, before anything is computed, refuses what is ambiguous.
+A comparison takes the most likely answer. `dataset.solutions` refuses ambiguous ones before anything is computed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def answer_of_solution(text: str) -> str | None:
     r"""The content of the last `\boxed{…}`; otherwise the text after the last `####` (GSM8K); otherwise that of a box
     that is cut off; otherwise the answer in the last `The final answer is …. I hope it is correct.` (Minerva).
 
-    None if there is none of them.
+    None if the text has none of these.
     """
     boxed = last_boxed(text)
     if boxed is not None:

@@ -17,7 +17,7 @@ class Statement:
     """One place that names a final answer.
 
     Attributes:
-        readings: what it says; several are readings of one place, the likeliest first.
+        readings: the texts that may be the answer (`readings`), the likeliest first.
         strength: how plainly it is announced (`markers`).
         start, end: its place in the cleaned text, in characters.
         standing: how the text presents it.

@@ -30,7 +30,7 @@ _LABELLED = re.compile(r"[(\[]?[A-J][)\].:]\s(?=\S)")
 _EMPTY_ANSWER = re.compile(
     r"\\(?:boxed|fbox)\s?\{[^{}]*$|^\W*\\(?:boxed|fbox)\s?\{\s?\}\W*$|[\"']answer[\"']\s?:\s?(?:null|None|\"\"|'')"
 )
-_SAYS = re.compile(r"\w|∅|∞|\\\{\s*\\\}")
+_HAS_CONTENT = re.compile(r"\w|∅|∞|\\\{\s*\\\}")
 _NUMBERED_PART = re.compile(
     r"\W*(?:step|case|chapter|page|part|section|problem|question|exercise|figure|table|equation|eq\.?|theorem|lemma|"
     r"note|appendix|schritt|fall|seite|kapitel|étape|cas|paso|caso|passo|шаг|случай|krok|stap)\s\(?\d{1,4}\)?\W*",
@@ -38,6 +38,7 @@ _NUMBERED_PART = re.compile(
 )
 """`Step 2:` names a part of a text."""
 _SHORT_TEXT = 200
+"""Longest text, in characters, that is read as one answer."""
 
 
 def opening_statement(text: str, found: list[Statement]) -> Statement | None:
@@ -69,7 +70,7 @@ def unannounced_statements(text: str, spans: list[sentences.Sentence], found: li
         later = [span for span in spans if span.start >= last.end]
         return [replace(s, corrects=True) for s in _last_sentence(text, later, _closing_formula(text, last.end))]
     whole = _EMPTY_TAG.sub("", text).strip()
-    if not _SAYS.search(whole) or _NUMBERED_PART.fullmatch(whole) or _announces_only(whole):
+    if not _HAS_CONTENT.search(whole) or _NUMBERED_PART.fullmatch(whole) or _announces_only(whole):
         return []
     if not found and "\n" not in whole and (value := value_called_wrong(whole)) is not None:
         return [Statement(tuple(answer_readings(value)), GUESSED, 0, len(text), Standing.DENIED)]
@@ -99,6 +100,8 @@ def _closing_formula(text: str, start: int) -> list[Statement]:
 
 
 def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Statement]) -> list[Statement]:
+    """The answer at the end of the text: `display`, else the items of a list, else the last sentence that is no filler;
+    at most one statement."""
     if display:
         return display
     found: list[Statement] = []

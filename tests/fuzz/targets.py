@@ -23,10 +23,10 @@ from typing import Any, get_args
 
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord, ReadOptions, RejectedRecord, read_problems
+from cord_worker.dataset.invisible import stripped
 from cord_worker.dataset.jsontext import exact_json
 from cord_worker.dataset.roles import MAX_KEY
 from cord_worker.dataset.solutions import AmbiguousAnswer, final_answer
-from cord_worker.dataset.visible import stripped
 from cord_worker.errors import ConfigError, DatasetError
 from cord_worker.latex_repair import escaped_reply, lost_backslashes, with_backslashes, without_invalid_escapes
 from cord_worker.prompting.segmentation import TextKind, cut, ends_of

@@ -1,1 +1,1 @@
-"""Compares two bare answers: one file per family of types. `same_answer` chooses the family by the reference."""
+"""Compares two bare answers: one file per family of types. `families` chooses one by the reference."""

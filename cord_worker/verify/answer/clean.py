@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from cord_worker.verify.scripts import one_form
+from cord_worker.verify.writing_systems import one_form
 
 _SYMBOLS = {
     "\u2212": "-", "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2014": "-", "\u02d7": "-",
@@ -187,7 +187,8 @@ def _standard_command(match: re.Match[str]) -> str:
 def _without_text_commands(text: str) -> str:
     """The text with `\\text{…}` and similar commands replaced by their content."""
     parts: list[str] = []
-    dropped: list[bool] = []
+    # For each open brace: whether it belongs to such a command, so that it is left out.
+    is_text_brace: list[bool] = []
     at = 0
     while at < len(text):
         char = text[at]
@@ -201,7 +202,7 @@ def _without_text_commands(text: str) -> str:
             while brace < len(text) and text[brace] == " ":
                 brace += 1
             if match[1] in _TEXT_COMMANDS and text[brace : brace + 1] == "{":
-                dropped.append(True)
+                is_text_brace.append(True)
                 parts.append(" ")
                 at = brace + 1
                 continue
@@ -209,8 +210,8 @@ def _without_text_commands(text: str) -> str:
             at = match.end()
             continue
         if char == "{":
-            dropped.append(False)
-        elif char == "}" and dropped and dropped.pop():
+            is_text_brace.append(False)
+        elif char == "}" and is_text_brace and is_text_brace.pop():
             char = " "
         parts.append(char)
         at += 1

@@ -16,7 +16,7 @@ MAX_ITEMS = 200
 _MAX_UNORDERED = 60
 _SIGN = re.compile(r"\\pm(?![a-z])|\\mp(?![a-z])|\+/-|\+-")
 _DECIMAL_COMMA = re.compile(r"-?(?:0,\d+|\d+,\d{1,2})")
-"""A comma without a space that cannot separate thousands."""
+"""A number with a comma that cannot separate thousands."""
 _DECIMAL_POINT = re.compile(r"-?\d+\.\d+")
 _BETWEEN_SOLUTIONS = re.compile(r" ?; ?(?:or |and )?|,? or ")
 Item = str | Node
@@ -76,7 +76,7 @@ def elements(text: str) -> Elements:
 
 
 def _solutions(text: str) -> Elements | None:
-    """`x=1, y=2; x=3, y=4`: several solutions, each of which is a tuple in the order of its names."""
+    """The solutions in `x=1, y=2; x=3, y=4` as tuples, each in the order of its names; None for other texts."""
     if text.count("=") < 4 or not _BETWEEN_SOLUTIONS.search(text):
         return None
     tuples: list[str] = []
@@ -111,7 +111,7 @@ def _expand_signs(items: tuple[str, ...]) -> tuple[Item, ...]:
 def compare_elements(reference: Elements, given: Elements, context: Context) -> Outcome:
     """Compares two lists, in any order if the order does not count."""
     if reference.name and given.name and not equations.same_names(reference.name, given.name):
-        return Outcome(False, "of another name")
+        return Outcome(False, "the value of another name")
     if reference.names or given.names:
         return _compare_by_names(reference, given, context)
     if reference.kind == "set" and len(reference.items) > 0:
@@ -173,7 +173,7 @@ def _compare_lists(reference: Elements, given: Elements, context: Context) -> Ou
 
 
 def _order_counts(context: Context) -> bool:
-    """True if the question or the rule says that the order counts; then brackets need not say it."""
+    """True if the question or the rule says that the order counts, so that a list without brackets is ordered too."""
     return bool(context.ordered)
 
 
@@ -273,7 +273,7 @@ def _without_order(reference: Sequence[Item], given: Sequence[Item], context: Co
 
 
 def same_item(reference: Item, given: Item, context: Context) -> bool | None:
-    """True if two elements are the same; None if that cannot be decided. Elements that a ± made are trees."""
+    """True if two elements are the same; None if that cannot be decided. Elements made from a ± are trees."""
     if isinstance(reference, str) and isinstance(given, str):
         return True if reference == given and reference else context.same(reference, given)
     trees = [_tree(item) for item in (reference, given)]

@@ -62,7 +62,7 @@ class Context:
         compare: compares two parts of the answers in the same way as whole answers.
         ordered: whether the order of a list counts; None if nothing says so.
         question: the question, if it is known.
-        depth: how many parts within parts the compared texts are; bounded.
+        depth: how often the texts were taken as parts of larger answers; at most `_MAX_DEPTH`.
     """
 
     compare: Callable[[str, str, Context], Outcome]

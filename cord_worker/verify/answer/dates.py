@@ -40,7 +40,7 @@ class Date:
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """Seconds from midnight; `sure` if morning or afternoon is given, or the hour is above 12."""
+    """Seconds from midnight; `sure` if morning or afternoon is given, or the hour is above 12 or begins with 0."""
 
     seconds: int
     sure: bool
@@ -95,7 +95,7 @@ def _month(word: str, words: list[str]) -> int | None:
     if found is not None:
         return found
     lengths = {len(other) for other in words if other.isdigit()}
-    # Only with a day and a year, so that other texts do not pay for the look-up.
+    # Foreign months are looked up only beside a day and a year, because loading them is slow.
     return _foreign_months().get(word) if 4 in lengths and lengths & {1, 2} else None
 
 

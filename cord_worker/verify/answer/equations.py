@@ -1,4 +1,4 @@
-"""Equations: the value that one gives a bare name, and whether two equations are equivalent."""
+"""Equations: the value that an equation gives to a bare name, and whether two equations are equivalent."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LETTER = r"(?:[A-Za-z]|\\(?!frac|sqrt|pi(?![a-z])|sin|cos|tan|cot|sec|csc|log|l
 _SUBSCRIPT = r"(?:'{0,3}(?: ?_ ?(?:\{[^{}]{1,20}\}|\w))?'{0,3})"
 _CALL = r"(?: ?\([^()=]{1,40}(?:\([^()]{0,20}\)[^()]{0,20})?\))"
 _THING = rf"\|?[A-Z]{{1,4}}'?{_SUBSCRIPT}\|?"
-"""A length, an area, a volume: `AB`, `S_{ABC}`, `V_1`; a ratio of two of them has a value and is not an equation."""
+"""The name of a length, an area or a volume: `AB`, `S_{ABC}`, `V_1`. A ratio of such names is also a name."""
 _NAME = re.compile(
     rf"{_LETTER}{_SUBSCRIPT}{_CALL}?"
-    rf"|[a-zA-Z]\^ ?\{{?(?:-1|\(?\d\)?|'+)\}}? ?\([^()]{{1,20}}\)"  # the inverse or a derivative of a function, called
+    rf"|[a-zA-Z]\^ ?\{{?(?:-1|\(?\d\)?|'+)\}}? ?\([^()]{{1,20}}\)"  # the inverse or a derivative of a function
     r"|P ?\([^()]{1,60}(?:\([^()]{0,20}\))?[^()]{0,20}\)"
     r"|(?:m ?)?\\(?:angle|triangle|overline|overrightarrow|vec|hat|bar|mathbf|mathcal) ?\{?[A-Za-z]{1,4}\}?'?(?:_\w)?"
     r"|\|?[A-Z]{2,4}\|?|\[[A-Z]{3,6}\]|\\frac ?\{d[a-z]?\w?\} ?\{d[a-z]\}|d[a-z] ?/ ?d[a-z]"
@@ -93,7 +93,7 @@ def same_names(left: str, right: str) -> bool:
 
 
 def without_condition(text: str) -> tuple[str, str | None]:
-    """`x = k\\pi, k \\in \\mathbb{Z}` as its statement and the condition after it; None if it has no condition."""
+    """Splits `x = k\\pi, k \\in \\mathbb{Z}` into its statement and the condition; None without a condition."""
     if len(text) > 400 or not re.search(r"\\in|\b(?:where|for|with|is|are|integer)\b|,", text):
         return text, None
     for match in re.finditer(r"[,;(]| (?:where|for|with)\b", text):
@@ -110,7 +110,7 @@ def without_condition(text: str) -> tuple[str, str | None]:
 
 @dataclass(frozen=True, slots=True)
 class Congruence:
-    """A residue of a modulus, and the name that has it; None if none is named."""
+    """`name` is congruent to `residue` modulo `modulus`; `name` is None if the text has none."""
 
     name: str | None
     residue: int
@@ -179,7 +179,7 @@ def proportional(left: Node, right: Node, *, positive: bool = False) -> bool | N
 
 
 def _solved_alike(reference: Equation, given: Equation, left: Node, right: Node) -> bool | None:
-    """`y = 2/x` and `xy = 2`: the second holds where the first does, and has only one solution for y."""
+    """True for `y = 2/x` and `xy = 2`: the second holds where the first does, and has only one solution for y."""
     for solved, tree in ((reference, right), (given, left)):
         name = solved.name
         value = expression.parse(solved.right)

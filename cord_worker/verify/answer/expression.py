@@ -48,7 +48,7 @@ _SMALL_WORDS = frozenset(
 )
 
 NAMES = _GREEK | {"pi", "inf", "infty", "infinity"}
-"""Words that are names of mathematics."""
+"""Words that are mathematical names, not products of letters."""
 
 
 class Unread(ValueError):
@@ -68,7 +68,7 @@ def parse(text: str) -> Node | None:
 
 @lru_cache(maxsize=256)
 def parse_tight(text: str) -> Node | None:
-    """Like `parse`, but `1/2x` is 1/(2x) and `e^2x` is e^(2x); None too if the text has no such place."""
+    """Like `parse`, but `1/2x` is 1/(2x) and `e^2x` is e^(2x); also None if the text has no such place."""
     if len(text) > MAX_CHARACTERS or not text:
         return None
     try:
@@ -158,6 +158,7 @@ class _Parser:
     """A parser by recursive descent, one method a level: sum, product, power, postfix, primary.
 
     `tight` changes what a slash or a power reaches (`parse_tight`); `unclear` is set where both readings are possible.
+    `bars` counts the open bars of absolute values; `bound` holds the index names of the series being read.
     """
 
     def __init__(self, text: str, *, tight: bool = False) -> None:
@@ -493,7 +494,7 @@ class _Parser:
         if low is None or high is None:
             raise Unread
         if name != "int":
-            # \sum_{i=1}^n i is not a sum of imaginary numbers.
+            # In \sum_{i=1}^n i, the letter i is an index, not the imaginary unit.
             self.bound.append(str(variable))
             body = self.product()
             self.bound.pop()
@@ -586,7 +587,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
             break
         found.append((match.lastgroup, match[match.lastgroup]))
         at = match.end()
-    # Two more tokens, so that looking ahead needs no check.
+    # Several end tokens, so that looking ahead needs no check.
     return [*found, ("end", ""), ("end", ""), ("end", ""), ("end", "")]
 
 

@@ -140,7 +140,7 @@ def _congruence(reference: str, given: str, _: Context) -> Found | None:
         family = re.search(r"(?<=\d)[a-z](?![a-z])", given) is not None
         return "congruence", Outcome(None if near or family else False, "a number, not a residue")
     if wanted.name and found.name and wanted.name != found.name:
-        return "congruence", Outcome(False, "of another name")
+        return "congruence", Outcome(False, "the value of another name")
     same = (wanted.residue, wanted.modulus) == (found.residue, found.modulus)
     return "congruence", Outcome(same, "the same residue" if same else "another residue")
 
@@ -228,7 +228,7 @@ def _matrix(reference: str, given: str, context: Context) -> Found | None:
 
 def _real_set(reference: str, given: str, context: Context) -> Found | None:
     if re.fullmatch(r"\(.*\)", reference) and "\\infty" not in reference and "\\cup" not in reference:
-        # A point, which may also be an interval.
+        # It may be a point or an interval: `_list` compares it as a tuple.
         return None
     found_reference = realsets.read(reference)
     if found_reference is None:
@@ -310,11 +310,11 @@ def _equation(reference: str, given: str, context: Context) -> Found | None:
             return "equation", Outcome(False, "no equation")
         if realsets.relation(given) is not None:
             return "equation", Outcome(False, "an inequality")
-        return "equation", as_outcome(context.same(wanted.right, given), "what the name is", "another right side")
+        return "equation", as_outcome(context.same(wanted.right, given), "the right side alone", "another right side")
     if name is not None and found.name is not None:
         if not equations.same_names(name, found.name):
             alike = equations.same_equation(wanted, found)
-            return "equation", Outcome(bool(alike), "the same equation" if alike else "of another name")
+            return "equation", Outcome(bool(alike), "the same equation" if alike else "the value of another name")
         meant = _with_same_argument(name, found.name, found.right)
         same = None if meant is None else context.same(wanted.right, meant)
         if not same and (renamed := _with_integer_of(reference, wanted.right, given)) is not None:
@@ -336,10 +336,11 @@ def _with_same_argument(wanted: str, found: str, right: str) -> str | None:
 
 
 _INTEGERS = frozenset("kmn")
+"""Names that usually stand for integers."""
 
 
 def _with_integer_of(reference: str, right: str, given: str) -> str | None:
-    """The right side of `given` with the reference's name for an integer: `n\\pi` for `k\\pi`; None if it has none."""
+    """The right side of `given` with the reference's name of an integer: `n\\pi` for `k\\pi`; None if it has none."""
     statement, condition = equations.without_condition(given)
     other = equations.equation(statement)
     wanted = expression.parse(right)

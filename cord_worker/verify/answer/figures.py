@@ -129,7 +129,7 @@ def ratio(text: str) -> tuple[quantities.Quantity, ...] | None:
 
 
 def ratio_family(reference: str, given: str, _: Context) -> Outcome | None:
-    """Ratios are the same if their members are proportional; `2:30` may also be a time."""
+    """Compares ratios: they are the same if their members are proportional; `2:30` may also be a time."""
     wanted = ratio(reference)
     if wanted is None:
         return None
@@ -162,6 +162,7 @@ def ratio_family(reference: str, given: str, _: Context) -> Outcome | None:
 
 
 def _as_time(reference: str, value: quantities.Quantity) -> bool:
+    """True if `value` is the ratio `reference` read as a time, in hours or in minutes."""
     hours, minutes = (Fraction(part) for part in reference.split(":"))
     return any(same_value(expression.number(one), value.value) for one in (hours + minutes / 60, hours * 60 + minutes))
 

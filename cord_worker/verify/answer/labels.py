@@ -213,10 +213,10 @@ def same_text(reference: str, given: str) -> tuple[bool | None, str]:
         return None, "the same words with other signs"
     if [singular(word) for word in left] == [singular(word) for word in right] and len("".join(left)) >= 3:
         if reference == reference.casefold() or given == given.casefold():
-            return True, "the same words, one or many"
-        return None, "the same words but for an s"
+            return True, "the same words, singular or plural"
+        return None, "the same words, except for a plural"
     if "".join(left) == "".join(right) and len("".join(left)) > 3 and _signs(reference) == _signs(given):
-        return True, "the same word, in one or two"
+        return True, "the same word, written as one or two"
     head, _, tail = given.partition(",")
     if tail and _plain(head) == left and _is_place(tail):
         return True, "the same place, with its country"
@@ -253,7 +253,7 @@ def _same_but_for_case(reference: str, given: str) -> tuple[bool | None, str]:
     capitals = [sum(map(str.isupper, text)) for text in (reference, given)]
     if len(bare_reference) <= 2 or (shortest == 1 and min(capitals)):
         return None, "the same letters in another case"
-    return True, "the same text but for its case"
+    return True, "the same text, except for its case"
 
 
 def _is_place(text: str) -> bool:

@@ -175,7 +175,7 @@ def _repeating(text: str) -> Number | None:
     if match := _REPEATING.fullmatch(text):
         fixed, period = match["fixed"], match["over"] or match["one"] or match["round"]
         start = Fraction(int((match["whole"] or "0") + fixed), 10 ** len(fixed))
-        # 0.1(6) can also be read as a product.
+        # 0.1(6) is read as a repeating decimal, although it may be a product.
         return Number(start + Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed)))
     if match := _ENDLESS.fullmatch(text):
         digits = match["digits"]
@@ -276,7 +276,7 @@ def is_rounding(written: Number, is_within: Callable[[Fraction], bool]) -> bool:
 
 def _magnitude(value: Fraction) -> int:
     """The power of ten of the first digit."""
-    # Not from the decimal digits: Python refuses to write integers of more than 4,300 digits.
+    # By logarithms, because Python refuses to write integers of more than 4,300 digits.
     power = math.floor(math.log10(abs(value.numerator)) - math.log10(value.denominator))
     while abs(value) < Fraction(10) ** power:
         power -= 1

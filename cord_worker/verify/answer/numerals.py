@@ -18,7 +18,7 @@ _SMALL = {word: value for value, word in enumerate(_ZERO_TO_NINETEEN)} | {"naugh
 _TENS = {
     word: 10 * (place + 2) for place, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())
 }
-_TENS["fourty"] = 40
+_TENS["fourty"] = 40  # a frequent misspelling
 _SCALES = {
     "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "quadrillion": 10**15, "lakh": 10**5,
     "crore": 10**7,
@@ -206,7 +206,7 @@ _ADDED_WORDS = {
     "ar": "صفر واحدة اثنتان ثلاث أربع خمس ست سبع ثمان تسع عشر",
     "ar2": "صفر واحد اثنين ثلاثة أربعة خمسة ستة سبعة ثمانية تسعة عشرة",
 }
-"""Words for 0, 1, 2, … that num2words lacks."""
+"""Words for 0, 1, 2, … that num2words lacks; `ar2` has other forms of the Arabic words."""
 _KOREAN_TENS = {"서른": 30, "마흔": 40, "쉰": 50, "예순": 60, "일흔": 70, "여든": 80, "아흔": 90}
 _MORE_ARABIC = {
     "إحدى عشرة": 11, "اثنتا عشرة": 12, "اثني عشر": 12, "اثنتي عشرة": 12, "ثلاث عشرة": 13, "أربع عشرة": 14,

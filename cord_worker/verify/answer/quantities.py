@@ -144,11 +144,10 @@ def _with_unit(text: str) -> Quantity | None:
             continue
         if count > _MAX_STARTS:
             return None
-        before, after = text[:at].rstrip(" -"), text[at:].strip()
-        amount, written = before, after
+        amount, written = text[:at].rstrip(" -"), text[at:].strip()
         cents = units.subunit(written)
         unit = Unit(((cents, 1),)) if cents else units.unit(written)
-        if unit is None or (unit.parts and unit.parts[0][0] == "noun time" and not before.isdigit()):
+        if unit is None or (unit.parts and unit.parts[0][0] == "noun time" and not amount.isdigit()):
             continue
         attached = text[at - 1] not in " ^" and len(written) == 1 and written.isascii()
         value = Quantity(expression.number(1)) if amount in ("a", "an") else _amount(amount)
@@ -165,7 +164,7 @@ def _with_unit(text: str) -> Quantity | None:
 
 
 def _compound(text: str) -> Quantity | None:
-    """`2 hours and 30 minutes`, `5 lb 3 oz`: a sum of quantities of the same kind."""
+    """The sum in `2 hours and 30 minutes` or `5 lb 3 oz`; None if the parts are not quantities of one kind."""
     if not 4 < len(text) < 80 or not text[0].isdigit():
         return None
     pieces = [piece for piece in re.split(r"(?:,? and |, | )(?=\d)", text) if piece]
@@ -178,7 +177,7 @@ def _compound(text: str) -> Quantity | None:
         if part is None or part.unit.empty or part.unit.nouns:
             return None
         if part.number is None:
-            # Pence after pounds are already hundredths.
+            # A part in pence is already in hundredths of a pound.
             below = rational(part.value) if part.unit.currency else None
             if total is None or below is None or unit.parts not in (part.unit.parts, (("pound", 1),)):
                 return None
@@ -199,25 +198,28 @@ def same_quantity(reference: Quantity, given: Quantity, *, asks_percent: bool | 
     if reference.percent or given.percent:
         return _same_percentage(reference, given, asks_percent)
     if reference.unit.empty or given.unit.empty:
-        return _without_unit(reference, given)
+        return _same_with_one_unit(reference, given)
     return _same_measure(reference, given)
 
 
-def _without_unit(reference: Quantity, given: Quantity) -> bool | None:
+def _same_with_one_unit(reference: Quantity, given: Quantity) -> bool | None:
+    """Compares two quantities of which at most one has a unit."""
     same = same_amount(reference, given)
-    united, bare_side = (reference, given) if given.unit.empty else (given, reference)
-    if united.unit.empty:
+    with_unit, bare_side = (reference, given) if given.unit.empty else (given, reference)
+    if with_unit.unit.empty:
         return same
-    if united.unit.attached:
+    if with_unit.unit.attached:
         return None if same else False
     if same is False:
-        if united.unit.parts == (("degree", 1),) and expression.holds(bare_side.value, "const"):
+        if with_unit.unit.parts == (("degree", 1),) and expression.holds(bare_side.value, "const"):
             # The same angle in radians, if radians are meant.
-            in_radians = same_value(("mul", (united.value, ("fn", "degree", ()))), bare_side.value)
+            in_radians = same_value(("mul", (with_unit.value, ("fn", "degree", ()))), bare_side.value)
             return None if in_radians else in_radians
-        if united.unit.in_cents and same_value(("div", united.value, expression.number(100)), bare_side.value):
+        if with_unit.unit.in_cents and same_value(("div", with_unit.value, expression.number(100)), bare_side.value):
             # "0.75" has the form of an amount in whole currency units.
-            return True if given is united and reference.number is not None and reference.number.places == 2 else None
+            return (
+                True if given is with_unit and reference.number is not None and reference.number.places == 2 else None
+            )
     return same
 
 
@@ -259,8 +261,8 @@ def _same_measure(reference: Quantity, given: Quantity) -> bool | None:
 
 
 def _same_count(reference: Quantity, given: Quantity) -> bool | None:
-    """Red apples are apples. Whether red apples may be green apples is undecided, and so it is for nouns of other
-    scripts."""
+    """Compares counted things. Red apples count as apples; red apples and green apples are undecided, and so are
+    different nouns in other scripts."""
     same = same_amount(reference, given)
     words, other = (side.unit.nouns[0].split()[1:] for side in (reference, given))
     if set(words) <= set(other) or set(other) <= set(words):

@@ -139,7 +139,7 @@ def read(text: str) -> tuple[RealSet, str | None] | None:
 
 
 def _split_at(text: str, sign: str) -> list[str]:
-    """The pieces between the occurrences of a command. Also within brackets, because those of intervals need not
+    """The pieces between the occurrences of a command. Brackets are ignored, because those of an interval need not
     match."""
     pieces, start = [], 0
     for match in re.finditer(r"\\[a-zA-Z]+", text):

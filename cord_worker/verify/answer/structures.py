@@ -9,8 +9,8 @@ from functools import lru_cache
 from cord_worker.verify.answer import expression
 from cord_worker.verify.answer.expression import Node
 
-_OPEN = {"(": 1, "[": 1, "{": 1}
-_CLOSE = {")": 1, "]": 1, "}": 1}
+_OPEN = frozenset("([{")
+_CLOSE = frozenset(")]}")
 _WORDS = re.compile(
     r",? (?:and|or|und|oder|et|ou|и|или|和|或|또는|و|أو|as well as) "
     r"|(?<=[\w)}]) ?(?:或|和|以及|또는) ?(?=[\w(\\-])|,? & |(?<!\\)\\(?:lor|land) "

@@ -16,12 +16,13 @@ from typing import Any
 from cord_worker.verify.answer.expression import Node, children, holds, symbols
 
 MAX_BITS = 200_000
-"""Size of the longest rational number that is computed."""
+"""Bits of the longest rational number that is computed."""
 _MAX_TERMS = 2000
 _MAX_TERMS_WITHIN = 20
 _MAX_NESTED = 2
 _MAX_FACTORIAL = 3000
 _SCALES = ((0.3, 2.7), (0.3, 2.7), (0.02, 0.98), (3, 12), (20, 60), (-2.7, -0.3), (-0.98, -0.02), (-12, -3), (-60, -20))
+"""The range of the coordinates of each point."""
 
 
 class TooLarge(ArithmeticError):
@@ -503,7 +504,7 @@ class _Evaluation:
         if self.is_real(base) and base < 0 and self.is_real(exponent) and not self.context.isint(exponent):
             share = None if symbols(exponent_tree) else rational(exponent_tree)
             if share is not None and share.denominator % 2:
-                # The cube root of -8 is -2.
+                # An odd root of a negative number is real: the cube root of -8 is -2.
                 root = abs(base) ** exponent
                 return -root if share.numerator % 2 else root
         return base**exponent
@@ -532,7 +533,7 @@ class _Evaluation:
                 raise NoValue
             return context.log(first) if below == context.e else context.log(first) / context.log(below)
         if name.startswith("call "):
-            # A function that nothing else equals by chance.
+            # An arbitrary function, which no other expression equals by chance.
             seed = hashlib.sha256(name.encode()).digest()[0] + 3
             return sum((context.sin(part * (seed + at)) + part**2 / 7 for at, part in enumerate(parts)), context.zero)
         if name in ("max", "min"):
@@ -543,7 +544,7 @@ class _Evaluation:
             return first - parts[1] * context.floor(first / parts[1])
         if name not in _FUNCTIONS or len(parts) != 1:
             raise NoValue
-        if self.magnitude(first) > 10_000 if first else False:
+        if first and self.magnitude(first) > 10_000:
             raise TooLarge
         return getattr(context, _FUNCTIONS[name])(first)
 

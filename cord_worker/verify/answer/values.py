@@ -217,7 +217,7 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
             return (
                 Outcome(True, "the same number, with a decimal comma")
                 if other.sure
-                else Outcome(None, "a comma that may be two")
+                else Outcome(None, "a decimal comma, or a separator")
             )
         return Outcome(False, "another number")
     pair = figures.span(given)
@@ -229,7 +229,7 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
         return Outcome(False, "a date or a series of figures")
     numeral = figures.based_numeral(given)
     if numeral is not None:
-        same = wanted.number is not None and wanted.number.value in (_plain(numeral), _digits(numeral))
+        same = wanted.number is not None and wanted.number.value in (_in_its_base(numeral), _in_base_ten(numeral))
         return Outcome(None, "a numeral of another base") if same else Outcome(False, "another numeral")
     if equations.congruence(given) is not None:
         return Outcome(None, "a residue, not a number")
@@ -248,7 +248,7 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
         if results[0] and re.fullmatch(r"[^\d=<>]*", match["second"]) and not _REFUSED.search(match["second"]):
             return Outcome(True, "the same value, with a remark")
         if results[0] and _is_near(wanted, match["second"]):
-            return Outcome(True, "the same value, and about what it is")
+            return Outcome(True, "the same value, with an approximation")
         return Outcome(False if results[0] is False else None, "a remark that may change the value")
     parts = structures.split(given)
     if len(parts.items) > 1:
@@ -294,12 +294,12 @@ def _is_near(wanted: Quantity, text: str) -> bool:
     return near.number.places > 0 and apart <= 0.5001 * 10.0**-near.number.places
 
 
-def _plain(numeral: tuple[str, int]) -> int | None:
+def _in_its_base(numeral: tuple[str, int]) -> int | None:
     try:
         return int(*numeral)
     except ValueError:
         return None
 
 
-def _digits(numeral: tuple[str, int]) -> int | None:
+def _in_base_ten(numeral: tuple[str, int]) -> int | None:
     return int(numeral[0]) if numeral[0].isdigit() else None

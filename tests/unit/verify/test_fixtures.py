@@ -9,7 +9,7 @@ import pytest
 from cord_worker.config import JudgeConfig, VerifyConfig
 from cord_worker.dataset import FieldMapping, ProblemRecord, read_problems
 from cord_worker.verify import Method, Rule, compare
-from cord_worker.verify.rows import with_known_methods
+from cord_worker.verify.row_methods import with_known_methods
 
 FOLDER = Path(__file__).resolve().parents[2] / "fixtures"
 VERIFY = VerifyConfig(reference_field="final_decision", judge=JudgeConfig(model="judge"))

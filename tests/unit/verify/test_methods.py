@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cord_worker.verify import Method, Rule, compare
 from cord_worker.verify.choices import choice_of
 from cord_worker.verify.plain_quantities import quantity
-from cord_worker.verify.scripts import one_form
+from cord_worker.verify.writing_systems import one_form
 from tests.support.cpu_time import grows_linearly
 
 EXACT = Rule(Method.EXACT)

@@ -1,6 +1,6 @@
 /** Characters of untrusted text that a reader cannot see, or that change the order of the visible ones. */
 
-// Ordinary text, as dataset/visible.py has it, but only where it does its work: a joiner between two emoji, a joiner
+// Ordinary text, as dataset/invisible.py has it, but only where it does its work: a joiner between two emoji, a joiner
 // after a letter of a script that needs it, an emoji's choice of its form, and the tags of a regional flag. A joiner
 // between Latin letters is none of these.
 const JOINING =

@@ -20,7 +20,7 @@ _SIGNS = {
     "｡": "。",
 }
 _NOT_CONVERTED = "！？"
-"""They end a sentence even without a following space; ASCII `!` and `?` do so only with one."""
+"""These marks end a sentence even without a following space; ASCII `!` and `?` do so only with one."""
 _WIDE = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F) if chr(code) not in _NOT_CONVERTED}
 _TRANSLATION = str.maketrans({**_SIGNS, **_WIDE})
 _FOREIGN_DIGIT = re.compile(r"[^\D0-9]")

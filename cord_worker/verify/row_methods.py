@@ -1,4 +1,4 @@
-"""Checks, before a dataset row is enqueued, what the row says about its own verification."""
+"""Checks the method and the reference that a dataset row names for its own answer, before the row is enqueued."""
 
 from __future__ import annotations
 

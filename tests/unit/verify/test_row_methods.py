@@ -7,7 +7,7 @@ import pytest
 from cord_worker.config import VerifyConfig
 from cord_worker.dataset import ProblemRecord, RejectedRecord
 from cord_worker.dataset.records import Json
-from cord_worker.verify.rows import with_known_methods
+from cord_worker.verify.row_methods import with_known_methods
 
 
 def record(**metadata: Json) -> ProblemRecord:

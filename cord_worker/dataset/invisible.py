@@ -14,8 +14,8 @@ _INSIDE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0]"
     "|(?<![\U0001f3f4\U000e0020-\U000e007e])[\U000e0000-\U000e007f]"
 )
-"""Invisible characters within a text. Not the joiners, which emoji, Persian and Indic scripts need, and not the tags of
-regional flags."""
+"""Invisible characters within a text. Joiners are left out, because emoji, Persian and Indic scripts need them. So are
+the tags of regional flags."""
 _STRIPPED = _AT_ENDS + "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 _BLANK = frozenset(_AT_ENDS)
 
