@@ -7,9 +7,10 @@ The method `math` has its own module, `answer.quantities`. `¥` is the yuan here
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from cord_worker.verify.answer.units import factor_between, unit
 from cord_worker.verify.normalise import number, tidy
 from cord_worker.verify.plain_units import split_unit
 from cord_worker.verify.rule import Rule
@@ -73,10 +74,10 @@ def quantity(text: str) -> Quantity | None:
     _, _, after = text.rpartition("=")
     if any(character.isdigit() for character in after):
         text = after.strip()
-    plain, unit = split_unit(text)
+    plain, name = split_unit(text)
     value = number(plain)
     if value is not None:
-        return Quantity(value, unit=_unit_name(unit))
+        return Quantity(value, unit=_unit_name(name))
     match = _QUANTITY.search(text)
     if match is None or len(match["digits"]) > _MAX_DIGITS:
         return None
@@ -89,14 +90,25 @@ def quantity(text: str) -> Quantity | None:
 
 def within(expected: Quantity, given: Quantity, rule: Rule) -> bool:
     """True if `given` lies within the tolerance. A unit or percent sign on one side only is ignored; if one side is a
-    percentage, the other may also be its hundredth. Two units must be the same."""
-    if expected.unit and given.unit and expected.unit != given.unit:
-        return False
+    percentage, the other may also be its hundredth. Of two units one must be convertible into the other."""
+    if expected.unit and given.unit:
+        factor = _factor(given.unit, expected.unit)
+        if factor is None:
+            return False
+        given = replace(given, value=given.value * factor)
     if _close(expected.value, given.value, rule):
         return True
     if expected.percent and not given.percent:
         return _close(expected.value, given.value * 100, rule)
     return given.percent and not expected.percent and _close(expected.value, given.value / 100, rule)
+
+
+def _factor(given: str, expected: str) -> Fraction | None:
+    """How many of the unit `expected` make one of `given`; None if they do not measure the same."""
+    left, right = unit(given), unit(expected)
+    if left is None or right is None:
+        return Fraction(1) if given.casefold() == expected.casefold() else None
+    return factor_between(left, right)
 
 
 def _close(expected: Fraction, given: Fraction, rule: Rule) -> bool:
@@ -118,8 +130,8 @@ def _unit(rest: str) -> str | None:
     return _unit_name(split_unit(f"1 {rest}")[1]) if rest else None
 
 
-def _unit_name(unit: str | None) -> str | None:
-    return None if unit is None else _CURRENCIES.get(unit, unit)
+def _unit_name(name: str | None) -> str | None:
+    return None if name is None else _CURRENCIES.get(name, name)
 
 
 def _low(text: str | None) -> str:

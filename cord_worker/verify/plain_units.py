@@ -1,7 +1,4 @@
-"""Splits a quantity into its value and its unit, for `plain_quantities`.
-
-Units are only names here: they are compared as texts, never converted (the method `math` converts: `answer.units`).
-"""
+"""Splits a quantity into its value and the name of its unit, for `plain_quantities`."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ _NOT_FOREIGN_UNITS = re.compile(
 
 
 def split_unit(text: str) -> tuple[str, str | None]:
-    """`10 dollars` as ("10", "dollar"), `5 cm^2` as ("5", "cm^2"), `$3` as ("3", "dollar"); None if there is no
+    """`10 dollars` as ("10", "dollars"), `5 cm^2` as ("5", "cm^2"), `$3` as ("3", "dollar"); None if there is no
     unit."""
     if re.match(r"\$ ?[\d.]", text):
         return text[1:].strip(), "dollar"
@@ -42,15 +39,4 @@ def split_unit(text: str) -> tuple[str, str | None]:
         return (text, None) if _NOT_FOREIGN_UNITS.search(unit) else (match["value"].strip(), unit)
     words = re.findall(r"[a-zA-Z]+", unit)
     known = all(word.lower() not in _NOT_UNITS and (len(word) >= 3 or word.lower() in _SHORT_UNITS) for word in words)
-    return (match["value"].strip(), _canonical(words, unit)) if known else (text, None)
-
-
-def _canonical(words: list[str], unit: str) -> str:
-    power = next(iter(re.findall(r"[23]", unit)), "")
-    names = []
-    for word in (word.lower() for word in words):
-        if word in ("square", "sq", "cubic", "cu"):
-            power = "2" if word.startswith("sq") else "3"
-        else:
-            names.append(word[:-2] if word in ("inches", "feet") else word.removesuffix("s") if len(word) > 2 else word)
-    return " ".join(names) + (f"^{power}" if power else "")
+    return (match["value"].strip(), unit) if known else (text, None)

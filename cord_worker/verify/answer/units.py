@@ -419,22 +419,15 @@ def _without_tail(text: str) -> str | None:
     return text[: match.start()]
 
 
-_IRREGULAR = {
-    "people": "person",
-    "persons": "person",
-    "men": "man",
-    "women": "woman",
-    "children": "child",
-    "mice": "mouse",
-}
-_IRREGULAR |= {
-    "geese": "goose",
-    "teeth": "tooth",
-    "loaves": "loaf",
-    "knives": "knife",
-    "leaves": "leaf",
-    "pennies": "penny",
-}
+_IRREGULAR_NOUNS = """
+people:person persons:person men:man women:woman children:child oxen:ox feet:foot teeth:tooth geese:goose mice:mouse
+dice:die loaves:loaf knives:knife leaves:leaf wolves:wolf halves:half shelves:shelf lives:life wives:wife calves:calf
+scarves:scarf thieves:thief hooves:hoof elves:elf pennies:penny gases:gas lenses:lens lens:lens shoes:shoe toes:toe
+canoes:canoe hoes:hoe foes:foe oboes:oboe aloes:aloe movies:movie cookies:cookie pies:pie ties:tie dies:die
+calories:calorie zombies:zombie selfies:selfie brownies:brownie smoothies:smoothie quizzes:quiz series:series
+species:species headaches:headache caches:cache
+"""
+_IRREGULAR = {plural: one for plural, _, one in (pair.partition(":") for pair in _IRREGULAR_NOUNS.split())}
 
 
 def singular(word: str) -> str:
@@ -443,7 +436,7 @@ def singular(word: str) -> str:
         return _IRREGULAR[word]
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
-    if re.search("(?:ch|sh|x|ss)es$", word):
+    if re.search("(?:ch|sh|x|ss|zz|tz|o|(?<!o)us)es$", word) and len(word) > 4:
         return word[:-2]
     return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3 else word
 

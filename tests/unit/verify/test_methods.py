@@ -127,6 +127,45 @@ def test_numeric_compares_quantities_within_the_tolerance(generated: str, refere
     assert compare(generated, reference, NUMERIC).correct is correct
 
 
+NOUNS = """
+box/boxes foot/feet child/children lady/ladies glass/glasses person/people bus/buses goose/geese mouse/mice
+woman/women knife/knives leaf/leaves potato/potatoes prize/prizes house/houses shoe/shoes case/cases virus/viruses
+cookie/cookies lens/lenses quiz/quizzes plane/planes sheep/sheep
+"""
+
+
+@pytest.mark.parametrize("method", [Method.NUMERIC, Method.MATH])
+@pytest.mark.parametrize("noun", NOUNS.split())
+def test_a_unit_is_the_same_in_the_singular_and_the_plural(noun: str, method: Method) -> None:
+    singular, _, plural = noun.partition("/")
+    assert compare(f"5 {plural}", f"5 {singular}", Rule(method)).correct is True
+    assert compare(f"5 {singular}", f"5 {plural}", Rule(method)).correct is True
+
+
+@pytest.mark.parametrize("method", [Method.NUMERIC, Method.MATH])
+@pytest.mark.parametrize(
+    ("answer", "reference", "correct"),
+    [
+        ("4 ft", "4 feet", True),
+        ("5000 m", "5 km", True),
+        ("5 m", "5 km", False),
+        ("60 minutes", "1 hour", True),
+        ("5 square feet", "5 sq ft", True),
+        ("10 USD", "$10", True),
+        ("10 euros", "10 dollars", False),
+        ("100 yuan", "100 元", True),
+        ("5 公里", "5 km", True),
+        ("5 boxes", "5 crates", False),
+        ("3 planes", "3 plans", False),
+        ("3 hours", "3 days", False),
+    ],
+)
+def test_quantities_are_equal_if_one_unit_converts_into_the_other(
+    answer: str, reference: str, correct: bool, method: Method
+) -> None:
+    assert compare(answer, reference, Rule(method)).correct is correct
+
+
 @pytest.mark.parametrize(
     ("rule", "given_number", "correct"),
     [
