@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from cord_worker.errors import RunConflict, StoreError
 from cord_worker.search.expanding import fails_again_after_restart, fails_again_on_retry
-from cord_worker.store.reports.failure_causes import cause_of
+from cord_worker.store.reports.failure_causes import cause_sql
 from cord_worker.store.runs.enqueue import lock_run_name
 from cord_worker.store.runs.runs import RunRow, resolve_run
 from cord_worker.store.schema import kinds
@@ -56,7 +56,7 @@ _FAILED = sa.text(
     WHERE run_id = :run_id AND state = 'failed'
       AND (
           CAST(:reason AS text) IS NULL
-          OR position({cause_of("CAST(:reason AS text)")} IN {cause_of("failure_reason")}) > 0
+          OR position({cause_sql("CAST(:reason AS text)")} IN {cause_sql("failure_reason")}) > 0
       )
     ORDER BY id
     """
