@@ -18,6 +18,7 @@ from cord_worker.store.schema.digests import Digest
 from cord_worker.store.schema.verification_sql import OWED_TO_CHECK
 
 _C, _J, _X = candidate_name_sql("c"), trajectory_name_sql("j"), rescore_name_sql("q", "c")
+"""SQL: the names of a candidate `c`, a trajectory `j`, and the rescore of `c` in `q`, in findings."""
 
 
 def _wrong_digest(digest: Digest, name: str, join: str, needs_digest: str) -> str:

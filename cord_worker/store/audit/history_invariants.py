@@ -21,6 +21,7 @@ MODEL_OF_RUN = """
 """
 """SQL: whether the run `r` uses the model `m` in its search, its answers and their verdicts."""
 _C, _J, _X = candidate_name_sql("c"), trajectory_name_sql("j"), rescore_name_sql("q", "c")
+"""SQL: the names of a candidate `c`, a trajectory `j`, and the rescore of `c` in `q`, in findings."""
 
 _WRONG_FOR_STATE = """
     concat_ws(', ',
@@ -48,6 +49,7 @@ _WRONG_FOR_STATE = """
                OR c.judgment_attempts > 0 AND (p.selection_model_id IS NULL OR c.scored_at IS NULL)
              THEN 'judgment_attempts' END)
 """
+"""SQL: the names of those columns of the candidate `c` that do not fit its state."""
 
 _WRONG_FOR_ANSWER_STATE = """
     concat_ws(', ',
@@ -67,6 +69,7 @@ _WRONG_FOR_ANSWER_STATE = """
         CASE WHEN j.answer_attempts < 1 AND last_step.answer_part IS NOT NULL AND j.answered_at IS NOT NULL
                   AND j.answer_text IS DISTINCT FROM last_step.answer_part THEN 'answer_text' END)
 """
+"""SQL: the names of those columns of the trajectory `j` that do not fit its answer_state."""
 
 
 def plus(instant: str, interval: str) -> str:
@@ -130,7 +133,7 @@ _WRONG_WORKER_TIMES = (
     _wrong_order(("w.started_at", "a"), ("w.heartbeat_at", "b")),
     _wrong_order(("w.started_at", "a"), ("w.stopped_at", "b")),
 )
-"""The names in them are not read, only whether there is one."""
+"""The names stand for nothing: only whether there is a wrong instant is read."""
 
 _JOIN_LAST_STEP = f"{JOIN_TRAJECTORIES} JOIN candidates last_step ON last_step.id = j.candidate_id"
 _ROWS_WITH_TIMES = (

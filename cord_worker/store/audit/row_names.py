@@ -9,16 +9,18 @@ _ROW = re.compile(r"^.*?\(candidate \d+\)")
 
 def candidate_name(key: int, *, step: int, round: int, teacher: str, sample: int) -> str:
     """Name of a candidate."""
-    later = f", round {round}" if round else ""
-    return f"step {step}{later}, teacher {teacher}, sample {sample} (candidate {key})"
+    in_round = f", round {round}" if round else ""
+    return f"step {step}{in_round}, teacher {teacher}, sample {sample} (candidate {key})"
 
 
 def missing_candidate(*, step: int, round: int, teacher: str, sample: int, parent: int | None, chain: int) -> str:
     """Name of a candidate that has no row. It ends with the candidate's parent. Without a parent it ends with the
     candidate's `chain` (in the pipeline `greedy`), if that is not 0."""
-    later = f", round {round}" if round else ""
-    of = f", after candidate {parent}" if parent is not None else f", chain {chain}" if chain else ""
-    return f"step {step}{later}, teacher {teacher}, sample {sample}{of}"
+    in_round = f", round {round}" if round else ""
+    origin = f", chain {chain}" if chain else ""
+    if parent is not None:
+        origin = f", after candidate {parent}"
+    return f"step {step}{in_round}, teacher {teacher}, sample {sample}{origin}"
 
 
 def candidate_name_sql(row: str) -> str:

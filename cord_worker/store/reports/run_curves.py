@@ -65,9 +65,11 @@ class Timeline:
 MOST_CANDIDATES = 300_000
 """About this many candidates are read at most, which takes less than a second."""
 _PROBED_PROBLEMS = 20
-"""From the candidates of this many problems, those of the run are estimated."""
+"""The number of the run's candidates is estimated from this many of its problems."""
 MAX_BARS = 40
+"""The most bars of a histogram."""
 MAX_BUCKETS = 120
+"""The most buckets of a timeline."""
 _BUCKETS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
 """Lengths of a bucket in seconds; a longer run has whole days."""
 
