@@ -3,7 +3,7 @@
 A session with PostgreSQL itself gets its settings once. Behind a pooler (PgBouncer, Odyssey, Supavisor, …) the next
 transaction may run in another session, and this session soon serves another client. So there every transaction makes
 its own settings, no statement is prepared, and no transaction relies on session state of an earlier one. A pooler
-invents the process number that it tells its clients: it is recognised because no process of PostgreSQL has that number.
+invents the process number that it tells its clients. It is recognised because the session has another number.
 
 Some settings are left to the role's defaults: the schemas to search, whether writing is allowed, and how long a
 statement may take (a cancelled one is repeated without that limit, see `Database.run`).

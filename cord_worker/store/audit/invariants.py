@@ -128,7 +128,7 @@ _FAILED_DECISION_COLUMNS = """
 
 
 def _filled(row: str, *columns: str) -> str:
-    """SQL: the names of those of the columns that are not NULL in the row (an alias)."""
+    """SQL: the names of the columns that are not NULL in this row (an alias)."""
     cases = ", ".join(f"CASE WHEN {row}.{column} IS NOT NULL THEN '{column}' END" for column in columns)
     return f"concat_ws(', ', {cases})"
 

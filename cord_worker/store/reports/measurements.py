@@ -1,4 +1,4 @@
-"""Queries for `cordctl bench`: progress, requests with their times, metrics ports; and made-up rows."""
+"""Queries for `cordctl bench`: progress, requests with their times, metrics ports. Also writes made-up rows."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ _ROLLUP_OF_PROBLEM = """
 @dataclass(frozen=True, slots=True)
 class ProblemFilter:
     """Which problems are listed: in one of `states` (all if empty), of this `correctness` (a key of CORRECTNESS), and
-    with the text `contains` in their id, question or answer, whatever its case."""
+    with the text `contains` in their id, question or answer; case is ignored."""
 
     states: Sequence[str] = ()
     correctness: str | None = None

@@ -63,9 +63,9 @@ class TeacherTotals:
     """The work of one teacher in a run. `tokens` are those it generated, without copies in a trimmed run;
     `request_seconds` is the sum of the durations of its proposals, which overlap in batches.
 
-    Proposals of one step with equal texts have the same score and result. Each of them counts as `shared`, counts as
-    `kept` and `winning` if the text is, and does not count as `invalid`. `share` is the teacher's share of the winning
-    steps; the shares add up to 1. A step that N proposals have in common counts 1/N for each.
+    Proposals of one step with equal texts have the same score and result. Each of them counts as `shared` and not as
+    `invalid`; each counts as `kept` and `winning` if one of them was kept and won. `share` is the teacher's share of
+    the winning steps; the shares add up to 1. A step that N proposals have in common counts 1/N for each.
     """
 
     name: str
@@ -86,10 +86,10 @@ class Totals:
     samples).
 
     `accuracy` is the share of `correct` answers among the `checked` ones, which were found right or wrong. `undecided`
-    answers were checked, are neither, and count in neither number; for `without_result` of these the check failed or
-    took too long. `cut_answers` reached `search.answer_tokens`. `full_contexts` counts trajectories whose thinking
-    ended because no model had room for more. `prover_seconds` and `scored_tokens` are the seconds and tokens of
-    scoring, base scores included. `engine_seconds`: see `costs.engine_seconds`.
+    answers were checked and are neither; they are not among the `checked` ones. For `without_result` of them, the check
+    failed or took too long. `cut_answers` reached `search.answer_tokens`. `full_contexts` counts trajectories whose
+    thinking ended because no model had room for more. `prover_seconds` and `scored_tokens` are the seconds and tokens
+    of scoring, base scores included. `engine_seconds`: see `costs.engine_seconds`.
     """
 
     done: int
@@ -126,7 +126,7 @@ class Totals:
     def seconds_left(self, counts: Counts) -> float | None:
         """Estimated seconds until the run is final; None if less than a twentieth of it was finished recently.
 
-        It assumes that work goes on at the recent rate. Begun steps of problems in flight count as work done.
+        It assumes that work continues at the recent rate. Begun steps of problems in flight count as work done.
         """
         if counts.final == counts.total:
             return 0.0

@@ -144,8 +144,8 @@ _ANSWERS = sa.text(
 def chosen_problem_ids(
     connection: sa.Connection, run_id: int, run_name: str, keys: Collection[str] | None = None
 ) -> list[int]:
-    """Ids of the rows of the run's problems, or of those called `keys`, in dataset order. Raises StoreError if no
-    problem has one of these keys."""
+    """Ids of the rows of the run's problems, or of those called `keys`, in dataset order. Raises StoreError if a key
+    belongs to no problem of the run."""
     rows = connection.execute(_KEYS, {"run_id": run_id, "keys": None if keys is None else list(keys)}).all()
     unknown = set(keys or ()) - {row.key for row in rows}
     if unknown:

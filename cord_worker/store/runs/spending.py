@@ -91,8 +91,8 @@ class NewLimits:
         return any(one is not None for one in (self.max_tokens, self.max_cost, self.prices))
 
     def set(self, connection: sa.Connection, run: RunRow) -> RunRow:
-        """Sets them; returns the changed run. Raises ConfigError if prices are missing or do not fit the run's
-        models."""
+        """Sets these limits and prices; returns the changed run. Raises ConfigError if prices are missing or do not fit
+        the run's models."""
         max_tokens = run.max_tokens if self.max_tokens is None else _value(self.max_tokens)
         max_cost = run.max_cost if self.max_cost is None else _value(self.max_cost)
         prices = self.prices

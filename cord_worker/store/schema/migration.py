@@ -41,7 +41,7 @@ def upgrade(url: str, revision: str = "head", *, while_workers_run: bool = False
     Raises SchemaMismatch if workers are up, because they know only the present schema. With `while_workers_run` it
     migrates nevertheless: the workers notice it with their next heartbeat, return their leases and end.
 
-    Rollups are written afterwards, if there were none, in batches that block no worker.
+    If the migration adds the tables of rollups, it then fills them, in batches that block no worker.
     """
     before = _revision_at(url)
     _migrate(command.upgrade, url, revision, while_workers_run=while_workers_run)

@@ -37,7 +37,7 @@ def _insert(rollup: type[Base]) -> str:
 
 
 def _write(ended: str) -> str:
-    """SQL: writes the rollups of those of the problems `:ids` that have none and for which `ended` (SQL about `p`)
+    """SQL: of the problems `:ids`, writes the rollups of those that have none and for which `ended` (SQL about `p`)
     holds."""
     return f"""
         WITH ended AS MATERIALIZED (
