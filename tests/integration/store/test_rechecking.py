@@ -313,7 +313,7 @@ def test_an_edited_configuration_is_not_used_for_a_recheck(
     assert stored_results(database) == before
 
 
-def test_answers_of_older_versions_without_digests_are_checked_recheck_again(database: Database) -> None:
+def test_answers_of_older_versions_without_digests_are_checked_again(database: Database) -> None:
     stored(database, right=RIGHT)
     for digest in DIGESTS:
         database.run(lambda c, one=digest: c.execute(sa.text(f"UPDATE {one.table} SET {one.column} = NULL")))
