@@ -58,7 +58,8 @@ class Database:
 
     A transaction whose process sends nothing for `idle_transaction_seconds` is rolled back: a process that hangs must
     not keep others from the rows that it has locked. `by_keys` makes PostgreSQL find rows by their keys, with one fixed
-    plan for each statement (`session_settings`); it is for worker processes.
+    plan for each statement (`session_settings`); it is for worker processes. With `waits_for_tables`, missing tables
+    count as an outage.
     """
 
     def __init__(
@@ -82,18 +83,18 @@ class Database:
             pool_size=pool_size,
             max_overflow=4,
             pool_timeout=60,
-            pool_use_lifo=True,  # unneeded connections stay idle, and may be cut
+            pool_use_lifo=True,  # so that surplus connections stay idle, and a server or pooler can close them
             connect_args=self._arguments,
         )
         self._was_reached = False
-        # These share its pool:
+        # These engines share the pool of the first one:
         self._reading = self._engine.execution_options(postgresql_readonly=True)
         self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._snapshot = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @property
     def waits_for_tables(self) -> bool:
-        """True if missing tables count as an outage of PostgreSQL."""
+        """True if missing tables count as an outage."""
         return self._waits_for_tables
 
     def run(
@@ -158,7 +159,7 @@ class Database:
 
     @contextmanager
     def _open_transaction(self, engine: sa.Engine, *, is_unlimited: bool = False) -> Iterator[sa.Connection]:
-        """A connection with an open transaction; session settings are applied."""
+        """A connection with an open transaction, in which the session settings hold."""
         with engine.connect() as connection:
             is_set_up = not is_unlimited and not is_pooled(connection)
             if not is_set_up and engine is self._single:
@@ -169,6 +170,7 @@ class Database:
                 yield connection
 
     def _trouble(self, error: DBAPIError) -> str:
+        """What is wrong with the database, for the log."""
         if state_of(error) == NO_TABLE:
             return "has no tables of cord-worker at present (cordctl db upgrade makes them)"
         return "was interrupted" if self._was_reached else "does not answer yet"
@@ -245,8 +247,8 @@ def create_engine(url: str, **options: Any) -> sa.Engine:
 
 
 def _open(url: str, settings: SessionSettings, **options: Any) -> sa.Engine:
-    """An engine whose sessions get their settings. A connection that refused a write is not used again: it may lead to
-    a server that is no longer the primary."""
+    """An engine that gives sessions their settings. A connection on which a write was refused is not used again: it may
+    lead to a server that is no longer the primary."""
     engine = create_engine(url, isolation_level=_ISOLATION, json_deserializer=read_json, **options)
 
     @sa.event.listens_for(engine, "connect")
@@ -289,7 +291,7 @@ def connect_for_migration(url: str) -> Iterator[sa.Connection]:
 
 
 def _as_store_error(error: DBAPIError, url: sa.URL) -> StoreError:
-    """Translates an error that is not retried and was not caused by a wrong statement."""
+    """The error to raise for one that is not retried and was not caused by a wrong statement."""
     if state_of(error) == NO_TABLE:
         return TablesMissing(
             f"the database has no tables of cord-worker at present ({brief(error)}). Run: cordctl db upgrade"
@@ -303,7 +305,7 @@ def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
 
 
 def _is_statement_error(error: DBAPIError) -> bool:
-    """True if the statement is at fault, not the connection or the role."""
+    """True if the cause is the statement, not the connection or the role."""
     if state_of(error) == NOT_ALLOWED:
         return False
     return not is_transient(error) and not isinstance(error, sa.exc.OperationalError)

@@ -13,5 +13,6 @@ _IDENTITY = sa.text(
 
 
 def database_identity(connection: sa.Connection) -> str:
-    """A name that this database and its standbys share with no other database; a restored copy has another one."""
+    """The name of this database and its standbys. No other database has it; one restored from a dump has another
+    name."""
     return str(connection.execute(_IDENTITY).scalar_one())

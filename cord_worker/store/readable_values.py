@@ -1,8 +1,8 @@
 """Reads values that PostgreSQL can store and Python cannot: infinite or very distant times, and very long numbers or
 very deep nesting in JSON.
 
-The service never writes them; an edit by hand can. They must not end a command that only reads the row: `verify-db` and
-`replay` name them as findings (docs/provenance.md).
+The service never writes them, but an edit by hand can. A command that reads such a row must not fail: `verify-db` and
+`replay` report the values as findings (docs/provenance.md).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from psycopg.types.datetime import DateLoader, TimestamptzLoader
 
 
 def _is_early(data: Buffer) -> bool:
-    """Whether a time that Python cannot read is before its first year, not after its last one."""
+    """Whether a time that Python cannot represent is before Python's first year, not after its last one."""
     text = bytes(data)
     return text.startswith(b"-") or text.endswith(b"BC")
 
 
 class _InstantLoader(TimestamptzLoader):
-    """The first or the last instant that Python knows stands for those beyond it."""
+    """Replaces an instant outside Python's range by the first or the last one in it."""
 
     def load(self, data: Buffer) -> datetime:
         try:
@@ -33,7 +33,7 @@ class _InstantLoader(TimestamptzLoader):
 
 
 class _DateLoader(DateLoader):
-    """The first or the last date that Python knows stands for those beyond it."""
+    """Replaces a date outside Python's range by the first or the last one in it."""
 
     def load(self, data: Buffer) -> date:
         try:

@@ -2,8 +2,8 @@
 
 A session with PostgreSQL itself gets its settings once. Behind a pooler (PgBouncer, Odyssey, Supavisor, …) the next
 transaction may run in another session, and this session soon serves another client. So there every transaction makes
-its own settings, no statement is prepared, and no transaction relies on session state of an earlier one. A pooler is
-recognised by the process number that it tells its clients, which it invents.
+its own settings, no statement is prepared, and no transaction relies on session state of an earlier one. A pooler
+invents the process number that it tells its clients. It is recognised because the session has another number.
 
 Some settings are left to the role's defaults: the schemas to search, whether writing is allowed, and how long a
 statement may take (a cancelled one is repeated without that limit, see `Database.run`).
@@ -20,7 +20,7 @@ import psycopg
 import sqlalchemy as sa
 
 _POOLED = "cord_is_pooled"
-"""Key of a connection's `info`."""
+"""Key in a connection's `info`: whether it leads to a pooler."""
 
 _READABLE = {
     "TimeZone": "UTC",
@@ -30,10 +30,10 @@ _READABLE = {
     "extra_float_digits": "1",  # a score that is read is the score that was written
 }
 _WITHOUT_JIT = {"jit": "off"}
-"""While statistics are old, PostgreSQL expects so many rows that it would compile a statement of milliseconds for a
-second."""
+"""With old statistics PostgreSQL expects many rows, and would spend a second on compiling a statement that runs for
+milliseconds."""
 _KEPT_ALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
-"""Keepalive of the server's side; a pooler makes its own."""
+"""Keepalive by the server; a pooler has its own settings."""
 _BY_KEYS = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
@@ -46,11 +46,11 @@ statement of five tables as its execution takes, and trusts statistics of tables
 _DURABLE = (
     "CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END"
 )
-"""A committed result is never computed again, so a commit must reach the disk, or whatever else the server waits
-for."""
+"""SQL: synchronous_commit as it is, but never off: a committed result is never computed again, so it must be on
+disk."""
 _UNLIMITED = {"statement_timeout": "0", "lock_timeout": "0"}
 _TRANSACTION_TIMEOUT_VERSION = 170_000
-"""The first version of PostgreSQL with transaction_timeout."""
+"""The first version of PostgreSQL that has transaction_timeout."""
 
 CONNECT_ARGUMENTS = {
     "connect_timeout": 10,
@@ -60,7 +60,8 @@ CONNECT_ARGUMENTS = {
     "tcp_user_timeout": 30_000,
     "client_encoding": "utf8",
 }
-"""Both sides notice within half a minute that the other machine vanished; then its locks and the lead go to others."""
+"""With these and `_KEPT_ALIVE`, each side notices within half a minute that the other machine vanished. Then its locks
+and the lead go to others."""
 
 
 class Pooling(StrEnum):
@@ -95,8 +96,8 @@ class SessionSettings:
             driver.prepare_threshold = None
 
     def begin_transaction(self, connection: sa.Connection, *, is_unlimited: bool) -> None:
-        """Sets up the transaction that has just begun, if its session was not; with `is_unlimited`, its statements have
-        no time limit."""
+        """Sets up the transaction that has just begun, if its session was not set up. With `is_unlimited`, its
+        statements have no time limit."""
         settings = self._settings if is_pooled(connection) else {}
         if is_unlimited:
             settings = {**settings, **_UNLIMITED}
@@ -112,7 +113,7 @@ class SessionSettings:
 
 
 def find_by_keys(connection: sa.Connection) -> None:
-    """Until its transaction ends, PostgreSQL finds rows by their keys (`_BY_KEYS`)."""
+    """Makes PostgreSQL find rows by their keys until the transaction ends (`_BY_KEYS`)."""
     connection.exec_driver_sql(_setting(_BY_KEYS, is_local=True))
 
 
@@ -122,7 +123,7 @@ def is_pooled(connection: sa.Connection) -> bool:
 
 
 def pooling_of(first: psycopg.Connection[Any], second: psycopg.Connection[Any]) -> Pooling:
-    """Whether a pooler is in front of PostgreSQL, and in which mode; tested with two connections in autocommit mode."""
+    """Whether a pooler is in front of PostgreSQL, and in which mode. Both connections must be in autocommit mode."""
     if _process(first) == first.info.backend_pid:
         return Pooling.NONE
     # In session mode the first connection keeps its process, and the second one never gets it.
@@ -146,6 +147,8 @@ def _process(connection: psycopg.Connection[Any]) -> int:
 
 
 def _setting(settings: Mapping[str, str], *, is_local: bool) -> str:
+    """SQL: sets these settings, for the session or (`is_local`) for the transaction. With the settings of a whole
+    session, synchronous_commit is set too."""
     scope = "true" if is_local else "false"
     parts = [f"set_config('{name}', '{value}', {scope})" for name, value in settings.items()]
     if "TimeZone" in settings:

@@ -1,7 +1,7 @@
 """Explains why PostgreSQL cannot be used, and whether another attempt can help.
 
-libpq gives no SQLSTATE for a connection that fails, and its text is in the server's language. So if the server
-answered, one more connection is tried under libpq's trace, which shows the SQLSTATE.
+libpq gives no SQLSTATE for a connection that fails, and its message is in the server's language. So if the server
+answered, one more connection is tried with libpq's trace, which shows the SQLSTATE.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ _PERMANENT = {
     NOT_ALLOWED,
     "55000",  # this database accepts no connections (a template)
 }
+"""SQLSTATEs with which the server refuses a connection every time."""
 _TRANSIENT = {
-    READ_ONLY,  # of the whole server: a failover is under way
+    READ_ONLY,  # the server takes no writes: a failover is under way
     "40001",  # serialization failure
     "40P01",  # deadlock victim
     "53300",  # too many connections
@@ -40,6 +41,7 @@ _TRANSIENT = {
     "57P02",  # crash shutdown
     "57P03",  # cannot connect now
 }
+"""SQLSTATEs of statements that may succeed on another connection."""
 CANCELLED = {
     "55P03",  # lock_timeout
     "57014",  # statement_timeout, or a pg_cancel_backend
@@ -103,7 +105,7 @@ def is_transient(error: DBAPIError) -> bool:
 
 
 def is_unknown_host(error: DBAPIError) -> bool:
-    """True if the host name cannot be resolved: mostly a typing error, rarely a name server that restarts."""
+    """True if the host name cannot be resolved: usually it is misspelt, sometimes the name server restarts."""
     return any(words in str(error.orig) for words in _UNKNOWN_HOST)
 
 
@@ -218,11 +220,11 @@ def _refusal_of_state(state: str, message: str, target: Target) -> DatabaseRefus
         )
     if state == "28000" and "pg_hba.conf" in message:
         encrypted = (
-            " An encrypted connection may be let in (add ?sslmode=require)." if "no encryption" in message else ""
+            " It may accept an encrypted connection (add ?sslmode=require)." if "no encryption" in message else ""
         )
         return DatabaseRefused(
-            f"PostgreSQL at {server} lets no role {role!r} into database {database!r} from here: {message}.{encrypted} "
-            "Add a line to its pg_hba.conf, or correct CORD_DATABASE_URL"
+            f"PostgreSQL at {server} does not let role {role!r} into database {database!r} from here: {message}."
+            f"{encrypted} Add a line to its pg_hba.conf, or correct CORD_DATABASE_URL"
         )
     if state == "28000":
         return DatabaseRefused(
@@ -257,7 +259,8 @@ def _traced_state(url: sa.URL, arguments: dict[str, Any]) -> str | None:
 
 
 def _trace(connection: Any) -> str | None:
-    # In memory: the trace holds the password.
+    """Completes a connection that was started; returns the SQLSTATE with which the server refused it, else None."""
+    # The trace is written to memory, because it holds the password.
     file = os.memfd_create("trace")
     try:
         connection.trace(file)

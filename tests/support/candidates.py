@@ -32,6 +32,6 @@ def candidate_of(item: Expansion, id: int, **changes: object) -> Candidate:
 
 
 def drawn_candidate(item: Expansion, id: int, **changes: object) -> Candidate:
-    """The same with a text and a score that follow from its seed."""
+    """Like `candidate_of`, with a text and a score that follow from the seed."""
     drawn = {"text": f"text {item.seed}", "score": (1 + item.seed % 1000) / 1001}
     return candidate_of(item, id, **{**drawn, "finish_reason": "think_end" if item.whole else "step", **changes})

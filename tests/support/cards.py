@@ -1,4 +1,4 @@
-"""What cards are made of, without a database."""
+"""Configurations and facts for the cards of exported datasets, without a database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def config(**changed: Any) -> RunConfig:
 
 
 def facts(run_config: RunConfig | None = None, **changed: Any) -> CardFacts:
-    """What a card says of a run of two problems."""
+    """The facts in the card of a run of two problems."""
     totals = Totals(
         done=2, mean_score=0.5, checked=2, correct=1, undecided=0, accuracy=0.5, mean_steps=3.0, candidates={},
         teachers=(), answer_tokens=7, scored_tokens=0, prover_seconds=0.0, first_admitted_at=None,

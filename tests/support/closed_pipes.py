@@ -15,8 +15,8 @@ def without_reader(
     environment: Mapping[str, str] | None = None,
     timeout: float = 240.0,
 ) -> list[tuple[int, str]]:
-    """The exit code and standard error of each command (all run at once), whose standard output is a pipe that was
-    closed at its other end before."""
+    """The exit code and standard error of each command. All run at once, and the reading end of their standard output
+    is closed before they start."""
     reading, writing = os.pipe()
     os.close(reading)
     try:

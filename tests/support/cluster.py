@@ -88,7 +88,7 @@ class Cluster:
 
     @property
     def names(self) -> list[str]:
-        """Every kind of process, one each."""
+        """The names of all kinds of process."""
         return ["coordinator", *self.config.models]
 
     def __enter__(self) -> Self:
@@ -122,7 +122,7 @@ class Cluster:
     @contextmanager
     def no_result_of(self, name: str, database: Database, only: str = "true") -> Iterator[None]:
         """For the length of a `with`, a model worker can lease work, but commits no proposal and no score of candidates
-        for which `only` holds (SQL about OLD); of several gates, the last one decides."""
+        for which `only` holds (SQL about OLD). If several are open, only the last one counts."""
         with self._shut(_GATE, name, database, _RESULT_GATE % {"only": only}):
             yield
 
@@ -144,8 +144,8 @@ class Cluster:
                 self._end_sessions(session, name)
 
     def _end_sessions(self, session: sa.Connection, name: str) -> None:
-        """Ends the sessions of a process that was killed at the gate: PostgreSQL would commit what waits there, a
-        transaction of one statement, without it."""
+        """Ends the sessions of a process that was killed at the gate. Otherwise PostgreSQL would commit the statement
+        that waits there, even though its process is dead."""
         process = self.processes[name]
         if process.poll() is None:
             return

@@ -1,7 +1,7 @@
 """A made-up server for the examples of docs/examples: hosted chat models, and a prover like vLLM's.
 
-It writes the steps of `tests/fixtures/examples/written.json`, and expects an answer the more, the more of the right
-steps it reads. So the winners are the same on every machine.
+It writes the steps of `tests/fixtures/examples/written.json`. The more right steps its prover reads, the higher is the
+score of the known answer. So the winners are the same on every machine.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ from cord_worker.verify import compare
 
 
 def assert_only_answer(text: str, answer: str) -> None:
-    """The text states `answer`; a text that states 41 states none of the other numbers that such texts hold."""
+    """Asserts that the text states `answer`. The texts with the answer 41 also mention 40, 20 and 21, but do not state
+    them."""
     result = compare(text, answer)
     assert result.correct is True, result
     if answer == "41":

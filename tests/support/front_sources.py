@@ -41,7 +41,7 @@ def installed_sources(folders: pytest.TempPathFactory) -> Path:
 
 
 def _has_packages() -> bool:
-    """Whether node_modules has what the lock file asks for, but for packages of other machines."""
+    """Whether node_modules has what the lock file asks for, except packages for other kinds of machine."""
     try:
         wanted = json.loads((FRONT / "package-lock.json").read_text())["packages"]
         found = json.loads((FRONT / "node_modules" / ".package-lock.json").read_text())["packages"]

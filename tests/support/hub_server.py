@@ -391,8 +391,8 @@ def variables(hub: HubServer, cache: str, token: str | None = None) -> dict[str,
 
 
 def use_hub(monkeypatch: pytest.MonkeyPatch, hub: HubServer, cache: str, token: str | None = None) -> None:
-    """Makes the hub library in this process use this hub, by its constants: it read the environment when it was
-    imported."""
+    """Makes the hub library in this process use this hub. It sets the library's constants, because the library read the
+    environment when it was imported."""
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     if token is not None:

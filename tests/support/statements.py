@@ -84,7 +84,7 @@ WRITTEN_BY_FUNCTIONS: dict[str, Callable[[], list[sa.TextClause]]] = {
 
 
 def modules() -> Iterator[ModuleType]:
-    """The store's, each one imported."""
+    """The modules of the store, imported."""
     for found in pkgutil.walk_packages(store.__path__, "cord_worker.store."):
         yield importlib.import_module(found.name)
 

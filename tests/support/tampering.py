@@ -94,7 +94,7 @@ def differences_of(connection: sa.Connection, context: RunContext, problem: int)
 
 @cache
 def look(database: Database, edit: Edit, *, examples: int = 5) -> Found:
-    """Findings while the edit is there; it is undone afterwards. What was found is kept, as several tests ask for the
+    """Findings while the edit is there; it is undone afterwards. The result is cached, because several tests use the
     same edit."""
     with database.transaction() as connection:
         run = resolve_run(connection, edit.run)

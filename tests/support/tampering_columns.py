@@ -106,7 +106,8 @@ def changes_of(column: sa.Column[Any]) -> list[Change]:
 
 
 def is_found(database: Database, statement: str, name: str) -> bool | None:
-    """Whether a command finds this edit of the run; None without such a row. Refused by PostgreSQL counts as found."""
+    """Whether a command finds this edit of the run; None if there is no such row. An edit that PostgreSQL refuses
+    counts as found."""
     with database.transaction() as connection:
         run = resolve_run(connection, name)
         problem = started_problems(connection, run.id)[1]

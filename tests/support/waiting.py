@@ -10,7 +10,7 @@ LIFETIME = 900
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """True as soon as the condition holds, False if it never does."""
+    """True as soon as the condition holds, False if it does not hold within `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

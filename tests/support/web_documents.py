@@ -104,8 +104,8 @@ def examples(database: Database, run: str, other: str) -> dict[str, Any]:
 
 
 def faults_of_run(database: Database, run: str) -> list[str]:
-    """Reads every document of the run as a server does, with the prompts of candidates that have an answer, are
-    on the path, or lost last: what in them is no document, or contradicts another."""
+    """Reads every document of the run as a server does, and the prompts of some candidates: those on the winning path,
+    those with an answer, and the last loser. Returns what is no document or contradicts another one."""
 
     def read(connection: sa.Connection) -> list[str]:
         folder = f"runs/{segment(run)}"

@@ -35,8 +35,8 @@ _BEGUN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 def enqueue_hostile(
     connection: sa.Connection, name: str, *, config: str = INSTANT, shift: float = 0.0, done: int | None = None
 ) -> None:
-    """A run with a problem for each text of HOSTILE, which is part of its id, question, answer, candidates and final
-    answer; the first `done` of them (all by default) are done. `shift` is added to all scores."""
+    """A run with one problem for each text of HOSTILE. The text is part of the problem's id, question, answer,
+    candidates and final answer. The first `done` problems (all by default) are done. `shift` is added to all scores."""
     records = [
         ProblemRecord(f"{kind}: {text}"[:200], f"What is {text}?", f"it is {text}", None, {"note": text, "n": 1}, text)
         for kind, text in HOSTILE.items()

@@ -56,7 +56,7 @@ class CandidateToRecompute:
 
 @dataclass(frozen=True, slots=True)
 class LiveSlot:
-    """A slot of the beam after `step` with a live trajectory."""
+    """A slot with a live trajectory, in the beam chosen after `step`."""
 
     step: int
     rank: int
@@ -65,8 +65,10 @@ class LiveSlot:
 
 @dataclass(frozen=True, slots=True)
 class SearchToRecompute:
-    """The candidates of one problem, ordered by id, and the slots that they extend. `has_digests`: whether
-    its run has digests. Runs without digests may also lack text keys."""
+    """The candidates of one problem, ordered by id, and the `live` slots that they extend.
+
+    `has_digests`: whether the problem's run has digests. Runs without digests may also lack text keys.
+    """
 
     has_digests: bool
     candidates: tuple[CandidateToRecompute, ...]
@@ -143,12 +145,12 @@ def models_of(connection: sa.Connection, run_id: int) -> list[StoredModel]:
 
 
 def configured_columns(connection: sa.Connection, run_id: int, names: Collection[str]) -> dict[str, object]:
-    """Values of these columns in the run's row."""
+    """The values of these columns in the run's row, by name."""
     runs = Base.metadata.tables["runs"]
     row = connection.execute(sa.select(*(runs.c[name] for name in names)).where(runs.c.id == run_id)).mappings().one()
     return {name: row[name] for name in names}
 
 
 def trajectory_names(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:
-    """Names of these trajectories in findings, by id."""
+    """The names that findings give these trajectories, by id."""
     return {row.id: row.name for row in connection.execute(_NAMES, {"ids": list(ids)})}

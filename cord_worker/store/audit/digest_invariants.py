@@ -18,6 +18,7 @@ from cord_worker.store.schema.digests import Digest
 from cord_worker.store.schema.verification_sql import OWED_TO_CHECK
 
 _C, _J, _X = candidate_name_sql("c"), trajectory_name_sql("j"), rescore_name_sql("q", "c")
+"""SQL: the names of a candidate `c`, a trajectory `j`, and the rescore of `c` in `q`, in findings."""
 
 
 def _wrong_digest(digest: Digest, name: str, join: str, needs_digest: str) -> str:
@@ -135,8 +136,8 @@ _UNDIGESTED = sa.text(
 
 
 def count_undigested(connection: sa.Connection, run_ids: list[int]) -> Undigested:
-    """Counts results without a digest, in those of the runs that were made before digests existed. In newer runs a
-    missing digest is a violation."""
+    """Counts rows without a digest, in those of the runs that are older than digests. (In newer runs a missing digest
+    is a violation.)"""
     return Undigested(**connection.execute(_UNDIGESTED, {"runs": run_ids}).one()._mapping)
 
 
@@ -170,7 +171,7 @@ _WRONG_MODELS = sa.text(
     ORDER BY m.id
     """
 )
-"""A model needs a digest if a run with digests already existed when its first worker started."""
+"""A model needs a digest if a run with digests already existed when the model's first worker started."""
 
 
 _WRONG_RESCORINGS = sa.text(

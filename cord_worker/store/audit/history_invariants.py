@@ -14,13 +14,14 @@ _TOLERANCE = "interval '15 minutes'"
 """SQL: how far two instants of one database may be out of order. An instant is the beginning of a transaction, which
 may then wait up to ten minutes for another one (`Database`); and a failover to another machine may change the clock."""
 _TOLERANCE_AFTER_SET_BACK = "interval '1 day'"
-"""SQL: the same, if other rows show that PostgreSQL's clock was set back."""
+"""SQL: the same, if workers or other problems show that PostgreSQL's clock was set back."""
 MODEL_OF_RUN = """
     (m.id IN (SELECT t.model_id FROM teachers t WHERE t.run_id = r.id)
      OR m.id IN (r.prover_model_id, r.selection_model_id, r.judge_model_id))
 """
 """SQL: whether the run `r` uses the model `m` in its search, its answers and their verdicts."""
 _C, _J, _X = candidate_name_sql("c"), trajectory_name_sql("j"), rescore_name_sql("q", "c")
+"""SQL: the names of a candidate `c`, a trajectory `j`, and the rescore of `c` in `q`, in findings."""
 
 _WRONG_FOR_STATE = """
     concat_ws(', ',
@@ -48,6 +49,7 @@ _WRONG_FOR_STATE = """
                OR c.judgment_attempts > 0 AND (p.selection_model_id IS NULL OR c.scored_at IS NULL)
              THEN 'judgment_attempts' END)
 """
+"""SQL: the names of those columns of the candidate `c` that do not fit its state."""
 
 _WRONG_FOR_ANSWER_STATE = """
     concat_ws(', ',
@@ -67,6 +69,7 @@ _WRONG_FOR_ANSWER_STATE = """
         CASE WHEN j.answer_attempts < 1 AND last_step.answer_part IS NOT NULL AND j.answered_at IS NOT NULL
                   AND j.answer_text IS DISTINCT FROM last_step.answer_part THEN 'answer_text' END)
 """
+"""SQL: the names of those columns of the trajectory `j` that do not fit its answer_state."""
 
 
 def plus(instant: str, interval: str) -> str:
@@ -75,8 +78,11 @@ def plus(instant: str, interval: str) -> str:
 
 
 def _wrong_order(*columns: tuple[str, str], until: str = "now()") -> Callable[[str], str]:
-    """Returns a function from a tolerance (SQL) to SQL: the names of the instants (pairs of column and name) that are
-    out of order, or later than `until`, by more than that."""
+    """Returns a function that takes a tolerance (SQL) and returns SQL: the names of the wrong instants, in one text.
+
+    `columns` are pairs of an instant (SQL) and its name, in the order of the events. An instant is wrong if it is later
+    than one that follows it, or than `until`, by more than the tolerance.
+    """
 
     def wrong(tolerance: str) -> str:
         cases = [
@@ -127,10 +133,12 @@ _WRONG_WORKER_TIMES = (
     _wrong_order(("w.started_at", "a"), ("w.heartbeat_at", "b")),
     _wrong_order(("w.started_at", "a"), ("w.stopped_at", "b")),
 )
+"""The names stand for nothing: only whether there is a wrong instant is read."""
 
 _JOIN_LAST_STEP = f"{JOIN_TRAJECTORIES} JOIN candidates last_step ON last_step.id = j.candidate_id"
 _ROWS_WITH_TIMES = (
-    (_wrong_order(*_OF_PROBLEM), ""),  # without the run's own: an edit of it must not look like edits of many problems
+    # Without the run's created_at: one edit of it would make all problems of the run look wrong.
+    (_wrong_order(*_OF_PROBLEM), ""),
     (_WRONG_TIMES, JOIN_CANDIDATES),
     (_WRONG_ANSWER_TIMES, _JOIN_LAST_STEP),
 )
@@ -187,7 +195,8 @@ WRONG_RUN_TIMES = f"""
     WHERE r.id = :run_id AND {plus("wrong.until", _TOLERANCE)} < wrong.from_
           AND {plus("wrong.until", "(SELECT long FROM tolerated)")} < wrong.from_
 """
-"""SQL: findings about the run's own `created_at`; keys rise with time, so problems show if the clock was set back."""
+"""SQL: findings about the run's own `created_at`. Keys rise with time, so the clock was set back if a problem is older
+than the problem before it."""
 
 
 def _wrong_worker(name: str, join: str, done: str, attempts: str, worker: str, model: str | None) -> str:

@@ -20,7 +20,7 @@ class Invariant:
     `broken_by` selects the problem's key and the detail of every violation: the row's name (`row_names`), the column,
     and what is wrong. It reads `scope`: the problems to check, with `run_state`, `run_created_at`, `pipeline`,
     `scoring_mode`, `prover_score`, the keys of the run's models, and whether the run `is_scored`, `is_trimmed` and
-    `has_digests`. If SQL cannot express the invariant, `broken_by` is empty (`operations.table_verification`).
+    `has_digests`. It is empty for an invariant that SQL cannot express: `operations.table_verification` checks those.
     `of_whole_runs`: the query compares problems with each other.
     """
 
@@ -32,7 +32,7 @@ class Invariant:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One place where an invariant does not hold; `problem` is None for the run's own row."""
+    """One place where an invariant does not hold; `problem` is None if that is the run's own row."""
 
     run: str
     problem: str | None
@@ -44,7 +44,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class InvariantReport:
-    """An invariant, how often it is broken, and some of the places."""
+    """An invariant, how often it is broken, and some of the violations."""
 
     invariant: Invariant
     violations: int
@@ -69,7 +69,8 @@ JOIN_RESCORES = (
     "JOIN candidates c ON c.id = x.candidate_id"
 )
 """SQL: the rescores `x` of the problem `p`, with their rescorings `q` and candidates `c`."""
-_C, _T = candidate_name_sql("c"), trajectory_name_sql("j")
+_C, _J = candidate_name_sql("c"), trajectory_name_sql("j")
+"""SQL: the names of the candidate `c` and of the trajectory `j` in findings."""
 
 _PATHS_OF_WINNERS = """
     WITH RECURSIVE path AS (
@@ -79,12 +80,15 @@ _PATHS_OF_WINNERS = """
         SELECT path.problem_id, c.id, c.parent_id FROM path JOIN candidates c ON c.id = path.parent_id
     )
 """
-"""SQL: UNION, because UNION ALL would not end if parents form a circle."""
+"""SQL: the table `path`, the candidates on the paths of winners. UNION, because UNION ALL would not end if parents
+formed a circle."""
 
 
 def geometric_mean(log_prob_sum: str, answer_tokens: str) -> str:
-    """SQL: the geometric mean of the probabilities; NULL if these numbers have none. PostgreSQL refuses to compute what
-    float8 cannot express, so numbers at its limits are not divided."""
+    """SQL: the geometric mean of the probabilities of the answer's tokens; NULL if `log_prob_sum` is above 0.
+
+    PostgreSQL raises an error for a result that float8 cannot express, so extreme sums give 0 or 1 without a division.
+    """
     return f"""
         CASE WHEN {log_prob_sum} > 0 THEN NULL
              WHEN {log_prob_sum} > -1e-300 THEN 1
@@ -94,7 +98,7 @@ def geometric_mean(log_prob_sum: str, answer_tokens: str) -> str:
 
 
 def wrong_score(score: str, mean_probability: str, answer_tokens: str, rule: str = "p.prover_score") -> str:
-    """SQL: whether a score does not follow from the other numbers of its row; `rule` names its mean.
+    """SQL: whether a score does not follow from the other numbers of its row; `rule` (SQL) names its mean.
 
     `recomputed.mean` is the geometric mean. The arithmetic mean may not be below it, and equals it for one token.
     Workers round each to 6 digits or more.
@@ -108,31 +112,32 @@ def wrong_score(score: str, mean_probability: str, answer_tokens: str, rule: str
     """
 
 
-_OF_BASE_SCORE = (
+_BASE_SCORE_COLUMNS = (
     "p.base_score, p.base_log_prob_sum, p.base_mean_probability, p.base_answer_tokens, p.base_prompt_tokens, "
     "p.base_cached_tokens, p.base_score_seconds, p.base_scored_by, p.base_scored_at"
 )
 
-_FAILED_DECISION = """
+_FAILED_DECISION_COLUMNS = """
     concat_ws(', ',
         CASE WHEN p.decision_attempts <> 0 THEN 'decision_attempts' END,
         CASE WHEN p.decision_failed_by <> '{}' THEN 'decision_failed_by' END,
         CASE WHEN p.decision_error IS NOT NULL THEN 'decision_error' END,
         CASE WHEN p.decision_due_at IS NOT NULL THEN 'decision_due_at' END)
 """
+"""SQL: the names of the columns in which a failure of the problem's decision is on record."""
 
 
-def _those_set(row: str, *columns: str) -> str:
-    """SQL: the names of those columns of the row (an alias) that are set."""
+def _filled(row: str, *columns: str) -> str:
+    """SQL: the names of the columns that are not NULL in this row (an alias)."""
     cases = ", ".join(f"CASE WHEN {row}.{column} IS NOT NULL THEN '{column}' END" for column in columns)
     return f"concat_ws(', ', {cases})"
 
 
-_COST_OF_CANDIDATE = _those_set(
+_COST_OF_CANDIDATE = _filled(
     "c", "prompt_tokens", "cached_tokens", "propose_seconds", "score_prompt_tokens", "score_seconds", "judgment_seconds"
 )
-_COST_OF_ANSWER = _those_set("j", "answer_prompt_tokens", "answer_seconds", "verdict_prompt_tokens", "verdict_seconds")
-"""SQL: columns with which reports would count a copy as computed by its run."""
+_COST_OF_ANSWER = _filled("j", "answer_prompt_tokens", "answer_seconds", "verdict_prompt_tokens", "verdict_seconds")
+"""SQL: the names of filled columns that would make reports count a copy as work of the trimmed run."""
 
 INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
@@ -202,7 +207,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "beams",
-        "the slots of a beam are numbered from 0 without a gap, one beam for every step that was decided",
+        "the slots of a beam are numbered from 0 without a gap, and every step that was decided has a beam",
         """
         SELECT p.id, format('step %s: ranks %s to %s, %s of them', b.step, min(b.rank), max(b.rank), count(*))
         FROM scope p JOIN beams b ON b.problem_id = p.id
@@ -213,7 +218,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         FROM scope p CROSS JOIN LATERAL generate_series(1, least(
             CAST(p.step AS bigint) - CASE WHEN p.state IN ('answering', 'verifying', 'done') THEN 0 ELSE 1 END,
             (SELECT count(*) + 1 FROM beams b WHERE b.problem_id = p.id)
-        )) AS decided(step)  -- with n slots, one of the first n + 1 steps has none
+        )) AS decided(step)  -- an edit may make p.step huge; with n slots, one of the first n + 1 steps has none
         WHERE NOT p.is_trimmed
           AND NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.step = decided.step)
         """,
@@ -227,9 +232,9 @@ INVARIANTS: tuple[Invariant, ...] = (
         FROM scope p JOIN beams b ON b.problem_id = p.id JOIN candidates c ON c.id = b.candidate_id
         WHERE c.kept IS NOT TRUE OR c.problem_id <> p.id OR c.step > b.step
         UNION ALL
-        SELECT p.id, format('%s: kept: it is', {_C}) ||
-               CASE WHEN c.state = 'invalid' THEN ' but invalid' WHEN c.score IS NULL AND p.is_scored THEN
-               ' without a score' ELSE ' without a slot' END
+        SELECT p.id, format('%s: kept: true, though it ', {_C}) ||
+               CASE WHEN c.state = 'invalid' THEN 'is invalid' WHEN c.score IS NULL AND p.is_scored THEN
+               'has no score' ELSE 'has no text or no slot' END
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.kept
         WHERE c.state = 'invalid' OR (c.score IS NULL AND p.is_scored) OR c.text IS NULL
            OR NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = c.id)
@@ -263,9 +268,9 @@ INVARIANTS: tuple[Invariant, ...] = (
               AND ({wrong_score("p.base_score", "p.base_mean_probability", "p.base_answer_tokens")})
         UNION ALL
         SELECT p.id, 'its row: base_score: '
-                     || CASE WHEN p.is_scored THEN 'in part' ELSE 'set, though the run has no scores' END
-        FROM scope p CROSS JOIN LATERAL (SELECT num_nonnulls({_OF_BASE_SCORE}) AS number) set_
-        WHERE set_.number > 0 AND (set_.number < {_OF_BASE_SCORE.count(",") + 1} OR NOT p.is_scored)
+                     || CASE WHEN p.is_scored THEN 'set only in part' ELSE 'set, though the run has no scores' END
+        FROM scope p CROSS JOIN LATERAL (SELECT num_nonnulls({_BASE_SCORE_COLUMNS}) AS number) set_
+        WHERE set_.number > 0 AND (set_.number < {_BASE_SCORE_COLUMNS.count(",") + 1} OR NOT p.is_scored)
         """,
     ),
     Invariant(
@@ -311,10 +316,10 @@ INVARIANTS: tuple[Invariant, ...] = (
         "exactly the candidates from the root to the winner's last step are winning",
         f"""
         {_PATHS_OF_WINNERS}
-        SELECT path.problem_id, format('%s: winning: it is on the path and not winning', {_C})
+        SELECT path.problem_id, format('%s: winning: false, though it is on the path of the winner', {_C})
         FROM path JOIN candidates c ON c.id = path.id WHERE NOT c.winning
         UNION ALL
-        SELECT p.id, format('%s: winning: it is winning and not on the path', {_C})
+        SELECT p.id, format('%s: winning: true, though it is not on the path of the winner', {_C})
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.winning
         WHERE NOT EXISTS (SELECT 1 FROM path WHERE path.id = c.id)
         """,
@@ -324,14 +329,14 @@ INVARIANTS: tuple[Invariant, ...] = (
         "a trajectory is a finished slot of a beam of its problem, with the depth and the score of its last step; it "
         "is not extended, and was dropped by the first later beam without it",
         f"""
-        SELECT p.id, format('%s: steps, score or finish: %s, %s and %s; its last step has depth %s and score %s', {_T},
+        SELECT p.id, format('%s: steps, score or finish: %s, %s and %s; its last step has depth %s and score %s', {_J},
                             j.steps, j.score, j.finish, c.depth, c.score)
         FROM scope p JOIN trajectories j ON j.problem_id = p.id JOIN candidates c ON c.id = j.candidate_id
         WHERE c.problem_id <> p.id OR j.steps <> c.depth OR j.score IS DISTINCT FROM c.score
            OR NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = j.candidate_id
                           AND b.finish = j.finish)
         UNION ALL
-        SELECT p.id, format('%s: finish: %s in the beam of step %s, finished as %s', {_T}, coalesce(b.finish, 'none'),
+        SELECT p.id, format('%s: finish: %s in the beam of step %s, finished as %s', {_J}, coalesce(b.finish, 'none'),
                             b.step, j.finish)
         FROM scope p JOIN trajectories j ON j.problem_id = p.id CROSS JOIN LATERAL (
             SELECT b.step, b.finish, bool_or(b.finish IS NOT NULL) OVER (ORDER BY b.step) AS is_finished
@@ -351,7 +356,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         JOIN candidates c ON c.id = b.candidate_id
         WHERE NOT EXISTS (SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND j.candidate_id = b.candidate_id)
         UNION ALL
-        SELECT p.id, format('%s: dropped_at_step: stored %s, recomputed %s', {_T},
+        SELECT p.id, format('%s: dropped_at_step: stored %s, recomputed %s', {_J},
                             coalesce(CAST(j.dropped_at_step AS text), 'none'),
                             coalesce(CAST(recomputed.dropped AS text), 'none'))
         FROM scope p JOIN trajectories j ON j.problem_id = p.id CROSS JOIN LATERAL (
@@ -369,7 +374,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "answers",
         "answers are asked for and written when the problem's state says so",
         f"""
-        SELECT p.id, format('%s: answer_state: %s, winner %s, in a problem that is %s', {_T}, j.answer_state, j.winner,
+        SELECT p.id, format('%s: answer_state: %s, winner %s, in a problem that is %s', {_J}, j.answer_state, j.winner,
                             p.state)
         FROM scope p JOIN trajectories j ON j.problem_id = p.id
         WHERE p.state IN ('queued', 'searching') AND j.answer_state <> 'none'
@@ -384,7 +389,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "verdicts",
         "an answer waits for the LLM judge only if its run has one, and if its comparison did not decide it",
         f"""
-        SELECT p.id, format('%s: answer_state, correct or verification: %s, %s, by %s; the run has the judge %s', {_T},
+        SELECT p.id, format('%s: answer_state, correct or verification: %s, %s, by %s; the run has the judge %s', {_J},
                             j.answer_state, j.correct, j.verification ->> 'method', p.judge_model_id)
         FROM scope p JOIN trajectories j ON j.problem_id = p.id
         WHERE j.answer_state IN ('unjudged', 'judging', 'judged') AND p.judge_model_id IS NULL
@@ -397,7 +402,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "checked",
         "the answers of a problem that is done were checked as their method says (cordctl recheck checks them again)",
         f"""
-        SELECT p.id, format('%s: verification: the answer was never checked, its method is %s: %s', {_T}, {METHOD},
+        SELECT p.id, format('%s: verification: the answer was never checked, its method is %s: %s', {_J}, {METHOD},
                             coalesce(j.verification ->> 'detail', 'there is none'))
         FROM scope p JOIN runs r ON r.id = p.run_id JOIN trajectories j ON j.problem_id = p.id
         WHERE p.state = 'done' AND j.answer_state = 'written'
@@ -415,7 +420,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = CASE c.state WHEN 'proposing' THEN c.propose_worker_id
                           WHEN 'scoring' THEN c.score_worker_id ELSE c.judgment_worker_id END)
         UNION ALL
-        SELECT p.id, format('%s: answer_state: %s by %s', {_T}, j.answer_state,
+        SELECT p.id, format('%s: answer_state: %s by %s', {_J}, j.answer_state,
                             CASE j.answer_state WHEN 'writing' THEN j.answer_worker_id
                             WHEN 'checking' THEN j.check_worker_id ELSE j.verdict_worker_id END)
         FROM scope p JOIN trajectories j ON j.problem_id = p.id AND j.answer_state IN ('writing', 'checking', 'judging')
@@ -426,9 +431,9 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "duplicates",
-        "a candidate that repeats a sibling points at the first one with this text, and only that one stands",
+        "a candidate that repeats a sibling points at the first one with this text, and only that one is scored",
         f"""
-        SELECT p.id, format('%s: duplicate_of: candidate %s is not an earlier sibling with this text that stands',
+        SELECT p.id, format('%s: duplicate_of: candidate %s is no earlier sibling with this text, or a duplicate too',
                             {_C}, c.duplicate_of)
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.duplicate_of IS NOT NULL
         JOIN teachers t ON t.id = c.teacher_id
@@ -439,7 +444,7 @@ INVARIANTS: tuple[Invariant, ...] = (
            OR original.parent_id IS DISTINCT FROM c.parent_id OR original.text_key IS DISTINCT FROM c.text_key
            OR (original_teacher.ordinal, original.sample) >= (t.ordinal, c.sample) OR original.duplicate_of IS NOT NULL
         UNION ALL
-        SELECT p.id, format('step %s, round %s: text_key: %s candidates that stand have that of candidate %s',
+        SELECT p.id, format('step %s, round %s: text_key: %s candidates with that of candidate %s get a score',
                             c.step, c.round, count(*), min(c.id))
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.text_key IS NOT NULL
         WHERE c.state IN ('scoring', 'unjudged', 'judging', 'scored')
@@ -482,7 +487,7 @@ INVARIANTS: tuple[Invariant, ...] = (
               AND (p.step > 0 AND NOT p.is_trimmed OR p.state IN ('searching', 'answering', 'verifying', 'done'))
         UNION ALL
         SELECT p.id, format('its row: %s: set, though no failed decision is due', wrong.columns) FROM scope p
-        CROSS JOIN LATERAL (SELECT {_FAILED_DECISION} AS columns) wrong
+        CROSS JOIN LATERAL (SELECT {_FAILED_DECISION_COLUMNS} AS columns) wrong
         WHERE wrong.columns <> '' AND (p.decision_due_at IS NULL
                                       OR p.state IN ('queued', 'answering', 'verifying', 'done') OR p.outstanding > 0)
         """,
@@ -490,9 +495,9 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "trimmed runs",
         "a problem of a trimmed run is the path of one winner, one candidate and one slot for each place; no search is "
-        "under way, and an answer that was not copied follows a trajectory that was cut",
+        "under way, and only a trajectory that was cut gets a new answer",
         f"""
-        WITH trimmed AS MATERIALIZED (SELECT * FROM scope s WHERE s.is_trimmed)  -- mostly none: then nothing is read
+        WITH trimmed AS MATERIALIZED (SELECT * FROM scope s WHERE s.is_trimmed)  -- empty for most runs
         SELECT p.id, format('its row: state, step or round: %s, at step %s, round %s; the last of %s copied steps is '
                             'step %s, round %s, place %s', p.state, p.step, p.round, copied.steps, copied.step,
                             copied.round, copied.depth)
@@ -529,26 +534,26 @@ INVARIANTS: tuple[Invariant, ...] = (
             FROM trajectories j WHERE j.problem_id = p.id
         ) counted WHERE (counted.number, counted.winners) <> (1, 1)
         UNION ALL
-        SELECT p.id, format('%s: answer_state or finish: %s, though the trajectory finished as %s', {_T},
+        SELECT p.id, format('%s: answer_state or finish: %s, though the trajectory finished as %s', {_J},
                             j.answer_state, j.finish)
         FROM trimmed p JOIN trajectories j ON j.problem_id = p.id
         WHERE j.answer_state = 'none' OR j.finish <> 'trimmed' AND p.state <> 'done'
         UNION ALL
-        SELECT p.id, format('%s: finish: trimmed, though its run is not', {_T})
+        SELECT p.id, format('%s: finish: trimmed, though its run is not', {_J})
         FROM scope p JOIN trajectories j ON j.problem_id = p.id AND j.finish = 'trimmed' WHERE NOT p.is_trimmed
         UNION ALL
         SELECT p.id, format('%s: %s: set, though it was copied', {_C}, wrong.columns)
         FROM trimmed p JOIN candidates c ON c.problem_id = p.id
         CROSS JOIN LATERAL (SELECT {_COST_OF_CANDIDATE} AS columns) wrong WHERE wrong.columns <> ''
         UNION ALL
-        SELECT p.id, format('%s: %s: set, though it was copied', {_T}, wrong.columns)
+        SELECT p.id, format('%s: %s: set, though it was copied', {_J}, wrong.columns)
         FROM trimmed p JOIN trajectories j ON j.problem_id = p.id AND j.finish <> 'trimmed'
         CROSS JOIN LATERAL (SELECT {_COST_OF_ANSWER} AS columns) wrong WHERE wrong.columns <> ''
         """,
     ),
     Invariant(
         "cancelled runs",
-        "a cancelled run has no unfinished problem, others no cancelled one; its own were cancelled at the same time",
+        "a cancelled run has no unfinished problem; only its problems are cancelled, all of them at the same time",
         """
         SELECT p.id, format('its row: state: %s', p.state) FROM scope p
         WHERE p.run_state = 'cancelled' AND p.state IN ('queued', 'searching', 'answering', 'verifying')
@@ -595,7 +600,8 @@ second one of each. Within a problem, the first violation of each row comes firs
 
 
 _WITHOUT_JIT = sa.text("SELECT set_config('jit', 'off', true)")
-"""PostgreSQL would compile a statement with so many parts for seconds; it runs in milliseconds."""
+"""SQL: turns JIT off until the transaction ends. To compile a statement of so many parts would take seconds; it runs in
+milliseconds."""
 
 
 def check(

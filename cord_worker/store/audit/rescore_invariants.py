@@ -9,6 +9,7 @@ from cord_worker.store.audit.invariants import JOIN_RESCORES, Invariant, geometr
 from cord_worker.store.audit.row_names import rescore_name_sql
 
 _X = rescore_name_sql("q", "c")
+"""SQL: the name of the rescore of the candidate `c` in the rescoring `q`, in findings."""
 
 _WRONG_FOR_STATE = """
     concat_ws(', ',
@@ -23,6 +24,7 @@ _WRONG_FOR_STATE = """
         CASE WHEN x.rescore_attempts < num_nonnulls(x.score) OR x.rescore_attempts > 0 AND x.state = 'queued'
                OR x.rescore_attempts < 1 AND x.state = 'scoring' THEN 'rescore_attempts' END)
 """
+"""SQL: the names of those columns of the rescore `x` that do not fit its state."""
 
 RESCORE_INVARIANTS: tuple[Invariant, ...] = (
     Invariant(

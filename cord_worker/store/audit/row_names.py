@@ -9,16 +9,18 @@ _ROW = re.compile(r"^.*?\(candidate \d+\)")
 
 def candidate_name(key: int, *, step: int, round: int, teacher: str, sample: int) -> str:
     """Name of a candidate."""
-    later = f", round {round}" if round else ""
-    return f"step {step}{later}, teacher {teacher}, sample {sample} (candidate {key})"
+    in_round = f", round {round}" if round else ""
+    return f"step {step}{in_round}, teacher {teacher}, sample {sample} (candidate {key})"
 
 
 def missing_candidate(*, step: int, round: int, teacher: str, sample: int, parent: int | None, chain: int) -> str:
-    """Name of a candidate that has no row. It names the candidate's parent; without a parent its `chain` (of `greedy`),
-    if that is not 0."""
-    later = f", round {round}" if round else ""
-    of = f", after candidate {parent}" if parent is not None else f", chain {chain}" if chain else ""
-    return f"step {step}{later}, teacher {teacher}, sample {sample}{of}"
+    """Name of a candidate that has no row. It ends with the candidate's parent. Without a parent it ends with the
+    candidate's `chain` (in the pipeline `greedy`), if that is not 0."""
+    in_round = f", round {round}" if round else ""
+    origin = f", chain {chain}" if chain else ""
+    if parent is not None:
+        origin = f", after candidate {parent}"
+    return f"step {step}{in_round}, teacher {teacher}, sample {sample}{origin}"
 
 
 def candidate_name_sql(row: str) -> str:
@@ -31,7 +33,7 @@ def candidate_name_sql(row: str) -> str:
 
 
 def rescore_name_sql(rescoring: str, candidate: str) -> str:
-    """SQL: name of the rescore of the candidate in the rescoring (aliases)."""
+    """SQL: name of the rescore of a candidate; the arguments are the aliases of both rows."""
     return f"format('rescoring %s, %s', {rescoring}.name, {candidate_name_sql(candidate)})"
 
 
@@ -49,7 +51,7 @@ def trajectory_name_sql(row: str) -> str:
 
 
 def finding_parts(finding: str) -> tuple[str, str]:
-    """Name of the row in a finding, and the columns; `FINDING_PARTS_SQL` does the same."""
+    """The row and the columns that a finding names; `FINDING_PARTS_SQL` does the same."""
     named = _ROW.match(finding)
     row = named[0] if named else finding.partition(": ")[0]
     return row, finding[len(row) + 2 :].partition(": ")[0]

@@ -1,4 +1,4 @@
-"""Reads the stored decisions of a problem, for the comparison with decisions that are taken again."""
+"""Reads the stored decisions of a problem, so that a replay can compare them with its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from cord_worker.store.search.decisions import ProblemSnapshot
 
 @dataclass(frozen=True, slots=True)
 class StoredCandidate:
-    """How a candidate was planned and what was decided about it; the fields are columns of its row."""
+    """How a candidate was planned and what was decided about it.
+
+    The fields are columns of its row, except `teacher` and `teacher_name`: the ordinal and the name of its teacher.
+    """
 
     id: int
     step: int
@@ -43,7 +46,7 @@ class StoredCandidate:
 
 @dataclass(frozen=True, slots=True)
 class StoredSlot:
-    """One slot of the beam after `step`."""
+    """One slot of the beam chosen after `step`; `finish` is None while its trajectory is live."""
 
     step: int
     candidate_id: int
@@ -64,7 +67,7 @@ class StoredTrajectory:
 
 @dataclass(frozen=True, slots=True)
 class StoredSearch:
-    """Everything that was decided about one problem; candidates in the order of keys, slots by step and rank."""
+    """Everything that was decided about one problem: candidates and trajectories by key, slots by step and rank."""
 
     problem: ProblemSnapshot
     failure_reason: str | None
@@ -133,17 +136,17 @@ def unknown_keys(connection: sa.Connection, run_id: int, keys: Sequence[str]) ->
 
 def read_stored_search(connection: sa.Connection, problem_id: int) -> StoredSearch | None:
     """Everything that was decided about the problem; None if it does not exist."""
-    key = {"problem_id": problem_id}
-    row = connection.execute(_PROBLEM, key).one_or_none()
+    parameters = {"problem_id": problem_id}
+    row = connection.execute(_PROBLEM, parameters).one_or_none()
     if row is None:
         return None
     return StoredSearch(
         problem=ProblemSnapshot(**row._mapping),
-        failure_reason=connection.execute(_FAILURE, key).scalar_one(),
+        failure_reason=connection.execute(_FAILURE, parameters).scalar_one(),
         candidates=tuple(
             StoredCandidate(**{**one._mapping, "sources": tuple(one.sources)})
-            for one in connection.execute(_CANDIDATES, key)
+            for one in connection.execute(_CANDIDATES, parameters)
         ),
-        slots=tuple(StoredSlot(**one._mapping) for one in connection.execute(_SLOTS, key)),
-        trajectories=tuple(StoredTrajectory(**one._mapping) for one in connection.execute(_TRAJECTORIES, key)),
+        slots=tuple(StoredSlot(**one._mapping) for one in connection.execute(_SLOTS, parameters)),
+        trajectories=tuple(StoredTrajectory(**one._mapping) for one in connection.execute(_TRAJECTORIES, parameters)),
     )

@@ -1,4 +1,4 @@
-"""Reads the problems of a trimmed run with the winners that they were copied from, so that both can be compared."""
+"""Reads the problems of a trimmed run and the winners that they were copied from, so that both can be compared."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ COPIED_COLUMNS = (
     *("propose_attempts", "score_attempts", "judgment_attempts"),
     *("propose_worker_id", "score_worker_id", "judgment_worker_id"),
 )
+"""Columns that must be equal in a copy. No digest covers them, and nothing else determines them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathStep:
-    """A step on the path of a winner; digests are those of its proposal, score and selection judgment. `values` has its
-    `COPIED_COLUMNS` columns, which no digest covers and nothing else determines."""
+    """A step on the path of a winner. `digests` are those of its proposal, score and selection judgment; `values` are
+    those of its `COPIED_COLUMNS`."""
 
     name: str
     lineage: str
@@ -31,8 +32,8 @@ class PathStep:
 
 @dataclass(frozen=True, slots=True)
 class WinnerPath:
-    """A problem's winner with its steps in order; `name` is that of its trajectory in findings. `digest` is that of the
-    problem, `answer_digest` that of the final answer."""
+    """A problem's winner with its steps in order. `name` is the name of its trajectory in findings, `digest` the
+    problem's digest, `answer_digest` that of the final answer."""
 
     name: str
     digest: bytes | None
@@ -43,8 +44,8 @@ class WinnerPath:
 
 @dataclass(frozen=True, slots=True)
 class TrimmedProblem:
-    """A problem of a trimmed run, with its winner and that of its source; `source` is None if that problem or its
-    winner does not exist, `has_source` says whether the source run does."""
+    """A problem of a trimmed run: its winner (`copy`), and the winner that it was copied from (`source`; None if that
+    one no longer exists). `has_source`: whether the source run still exists."""
 
     key: str
     has_source: bool
@@ -92,8 +93,8 @@ _PATHS = sa.text(
     ORDER BY given.last, path.depth, path.id
     """
 )
-"""UNION, because UNION ALL would not end if parents form a circle. One recursion for each path: with one for all of
-them, PostgreSQL would read the whole table in every round."""
+"""UNION, because UNION ALL would not end if parents formed a circle. Each path has its own recursion: in one for all
+paths, PostgreSQL would read the whole table at every step."""
 
 
 def trimmed_problems(connection: sa.Connection, problem_ids: Sequence[int]) -> Iterator[TrimmedProblem]:

@@ -15,7 +15,7 @@ from cord_worker.store.schema.verification_sql import IS_OWED
 @dataclass(frozen=True, slots=True)
 class BacklogRow:
     """Unfinished work of one `kind`: `waiting` pieces, which no worker has begun, and `in_work` pieces, the oldest of
-    which was begun `seconds` ago. `model` is a fingerprint, None for a coordinator's work."""
+    which was begun `seconds` ago. `model` is a fingerprint, `path` the same model's path; None for a coordinator."""
 
     kind: str
     model: str | None
@@ -45,7 +45,7 @@ _COORDINATION = f"""
     SELECT 'rescore', q.model_id, false, x.touched_at
     FROM rescorings q JOIN rescores x ON x.rescoring_id = q.id AND x.state = 'queued' WHERE q.run_id = :run_id
 """
-"""SQL: what waits for a coordinator, queued rescores included: they wait to be admitted to their model."""
+"""SQL: what waits for a coordinator. Queued rescores do, because a coordinator admits them."""
 
 
 @functools.cache

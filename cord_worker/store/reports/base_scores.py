@@ -1,4 +1,4 @@
-"""What the steps of a run changed: its base scores, and the gains of the winners over them."""
+"""The base scores of a run, and the gains of its winners over them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 BY_HEART = 0.9
-"""From this base score on, the prover knows a problem's answer by heart."""
+"""A problem with at least this base score counts as known by heart."""
 
 
 @dataclass(frozen=True, slots=True)

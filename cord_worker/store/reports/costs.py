@@ -1,4 +1,4 @@
-"""What a run cost its engines, and the result of each of its problems: for `cordctl cost` and `cordctl compare`."""
+"""The tokens and seconds that a run cost, and the result of each problem, for `cordctl cost` and `cordctl compare`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 @dataclass(frozen=True, slots=True)
 class TokenRow:
     """The tokens of one model in one kind of request, over all workers. `model` is its path; `cached_tokens` of the
-    prompt tokens came from its prefix cache (0 if that is not known)."""
+    prompt tokens came from the prefix cache (0 if that is not known)."""
 
     model: str
     kind: str
@@ -23,8 +23,8 @@ class TokenRow:
 
 @dataclass(frozen=True, slots=True)
 class CostRow(TokenRow):
-    """The same with times (the view model_usage). `engine_seconds` is the time in which the engines worked on at least
-    one such request, summed over replicas; `request_seconds` is the sum of the requests' durations."""
+    """A TokenRow with times (the view model_usage). `engine_seconds` is the time in which the engines worked on at
+    least one such request, summed over replicas; `request_seconds` is the sum of the requests' durations."""
 
     request_seconds: float
     engine_seconds: float
@@ -36,8 +36,8 @@ class WallTimes:
 
     `run_seconds`: from the first request in an engine to the end of the last problem; it includes pauses, but not the
     loading of models. `problem_seconds`: mean time from admission (or that first request, if later) to the end of one
-    problem; problems overlap. `generation_seconds` and `scoring_seconds`: the mean part of it with at least one such
-    request of the problem in an engine.
+    problem; problems overlap. `generation_seconds` and `scoring_seconds`: mean time in which at least one request of
+    the problem, for generation or for scoring, was in an engine.
     """
 
     problems: int
@@ -53,7 +53,8 @@ class ProblemResult:
 
     A failed problem has no score and counts as not correct. `correct` is the share of right answers among its decided
     ones (only a run of samples has several), None if none was decided; `undecided` counts the answers that were checked
-    without a decision. `generated_tokens` are the teachers' tokens, answers included, without copies in a trimmed run.
+    and are neither right nor wrong. `generated_tokens` are the teachers' tokens, answers included, without copies in a
+    trimmed run.
     `result_tokens` are those that a student would read: of the trajectory and its final answer (a mean over samples);
     None for a failed problem.
     """
@@ -68,8 +69,8 @@ class ProblemResult:
 
 
 def engine_seconds(rows: Iterable[CostRow]) -> float:
-    """Engine seconds of a run, over all its models and kinds of request: the figure behind every `engine_seconds` of a
-    run in outputs."""
+    """Engine seconds of a run, over all its models and kinds of request. Every output of a run's `engine_seconds` uses
+    this sum."""
     return sum(row.engine_seconds for row in rows)
 
 
@@ -144,7 +145,7 @@ _PROBLEM_RESULTS = sa.text(
 
 
 def read_tokens(connection: sa.Connection, run_id: int) -> list[TokenRow]:
-    """The tokens of the run so far, by model and kind of request: those of `read_costs`, read faster."""
+    """The tokens of the run so far, by model and kind of request; faster than `read_costs`, which reads times too."""
     return [TokenRow(**row._mapping) for row in connection.execute(_TOKENS, {"run_id": run_id})]
 
 

@@ -13,9 +13,9 @@ from cord_worker.search.expanding import fails_again_after_restart, fails_again_
 class FailureCause:
     """Why problems of a run failed: how many, and the key and reason of the first of them in dataset order.
 
-    `is_technical`: the problems are not at fault, and may continue once the cause is repaired; others would fail again.
-    `repeats`: they would certainly fail again, because the same candidates lead to the same decision.
-    `repeats_from_scratch`: they would fail even with newly drawn candidates, because no model has room for any.
+    `is_technical`: the problems are not at fault, and may continue once the cause is repaired. `repeats`: a retry would
+    certainly fail, because the same candidates lead to the same decision. `repeats_from_scratch`: a retry with new
+    candidates would fail too, because no model has room for any.
     """
 
     count: int
@@ -29,8 +29,8 @@ class FailureCause:
 _TECHNICAL = ("the decision failed", "was given up after")
 
 
-def cause_of(reason: str) -> str:
-    """SQL: the part of a reason that is the same for equal causes."""
+def cause_sql(reason: str) -> str:
+    """SQL: the reason (SQL) with N in place of each number, which is the same for equal causes."""
     return f"regexp_replace({reason}, '[0-9]+', 'N', 'g')"
 
 
@@ -39,7 +39,7 @@ _CAUSES = sa.text(
     SELECT count(*) AS number, (array_agg(key ORDER BY position))[1] AS key,
            (array_agg(failure_reason ORDER BY position))[1] AS reason
     FROM problems WHERE run_id = :run_id AND state = 'failed'
-    GROUP BY {cause_of("failure_reason")} ORDER BY count(*) DESC, min(position) LIMIT :most
+    GROUP BY {cause_sql("failure_reason")} ORDER BY count(*) DESC, min(position) LIMIT :most
     """
 )
 
@@ -50,8 +50,14 @@ def failure_causes(connection: sa.Connection, run_id: int, most: int) -> list[Fa
     for row in connection.execute(_CAUSES, {"run_id": run_id, "most": most}):
         reason = row.reason or "no reason was recorded"
         is_technical = any(words in reason for words in _TECHNICAL)
-        repeats, restarted = fails_again_on_retry(reason), fails_again_after_restart(reason)
         causes.append(
-            FailureCause(row.number, row.key, reason, is_technical, repeats=repeats, repeats_from_scratch=restarted)
+            FailureCause(
+                row.number,
+                row.key,
+                reason,
+                is_technical,
+                repeats=fails_again_on_retry(reason),
+                repeats_from_scratch=fails_again_after_restart(reason),
+            )
         )
     return causes

@@ -19,7 +19,7 @@ def invalid_reasons(
     connection: sa.Connection, run_id: int, *, with_duplicates: bool = False
 ) -> Mapping[str, Mapping[str, int]]:
     """Number of invalid candidates by teacher and reason, the most frequent first; teachers without any are left out.
-    Duplicates are only among them `with_duplicates`: `status` does not count them as invalid.
+    Duplicates are counted only if `with_duplicates`, because `status` does not count them as invalid.
 
     Reads rollups of every problem, so do not call it every second.
     """

@@ -1,4 +1,4 @@
-"""Queries for `cordctl bench`: progress, requests with their times, metrics ports."""
+"""Queries for `cordctl bench`: progress, requests with their times, metrics ports. Also writes made-up rows."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ _DONE_TRAJECTORIES = sa.text(
 class CandidateRequests:
     """The requests to a teacher and to the prover about one candidate, and their results.
 
-    `score` and the values that belong to it are None if it was not scored; `…_began` are seconds since the epoch.
+    The values of the score are None if the candidate was not scored; `…_began` are seconds since the epoch.
     """
 
     candidate_id: int
@@ -133,7 +133,8 @@ class CandidateRequests:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
-    """The request for one final answer (of a winner or a sample); `candidate_id` is the trajectory's last step."""
+    """The request for one final answer (of a winner or a sample). `candidate_id` is the trajectory's last step; `began`
+    is in seconds since the epoch."""
 
     candidate_id: int
     position: int
@@ -188,8 +189,8 @@ def empty_tables(connection: sa.Connection) -> None:
 def add_winners(connection: sa.Connection, run_id: int, *, first: int, last: int, steps: int, text: str) -> None:
     """Adds done problems at the positions `first` to `last`, each with a winner of `steps` steps that begin with
     `text`: only for a database that a measurement made for itself."""
-    places = {"run_id": run_id, "first": first, "last": last}
-    connection.execute(_DONE_PROBLEMS, {**places, "steps": steps})
+    positions = {"run_id": run_id, "first": first, "last": last}
+    connection.execute(_DONE_PROBLEMS, {**positions, "steps": steps})
     for step in range(1, steps + 1):
-        connection.execute(_DONE_STEP, {**places, "step": step, "steps": steps, "text": text})
-    connection.execute(_DONE_TRAJECTORIES, {**places, "steps": steps})
+        connection.execute(_DONE_STEP, {**positions, "step": step, "steps": steps, "text": text})
+    connection.execute(_DONE_TRAJECTORIES, {**positions, "steps": steps})

@@ -14,7 +14,8 @@ _SHIFT = "make_interval(secs => CAST(:seconds AS float8) * blocks.block)"
 
 
 def _values(table: str, row: str, own: dict[str, str]) -> tuple[str, str]:
-    """SQL: the columns of the table, and their values in a copy of `row` (an alias); instants are shifted."""
+    """SQL: the columns of the table, and their values in a copy of `row` (an alias). `own` has the SQL of columns with
+    a new value; instants are shifted."""
     columns = Base.metadata.tables[table].columns
     values = []
     for column in columns:
@@ -26,6 +27,7 @@ def _values(table: str, row: str, own: dict[str, str]) -> tuple[str, str]:
 
 
 def _copy(table: str, row: str, own: dict[str, str], rows: str) -> sa.TextClause:
+    """Inserts a copy of `row` (an alias) for each block; `rows` (SQL) joins the original rows to the blocks."""
     columns, values = _values(table, row, own)
     overriding = "OVERRIDING SYSTEM VALUE" if "id" in Base.metadata.tables[table].columns else ""
     return sa.text(
@@ -41,7 +43,7 @@ _CANDIDATE_KEY = "{} - :first_candidate + :candidates_from + (blocks.block - :fi
 _TRAJECTORY_KEY = "{} - :first_trajectory + :trajectories_from + (blocks.block - :first) * :trajectory_span"
 
 _ENGINE_SECONDS = "CASE WHEN {column} IS NOT NULL THEN 0.02 + 0.001 * ({key} % 7) END"
-"""SQL: the original's engine answered at once; the copies get some seconds."""
+"""SQL: made-up seconds for the copies, because the engine of the original answered at once."""
 
 _BOUNDS = sa.text(
     """
@@ -158,7 +160,7 @@ _VIEWS = sa.text(
 
 
 def run_size(connection: sa.Connection, run_id: int) -> tuple[int, int]:
-    """Problems that began, and candidates of the run."""
+    """Number of the run's problems that began, and of its candidates."""
     row = connection.execute(_BOUNDS, {"source": run_id}).one()
     return row.problems, row.candidates
 
@@ -174,7 +176,7 @@ def add_blocks(connection: sa.Connection, source_id: int, run_id: int, *, first:
     """Adds copies of all problems of the source to the run, with all of their rows: the blocks `first` to `last`."""
     bounds = connection.execute(_BOUNDS, {"source": source_id}).one()._mapping
     given = {**bounds, **connection.execute(_NEXT_KEYS).one()._mapping, "source": source_id, "run_id": run_id}
-    # A quarter of the run's time: four blocks are in flight at once.
+    # Each block begins a quarter of the run's time after the one before it, so four blocks are in flight at once.
     given |= {"first": first, "last": last, "seconds": bounds["seconds"] / 4}
     for statement in _ROWS:
         used = set(statement.compile().params)
@@ -184,12 +186,12 @@ def add_blocks(connection: sa.Connection, source_id: int, run_id: int, *, first:
 
 
 def analyze_tables(connection: sa.Connection) -> None:
-    """Updates the planner's statistics of all tables, as autovacuum would."""
+    """Updates the planner's statistics of all tables, as autovacuum does."""
     connection.execute(_ANALYZE)
 
 
 def table_bytes(connection: sa.Connection) -> tuple[int, int]:
-    """Bytes of the database, and of the rollups in it."""
+    """Size of the database in bytes, and of the rollups in it."""
     row = connection.execute(_SIZES).one()
     return row.everything, row.rollups
 

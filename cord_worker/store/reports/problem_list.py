@@ -30,25 +30,27 @@ SORTS: Mapping[str, str] = {
     "lead": "k.lead",
     "seconds": _SECONDS,
 }
-"""What a list can be sorted by, and the SQL of it, from a problem `p` and its rollup `k`."""
+"""What a list can be sorted by, and the SQL of each, about a problem `p` and its rollup `k`."""
 CORRECTNESS: Mapping[str, str] = {
     "right": f"{_CORRECT} > 0.5",
     "wrong": f"{_CORRECT} <= 0.5",
     "undecided": "coalesce(k.checked, 0) = 0 AND k.undecided > 0",
 }
-"""Results of checks that a list can be restricted to, and the SQL of each. Of samples the majority decides."""
-_OF_RUN = """
+"""Results of checks that a list can be restricted to, and the SQL of each. Of several samples, the majority decides."""
+_ROLLUPS_OF_RUN = """
     LEFT JOIN (SELECT * FROM current_problem_rollups WHERE run_id = :run_id OFFSET 0) k ON k.problem_id = p.id
 """
-_OF_PROBLEM = """
+"""SQL: joins the rollups `k` to the problems `p`; PostgreSQL reads those of the whole run at once."""
+_ROLLUP_OF_PROBLEM = """
     LEFT JOIN LATERAL (SELECT * FROM current_problem_rollups WHERE problem_id = p.id OFFSET 0) k ON true
 """
+"""SQL: the same, with one look-up for each problem: faster for a page."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemFilter:
     """Which problems are listed: in one of `states` (all if empty), of this `correctness` (a key of CORRECTNESS), and
-    with the text `contains` in their id, question or answer, in upper or lower case."""
+    with the text `contains` in their id, question or answer; case is ignored."""
 
     states: Sequence[str] = ()
     correctness: str | None = None
@@ -94,10 +96,10 @@ class ListedProblem:
 
 
 def list_statement(where: str, sort: str, *, descending: bool, is_page: bool) -> sa.TextClause:
-    """Lists the problems for which `where` holds; see `list_problems`."""
+    """Lists the problems for which `where` (SQL) holds; see `list_problems`. `is_page`: it lists only a few."""
     order = f"{SORTS[sort]} {'DESC' if descending else 'ASC'} NULLS LAST, p.position"
-    # The page is chosen first, so that the rollups of other problems are read only if they decide.
-    rollups = _OF_RUN if "k." in where + order else ""
+    # The page is chosen first, so that rollups of other problems are read only if the filter or the order needs them.
+    rollups = _ROLLUPS_OF_RUN if "k." in where + order else ""
     return sa.text(
         f"""
         WITH page AS MATERIALIZED (
@@ -107,7 +109,7 @@ def list_statement(where: str, sort: str, *, descending: bool, is_page: bool) ->
         SELECT p.position, p.key, p.state, {_SCORE} AS score, {_SCORE} - p.base_score AS gain, {_CORRECT} AS correct,
                {_STEPS} AS steps, {_TOKENS} AS tokens, k.lead, {_SECONDS} AS seconds,
                left(p.answer, {_ANSWER_START}) AS answer, left(p.question, {QUESTION_START}) AS question
-        FROM page JOIN problems p ON p.id = page.id {_OF_PROBLEM if is_page else _OF_RUN}
+        FROM page JOIN problems p ON p.id = page.id {_ROLLUP_OF_PROBLEM if is_page else _ROLLUPS_OF_RUN}
         ORDER BY page.place
         """
     )
@@ -123,9 +125,8 @@ def list_problems(
     offset: int = 0,
     limit: int | None = None,
 ) -> list[ListedProblem]:
-    """The chosen problems from `offset` on, at most `limit`, by `sort` (a key of SORTS); those without that figure come
-    last, equal ones in dataset order.
-    """
+    """The chosen problems from `offset` on, at most `limit`, by `sort` (a key of SORTS). Those without that figure come
+    last; equal ones are in dataset order."""
     where, values = chosen.conditions()
     statement = list_statement(where, sort, descending=descending, is_page=limit is not None)
     rows = connection.execute(statement, {"run_id": run_id, "limit": limit, "offset": offset, **values})
@@ -139,8 +140,8 @@ def count_problems(connection: sa.Connection, run_id: int, chosen: ProblemFilter
 
 
 def count_statement(where: str) -> sa.TextClause:
-    """Counts the problems for which `where` holds."""
-    rollups = _OF_RUN if "k." in where else ""
+    """Counts the problems for which `where` (SQL) holds."""
+    rollups = _ROLLUPS_OF_RUN if "k." in where else ""
     return sa.text(f"SELECT count(*) FROM problems p {rollups} WHERE {where}")
 
 
@@ -205,6 +206,6 @@ _STATES = sa.text("SELECT state, count(*) AS number FROM problems WHERE run_id =
 
 
 def problems_by_state(connection: sa.Connection, run_id: int) -> dict[str, int]:
-    """How many problems of the run are in each state, all states included."""
+    """How many problems of the run are in each state; 0 for states without any."""
     found = {row.state: row.number for row in connection.execute(_STATES, {"run_id": run_id})}
     return {state.value: found.get(state.value, 0) for state in ProblemState}

@@ -20,7 +20,7 @@ class RecentRates:
     """Counts for each of the last bins of `bin_seconds` seconds, oldest first: trajectories of done problems (without
     losers), proposed candidates and generated tokens.
 
-    None means unknown, because only the newest candidates are read and older ones may belong to this bin.
+    None means unknown: only the newest candidates are read, and older ones may belong to this bin.
     """
 
     bin_seconds: float

@@ -10,13 +10,13 @@ import sqlalchemy as sa
 @dataclass(frozen=True, slots=True)
 class RescoredProblem:
     """One problem of a rescoring, over the candidates that have a score in both sets; in a run without scores, over all
-    that the rescoring has scored.
+    that the rescoring has scored. `score` and `rescore` are means.
 
     `correlation` is the mean of Spearman's rank correlations within the problem's decisions, None if no decision has
-    two candidates that differ in both sets. Of its `decisions` with at least two candidates, another candidate would be
-    first in `other_first`. `is_other_winner`: of the finished trajectories, another one has the highest score; None if
-    there are not two. `best_correct` is whether the finished trajectory with the highest new score has a right answer,
-    `correct` the share of right answers; both None if unknown.
+    two candidates that differ in both sets. `decisions` counts those with at least two candidates; in `other_first` of
+    them the rescoring puts another candidate first. `is_other_winner`: whether it gives another finished trajectory the
+    highest score; None if there are fewer than two. `best_correct`: whether the finished trajectory with the highest
+    new score has a right answer; `correct`: the share of right answers; both are None if unknown.
     """
 
     candidates: int
@@ -70,8 +70,8 @@ _PROBLEMS = sa.text(
     ORDER BY p.position
     """
 )
-"""Equal scores share their mean rank. Of equal scores, the stored rank decides which one is first, so a tie in the new
-scores is not a change."""
+"""Equal scores share their mean rank. The candidate that is first by the stored scores stays first unless another one
+has a higher new score: a tie is not a change."""
 
 
 def rescored_problems(connection: sa.Connection, rescoring_id: int, *, is_scored: bool) -> list[RescoredProblem]:

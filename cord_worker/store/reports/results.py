@@ -1,4 +1,4 @@
-"""Finished trajectories and recorded failures, streamed in dataset order."""
+"""Results and failed problems of a run, streamed in dataset order; and what an export needs to know of the run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ digits), number (a float holds it exactly), exact (any other number), object, ar
 
 @dataclass(frozen=True, slots=True)
 class ResultStep:
-    """One step of a trajectory. `score` is the trajectory's up to this step, None in a run without scores; `tokens` are
-    those that the teacher generated."""
+    """One step of a trajectory. `score` is that of the trajectory up to this step, None in a run without scores;
+    `tokens` is the number that the teacher generated."""
 
     step: int
     teacher: str
@@ -62,8 +62,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What produced a run's trajectories; the same for all of them. `datasets` are those of the hub that were enqueued:
-    id, revision (a commit) and split."""
+    """What produced a run's trajectories; the same for all of them. `datasets` are the enqueued datasets of the hub:
+    id, revision (a commit) and split of each."""
 
     run: str
     config_fingerprint: str
@@ -150,13 +150,13 @@ _PROVENANCE = sa.text(
 def stream_results(
     connection: sa.Connection, run_id: int, *, only_correct: bool = False, min_score: float | None = None
 ) -> Iterator[Result]:
-    """Results in dataset order, samples by teacher, by a server-side cursor; keep the transaction open while
-    reading."""
+    """Results in dataset order, samples by teacher; with `only_correct` those found right, with `min_score` those with
+    at least this score. A server-side cursor reads them, so keep the transaction open meanwhile."""
     parameters = {"run_id": run_id, "only_correct": only_correct, "min_score": min_score}
     for row in connection.execute(_RESULTS, parameters, execution_options=_STREAMED):
         values = dict(row._mapping)
         values["steps"] = tuple(_step(*step) for step in row.steps or ())
-        # As text, so that no number loses digits on its way through Python.
+        # The query returns them as text, so that no number loses digits on its way through Python.
         values["attributes"] = StrictDecoder().decode(row.attributes)[0]
         values["answer_text"] = row.answer_text or ""
         yield Result(**values)
@@ -182,7 +182,7 @@ def has_passages(connection: sa.Connection, run_id: int) -> bool:
 
 
 def stream_failures(connection: sa.Connection, run_id: int) -> Iterator[Failure]:
-    """Failed problems in dataset order, through a server-side cursor; keep the transaction open while reading."""
+    """Failed problems in dataset order. A server-side cursor reads them, so keep the transaction open meanwhile."""
     for row in connection.execute(_FAILURES, {"run_id": run_id}, execution_options=_STREAMED):
         yield Failure(**row._mapping)
 

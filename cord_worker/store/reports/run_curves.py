@@ -27,8 +27,8 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class ScoresAfter:
-    """Scores of trajectories after their first `step` steps, from 0 (base scores): of winners, and of all that were
-    kept."""
+    """Scores of trajectories after their first `step` steps: of winners, and of all that were kept. Step 0 has the base
+    scores."""
 
     step: int
     winners: Spread
@@ -47,9 +47,9 @@ class Bars:
 @dataclass(frozen=True, slots=True)
 class Timeline:
     """What happened in each bucket of time: bucket i begins at `start` + i * `seconds` and lasts `seconds`. `finished`
-    and `failed` problems ended in it, `steps` were proposed with `tokens`, and `scores` computed; copies in a trimmed
-    run are left out. `queued` and `active` problems are those at its end. Of a sample of problems, steps, scores and
-    tokens are multiplied by n."""
+    and `failed` problems ended in it, `steps` were proposed with `tokens`, and `scores` were computed; copies in a
+    trimmed run are left out. `queued` and `active` count problems at its end. If only every n-th problem is read,
+    steps, scores and tokens are multiplied by n."""
 
     start: datetime
     seconds: float
@@ -63,10 +63,13 @@ class Timeline:
 
 
 MOST_CANDIDATES = 300_000
-"""About as many candidates are read at most, which takes less than a second."""
+"""About this many candidates are read at most, which takes less than a second."""
 _PROBED_PROBLEMS = 20
+"""The number of the run's candidates is estimated from this many of its problems."""
 MAX_BARS = 40
+"""The most bars of a histogram."""
 MAX_BUCKETS = 120
+"""The most buckets of a timeline."""
 _BUCKETS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
 """Lengths of a bucket in seconds; a longer run has whole days."""
 
@@ -127,15 +130,15 @@ _GAINS = sa.text(
         SELECT won.id, duplicate.teacher_id, won.gain
         FROM won JOIN candidates duplicate ON duplicate.duplicate_of = won.id
         WHERE won.gain IS NOT NULL
-    ), credited AS (
-        SELECT id, teacher_id, gain, 1.0 / count(*) OVER (PARTITION BY id) AS credit FROM proposals
+    ), weighted AS (
+        SELECT id, teacher_id, gain, 1.0 / count(*) OVER (PARTITION BY id) AS weight FROM proposals
     ), ordered AS (
-        SELECT id, teacher_id, gain, credit, sum(credit) OVER (PARTITION BY teacher_id) AS total,
-               sum(credit) OVER (PARTITION BY teacher_id ORDER BY gain) AS below
-        FROM credited
+        SELECT id, teacher_id, gain, weight, sum(weight) OVER (PARTITION BY teacher_id) AS total,
+               sum(weight) OVER (PARTITION BY teacher_id ORDER BY gain) AS below
+        FROM weighted
     )
     SELECT t.name AS teacher, count(DISTINCT o.id) AS gain_count,
-           CAST(sum(o.gain * o.credit) / sum(o.credit) AS float8) AS gain_mean,
+           CAST(sum(o.gain * o.weight) / sum(o.weight) AS float8) AS gain_mean,
            ARRAY[{", ".join(f"min(o.gain) FILTER (WHERE o.below >= {part} * o.total)" for part in (0.25, 0.5, 0.75))}]
                AS gain_quartiles
     FROM teachers t LEFT JOIN ordered o ON o.teacher_id = t.id
@@ -173,10 +176,10 @@ _SPAN = sa.text(
 )
 
 
-def _bucket(of: str) -> str:
-    """SQL: the number of the bucket of a moment, NULL before the first; later moments count in the last one."""
-    since = f"extract(epoch FROM {of} - CAST(:start AS timestamptz))"
-    return f"CASE WHEN {of} >= :start THEN least(floor({since} / :seconds), :last)::int END"
+def _bucket(moment: str) -> str:
+    """SQL: the number of the bucket of a moment (SQL), NULL before the first; moments after the last count in it."""
+    since = f"extract(epoch FROM {moment} - CAST(:start AS timestamptz))"
+    return f"CASE WHEN {moment} >= :start THEN least(floor({since} / :seconds), :last)::int END"
 
 
 _PROBLEM_MOMENTS = sa.text(
@@ -210,20 +213,21 @@ def sampled_every(connection: sa.Connection, run_id: int, most: int = MOST_CANDI
 
 
 def score_curve(connection: sa.Connection, run_id: int, every: int = 1) -> list[ScoresAfter]:
-    """Scores by step, from the base scores on; empty in a run without scores. Of every `every`-th problem."""
-    key = {"run_id": run_id, "every": every}
-    base = connection.execute(_BASE, key).one()
-    rows = [(row.step, row) for row in connection.execute(_SCORES, key)]
+    """Scores by step, from the base scores on; empty in a run without scores. Reads every `every`-th problem."""
+    parameters = {"run_id": run_id, "every": every}
+    base = connection.execute(_BASE, parameters).one()
+    rows = [(row.step, row) for row in connection.execute(_SCORES, parameters)]
     if base.kept_count:
         rows.insert(0, (0, base))
     return [ScoresAfter(step, _spread_of(row, "winners"), _spread_of(row, "kept")) for step, row in rows]
 
 
 def gain_spreads(connection: sa.Connection, run_id: int, every: int = 1) -> dict[str, Spread]:
-    """What the winning steps of each teacher added to the score before them, at the first step the base score. A step
-    that N proposals have in common counts 1/N for each of them, as in `gains_by_teacher`: the mean is weighted so, and
-    a quartile is the least gain such that a quarter of the credit is for gains not above it. `count` is the number of
-    steps. Of every `every`-th problem."""
+    """The gains of the winning steps of each teacher. `count` is the number of steps. Reads every `every`-th problem.
+
+    A step that N proposals have in common counts 1/N for each of them, as in `gains_by_teacher`. The mean has these
+    weights; the first quartile is the least gain such that gains up to it have a quarter of the weight.
+    """
     rows = connection.execute(_GAINS, {"run_id": run_id, "every": every})
     return {row.teacher: _spread_of(row, "gain") for row in rows}
 
@@ -234,7 +238,8 @@ def winning_steps_by_tenth(connection: sa.Connection, run_id: int) -> dict[int, 
 
 
 def length_bars(connection: sa.Connection, run_id: int) -> tuple[Bars, Bars]:
-    """Lengths of the answered trajectories of done problems: in steps, and in tokens of thinking and answer."""
+    """Histograms of the lengths of answered trajectories of done problems: in steps, and in tokens of thinking and
+    answer."""
     steps: dict[int, int] = {}
     tokens: dict[int, int] = {}
     for row in connection.execute(_LENGTHS, {"run_id": run_id}):
@@ -245,7 +250,7 @@ def length_bars(connection: sa.Connection, run_id: int) -> tuple[Bars, Bars]:
 
 
 def _bars(numbers: Mapping[int, int]) -> Bars:
-    """Bars of how often each value occurs."""
+    """The histogram of the keys of `numbers`, each of which occurs as often as its value says."""
     if not numbers:
         return Bars(0, 1, ())
     low, high = min(numbers), max(numbers)
@@ -269,7 +274,7 @@ def _nice_width(span: int) -> int:
 
 def read_timeline(connection: sa.Connection, run_id: int, every: int = 1) -> Timeline | None:
     """What happened in each bucket of time, from the first admission to the end of the last problem, or to the newest
-    sign of work; None before the first admission. The candidates of every `every`-th problem stand for all."""
+    sign of work; None before the first admission. Of candidates, reads those of every `every`-th problem."""
     first, last = connection.execute(_SPAN, {"run_id": run_id}).one()
     if first is None:
         return None
@@ -278,10 +283,10 @@ def read_timeline(connection: sa.Connection, run_id: int, every: int = 1) -> Tim
     if seconds is None:
         seconds = _BUCKETS[-1] * -(-span // (_BUCKETS[-1] * MAX_BUCKETS))
     number = int(span // seconds) + 1
-    key = {"run_id": run_id, "start": first, "seconds": float(seconds), "last": number - 1}
+    parameters = {"run_id": run_id, "start": first, "seconds": float(seconds), "last": number - 1}
     finished, failed, steps, scores, tokens = ([0] * number for _ in range(5))
     queued, active = [0] * number, [0] * number  # changes in each bucket, summed up below
-    for row in connection.execute(_PROBLEM_MOMENTS, key):
+    for row in connection.execute(_PROBLEM_MOMENTS, parameters):
         if row.ended is not None and row.state in ("done", "failed"):
             (finished if row.state == "done" else failed)[row.ended] += row.number
         queued[row.created] += row.number
@@ -290,7 +295,7 @@ def read_timeline(connection: sa.Connection, run_id: int, every: int = 1) -> Tim
             active[row.admitted] += row.number
         if row.ended is not None:
             (queued if row.was_queued else active)[row.ended] -= row.number
-    for row in connection.execute(_WORK_MOMENTS, {**key, "every": every}):
+    for row in connection.execute(_WORK_MOMENTS, {**parameters, "every": every}):
         if row.is_proposed and row.proposed is not None:
             steps[row.proposed], tokens[row.proposed] = row.number * every, int(row.tokens) * every
         elif not row.is_proposed and row.scored is not None:

@@ -1,4 +1,5 @@
-"""Figures about all runs at once, for metrics. Statements read only unfinished or new rows, however many are stored."""
+"""Figures about all runs together, for metrics. They are read from unfinished or new rows only, however many are
+stored."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from cord_worker.store.schema.tables import ProblemState
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedRun:
-    """A run that has problems to work on, and may be paused."""
+    """A run that has problems to work on; it is active or paused."""
 
     id: int
     name: str
@@ -147,7 +148,7 @@ def unfinished_runs(connection: sa.Connection) -> list[UnfinishedRun]:
 
 
 def problem_counts(connection: sa.Connection, runs: Collection[int]) -> list[ProblemCount]:
-    """Problems of these runs by state; it reads an index entry for each."""
+    """Problems of these runs by state; it reads an index entry for each problem."""
     return [ProblemCount(**row._mapping) for row in connection.execute(_PROBLEMS, {"runs": list(runs)})]
 
 

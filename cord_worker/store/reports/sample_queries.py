@@ -11,8 +11,8 @@ RUN = "my-run"
 
 @dataclass(frozen=True, slots=True)
 class SampleQuery:
-    """A question about runs and the SQL that answers it; `{run}` in it stands for the name of a run. `may_be_empty`: a
-    run without faults has no such rows."""
+    """A question about runs and the SQL that answers it. `{run}` in the SQL stands for the name of a run.
+    `may_be_empty`: there are runs without such rows."""
 
     question: str
     sql: str
@@ -80,7 +80,7 @@ QUERIES: tuple[SampleQuery, ...] = (
         """,
     ),
     SampleQuery(
-        "The same as a table: a row a teacher, a column a tenth",
+        "The same as a table: a row for each teacher, a column for each tenth",
         """
         SELECT teacher,
                round(sum(hit_rate) FILTER (WHERE tenth = 1), 2) AS "10 %",
@@ -304,5 +304,5 @@ QUERIES: tuple[SampleQuery, ...] = (
 
 
 def problems_that_no_step_moves(run: str) -> str:
-    """SQL, on one line: the run's done problems whose winner scores no higher than the answer did before any step."""
+    """SQL, on one line: the run's done problems whose winner has no higher score than the base score."""
     return " ".join(UNMOVED.of(run).split())

@@ -29,7 +29,7 @@ class DepthScores:
 
 @dataclass(frozen=True, slots=True)
 class TeacherGains:
-    """How much the steps of a teacher raised the score: all of them, and those on winning paths.
+    """How much the steps of a teacher raised the score: all of its steps, and those on winning paths.
 
     Proposals of one step with equal texts share their gain; on a winning path each of N counts 1/N.
     """
@@ -90,9 +90,9 @@ _GAINS = sa.text(
     WHERE t.run_id = :run_id ORDER BY t.ordinal
     """
 )
-"""A rollup has the gains, but not how many of its winning steps have one. All have one if it has a gain for each score
-and nothing without a score, and none if it has no gain. Of others (a problem whose known answer has no base score) the
-teacher's candidates are read."""
+"""A rollup has the sum of its winning steps' gains, but not the number of winning steps with a gain. If it has a gain
+for each score and no candidate without a score, all of them have one; if it has no gain, none has. For other rollups
+(of problems without a base score) the teacher's candidates are read."""
 
 
 def scores_by_depth(connection: sa.Connection, run_id: int) -> list[DepthScores]:
@@ -101,5 +101,5 @@ def scores_by_depth(connection: sa.Connection, run_id: int) -> list[DepthScores]
 
 
 def gains_by_teacher(connection: sa.Connection, run_id: int) -> list[TeacherGains]:
-    """Mean gains of every teacher, in their order."""
+    """Mean gains of every teacher, in the teachers' order."""
     return [TeacherGains(**row._mapping) for row in connection.execute(_GAINS, {"run_id": run_id})]

@@ -18,9 +18,9 @@ class TreeCandidate:
 
     `slot` is the rank of the parent in its beam (0 at step 1, where `parent` is None). `score`, `log_prob_sum` (nats)
     and `mean_probability` are those of the known answer given the trajectory up to here; tokens are counts.
-    `duplicate_of` and `sources` are lineages. `finish` to `correct` are set if a finished trajectory that held a slot
-    ends here; only the winner, or every sample, has a final answer. `rescore_score` and what follows are of the chosen
-    rescoring, if there is one.
+    `duplicate_of` and `sources` are lineages. The fields from `finish` to `correct` are set if a finished trajectory
+    that held a slot ends here; only the winner, or every sample, has a final answer. The fields from `rescore_score` on
+    are those of the chosen rescoring, if there is one.
     """
 
     lineage: str
@@ -62,13 +62,13 @@ class TreeCandidate:
 
     @property
     def is_valid(self) -> bool:
-        """Whether it could enter a beam: it has a text, is not a duplicate, and nothing is still owed for it."""
+        """Whether it could enter a beam: it is final and not invalid."""
         return self.state in (CandidateState.SCORED, CandidateState.UNSCORED)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchTree:
-    """A problem whose search has ended, with all its candidates: by step, round, parent, teacher and sample.
+    """A problem with its candidates, ordered by step, round, parent, teacher and sample.
 
     `base_score` is the prover's score before any step; None if it is not known. `score` and `correct` are the winner's;
     None without a winner.
@@ -101,12 +101,12 @@ _STREAMED = {"stream_results": True, "yield_per": 500}
 _PROBLEM_COLUMNS = 8
 _SOURCES = TreeCandidate.__slots__.index("sources")
 
-_OF_RESCORES = ("score", "log_prob_sum", "answer_tokens", "thinking_tokens", "invalid_reason")
+_RESCORE_COLUMNS = ("score", "log_prob_sum", "answer_tokens", "thinking_tokens", "invalid_reason")
 
 
 def _candidates(columns: str, join: str, text: str = "c.text") -> str:
-    """SQL: the candidates of problems, with the `columns` of the tables in `join`, in the order of the fields of
-    TreeCandidate."""
+    """SQL: the candidates of problems, with the `columns` of the tables in `join`. After the columns of the problem
+    they are in the order of the fields of TreeCandidate. `text` is SQL for that field."""
     return f"""
     SELECT p.key, p.question, p.answer, p.passage, p.state AS problem_state, p.base_score, won.score AS winner_score,
            won.correct AS winner_correct,
@@ -131,10 +131,10 @@ def _candidates(columns: str, join: str, text: str = "c.text") -> str:
 
 
 _IN_ORDER = "c.step, c.round, c.parent_rank, t.ordinal, c.sample, c.lineage"
-_NO_RESCORES = ", ".join(f"NULL AS rescore_{name}" for name in _OF_RESCORES)
+_NO_RESCORES = ", ".join(f"NULL AS rescore_{name}" for name in _RESCORE_COLUMNS)
 _NOT_RESCORED = _candidates(_NO_RESCORES, "")
 _RESCORED = _candidates(
-    ", ".join(f"x.{name} AS rescore_{name}" for name in _OF_RESCORES),
+    ", ".join(f"x.{name} AS rescore_{name}" for name in _RESCORE_COLUMNS),
     "LEFT JOIN rescores x ON x.candidate_id = c.id AND x.rescoring_id = :rescoring_id",
 )
 _OF_RUN = f"""
@@ -208,10 +208,10 @@ def stream_trees(
     min_score: float | None = None,
     rescoring_id: int | None = None,
 ) -> Iterator[SearchTree]:
-    """The trees of all done and failed problems, by a server-side cursor; keep the transaction open while reading. One
-    tree is held in memory at once.
+    """The trees of all done and failed problems. A server-side cursor reads them, so keep the transaction open
+    meanwhile. One tree at a time is held in memory.
 
-    With `only_correct` or `min_score`: those whose winner was found correct, or has at least this score. With
+    With `only_correct` or `min_score`: those whose winner was found right, or has at least this score. With
     `rescoring_id`, candidates have the figures of this rescoring too.
     """
     parameters: dict[str, object] = {"run_id": run_id, "only_correct": only_correct, "min_score": min_score}
@@ -227,7 +227,8 @@ def stream_trees(
 
 
 def _candidate(row: sa.Row[Any]) -> TreeCandidate:
-    """From a row of `_candidates`, whose columns are in the order of the fields: a search may have 10,000 rows."""
+    """The candidate in a row of `_candidates`. Columns are read by position, which is faster than by name: a search may
+    have 10,000 rows."""
     values: list[Any] = list(row[_PROBLEM_COLUMNS:])
     values[_SOURCES] = tuple(values[_SOURCES])
     return TreeCandidate(*values)
@@ -235,7 +236,7 @@ def _candidate(row: sa.Row[Any]) -> TreeCandidate:
 
 @dataclass(frozen=True, slots=True)
 class BeamSlot:
-    """One slot of the beam after `step`: `rank` counts from 0, the best. `finish` is None while it is extended."""
+    """One slot of the beam chosen after `step`. Rank 0 is the best; `finish` is None while the trajectory is live."""
 
     step: int
     rank: int
@@ -256,9 +257,11 @@ class Search:
 def read_search(
     connection: sa.Connection, run_id: int, key: str, *, only_answered: bool = False, with_texts: bool = True
 ) -> Search | None:
-    """The search of the problem called `key`, in whatever state it is; None if the run has no such problem. With
-    `only_answered`, only the candidates of the winner, or of the samples. Without `with_texts`, only the winner's steps
-    have texts."""
+    """The search of the problem called `key`, in whatever state it is; None if the run has no such problem.
+
+    With `only_answered` it has only the candidates of the winner, or of the samples. Without `with_texts`, only the
+    winner's steps have texts.
+    """
     problem = connection.execute(_PROBLEM, {"run_id": run_id, "key": key}).one_or_none()
     if problem is None:
         return None
@@ -296,7 +299,8 @@ def similar_keys(connection: sa.Connection, run_id: int, key: str, *, limit: int
 
 
 def step_texts(connection: sa.Connection, problem_id: int, step: int) -> tuple[int, list[str | None]]:
-    """The texts of the candidates of one step, in the order of the tree, and the number of candidates before them."""
-    key = {"problem_id": problem_id, "step": step}
-    first = connection.execute(_BEFORE_STEP, key).scalar_one()
-    return int(first), list(connection.execute(_STEP_TEXTS, key).scalars())
+    """The number of candidates of earlier steps, and the texts of the candidates of this step, in the order of the
+    tree."""
+    parameters = {"problem_id": problem_id, "step": step}
+    first = connection.execute(_BEFORE_STEP, parameters).scalar_one()
+    return int(first), list(connection.execute(_STEP_TEXTS, parameters).scalars())

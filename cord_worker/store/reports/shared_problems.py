@@ -11,8 +11,8 @@ from cord_worker.store.reports.problem_list import QUESTION_START
 
 @dataclass(frozen=True, slots=True)
 class SharedProblem:
-    """A problem that is done or failed in both runs, by its id: its places in both datasets, and its question's start.
-    `is_same`: question, answer and passage are the same in both."""
+    """A problem that is done or failed in both runs: its id, its positions in both datasets, and the beginning of its
+    question. `is_same`: question, answer and passage are the same in both."""
 
     key: str
     position: int

@@ -15,16 +15,17 @@ from cord_worker.store.schema.tables import ProblemState, RunState
 FINAL_STATES = ("done", "failed", "cancelled")
 """Problem states that end the work on a problem."""
 _NO_PROBLEMS = {state.value: 0 for state in ProblemState}
-_NOT_WORKING = dict.fromkeys(("pending", "proposing", "proposed", "scoring", "unjudged", "judging"), 0)
+_NO_CANDIDATES = dict.fromkeys(("pending", "proposing", "proposed", "scoring", "unjudged", "judging"), 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Figures that change every second.
 
-    `active_steps` is the sum of the steps that problems in flight have begun, `steps` that of all problems. Rates are
-    per second over the window: `steps_per_second` counts proposed steps, `tokens_per_second` the teachers' generated
-    tokens. `idle_seconds` have passed since the last result of the run, or since it began.
+    `problems` counts problems by state, `working` unfinished candidates by state. `active_steps` is the sum of the
+    steps that problems in flight have begun, `steps` that of all problems. Rates are per second over the window:
+    `steps_per_second` counts proposed steps, `tokens_per_second` the teachers' generated tokens. `idle_seconds` have
+    passed since the last result of the run, or since it began.
     """
 
     problems: Mapping[str, int]
@@ -48,7 +49,7 @@ class Counts:
 
     @property
     def leased(self) -> int:
-        """Candidates that workers work on."""
+        """Candidates that workers have leased."""
         return sum(self.working.get(state, 0) for state in ("proposing", "scoring", "judging"))
 
     @property
@@ -62,10 +63,9 @@ class TeacherTotals:
     """The work of one teacher in a run. `tokens` are those it generated, without copies in a trimmed run;
     `request_seconds` is the sum of the durations of its proposals, which overlap in batches.
 
-    Proposals of one step with equal texts share their score and their result, whichever is listed first. Each of them
-    counts as `kept` and `winning` if that text is, counts as `shared`, and does not count as `invalid`. `share` is the
-    teacher's share of the winning steps; the shares add up to 1. A step that N proposals have in common counts 1/N for
-    each.
+    Proposals of one step with equal texts have the same score and result. Each of them counts as `shared` and not as
+    `invalid`; each counts as `kept` and `winning` if one of them was kept and won. `share` is the teacher's share of
+    the winning steps; the shares add up to 1. A step that N proposals have in common counts 1/N for each.
     """
 
     name: str
@@ -85,11 +85,11 @@ class Totals:
     """The results of a run so far. Means are over the answered trajectories of done problems (the winners, or all
     samples).
 
-    `accuracy` is the share of `correct` answers among the `checked` ones, whose correctness was decided. `undecided`
-    answers were checked without a decision and count in neither; for `without_result` of these the check failed or
-    took too long. `cut_answers` reached `search.answer_tokens`. The thinking of `full_contexts` ended because no model
-    had room for more. `prover_seconds` and `scored_tokens` are the prover's scoring, base scores included.
-    `engine_seconds`: see `costs.engine_seconds`.
+    `accuracy` is the share of `correct` answers among the `checked` ones, which were found right or wrong. `undecided`
+    answers were checked and are neither; they are not among the `checked` ones. For `without_result` of them, the check
+    failed or took too long. `cut_answers` reached `search.answer_tokens`. `full_contexts` counts trajectories whose
+    thinking ended because no model had room for more. `prover_seconds` and `scored_tokens` are the seconds and tokens
+    of scoring, base scores included. `engine_seconds`: see `costs.engine_seconds`.
     """
 
     done: int
@@ -124,8 +124,10 @@ class Totals:
         return self.answer_tokens + sum(teacher.tokens for teacher in self.teachers)
 
     def seconds_left(self, counts: Counts) -> float | None:
-        """Estimate in seconds from the recently finished work, including begun steps of problems in flight; None if
-        less than a twentieth of the run was finished recently."""
+        """Estimated seconds until the run is final; None if less than a twentieth of it was finished recently.
+
+        It assumes that work continues at the recent rate. Begun steps of problems in flight count as work done.
+        """
         if counts.final == counts.total:
             return 0.0
         if not self.finished_recently or not self.mean_steps or self.finished_recently < counts.total / 20:
@@ -136,8 +138,8 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class LiveWorkers:
-    """Processes of one role with a recent heartbeat; `model` is a fingerprint, None for coordinators. `ready` of them
-    take work."""
+    """Workers of one role and model with a recent heartbeat; `ready` of them take work. `model` is a fingerprint, None
+    for coordinators."""
 
     role: str
     model: str | None
@@ -343,7 +345,7 @@ _UNFINISHED_RUNS = sa.text(
 
 
 def shown_state(state: str, problems: Mapping[str, int]) -> str:
-    """`finished` for an active run that has problems and none left to work on, else its own state."""
+    """`finished` for an active run whose problems are all final (it has some), else the run's own state."""
     left = sum(number for kind, number in problems.items() if kind not in FINAL_STATES)
     return "finished" if state == RunState.ACTIVE and any(problems.values()) and not left else state
 
@@ -353,10 +355,10 @@ def read_counts(
 ) -> Counts:
     """Problems and unfinished candidates by state, and rates over the last `window_seconds`.
 
-    Rates read no more than the `newest_candidates` rows, whatever run these belong to.
+    Rates read only the `newest_candidates` newest candidates of all runs.
     """
     problems = _NO_PROBLEMS | {row.state: row.number for row in connection.execute(_PROBLEMS, {"run_id": run_id})}
-    working = _NOT_WORKING | {row.state: row.number for row in connection.execute(_WORKING, {"run_id": run_id})}
+    working = _NO_CANDIDATES | {row.state: row.number for row in connection.execute(_WORKING, {"run_id": run_id})}
     steps = connection.execute(_STEPS, {"run_id": run_id}).one()
     recent = connection.execute(
         _RECENT,
@@ -367,7 +369,7 @@ def read_counts(
             "finished_at": steps.finished_at,
         },
     ).one()
-    # A run that began within the window is not diluted by the time before it.
+    # If the run began within the window, only the time since then counts.
     seconds = max(1.0, min(window_seconds, float(recent.span or window_seconds)))
     return Counts(
         problems=problems,
@@ -383,8 +385,8 @@ def read_counts(
 
 @dataclass(frozen=True, slots=True)
 class RunResults:
-    """The results of a run's answered trajectories. `accuracy` is the share of right answers among the decided ones;
-    `undecided` answers were checked without a decision."""
+    """The results of a run's answered trajectories. `accuracy` is the share of right answers among those found right or
+    wrong; `undecided` answers were checked and are neither."""
 
     mean_score: float | None
     accuracy: float | None
@@ -392,18 +394,18 @@ class RunResults:
 
 
 def results_by_run(connection: sa.Connection) -> dict[int, RunResults]:
-    """Mean score and accuracy of every run that has answers."""
+    """The results of every run that has answers, by its key."""
     rows = connection.execute(_RESULTS_BY_RUN)
     return {row.run_id: RunResults(row.mean_score, row.accuracy, row.undecided) for row in rows}
 
 
 def no_problems() -> dict[str, int]:
-    """Problems by state, for a run that has none."""
+    """Numbers of problems by state, for a run that has none."""
     return dict(_NO_PROBLEMS)
 
 
 def problems_by_run(connection: sa.Connection) -> dict[int, dict[str, int]]:
-    """Problems by state, of every run."""
+    """Numbers of problems by state, of every run that has any, by its key."""
     problems: dict[int, dict[str, int]] = {}
     for row in connection.execute(_PROBLEMS_BY_RUN):
         problems.setdefault(row.run_id, no_problems())[row.state] = row.number

@@ -14,8 +14,8 @@ from cord_worker.errors import StoreError
 
 @dataclass(frozen=True, slots=True)
 class RequestRow:
-    """One request to a model: committed `at`, after `seconds` in its engine (None: it made no request). `worker` is
-    host:pid."""
+    """One request to a model. `at` is when its result was committed, `seconds` its time in the engine (None: no request
+    was made), `worker` host:pid of the worker."""
 
     at: datetime | None
     seconds: float | None
@@ -29,7 +29,8 @@ class RequestRow:
 
 @dataclass(frozen=True, slots=True)
 class CandidateRow:
-    """A candidate, with its requests."""
+    """A candidate with its requests: `propose` to its teacher, `score_request` to the prover, `judge` to the selection
+    model."""
 
     id: int
     lineage: str
@@ -53,7 +54,7 @@ class CandidateRow:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRow:
-    """The final answer of a trajectory, whose last step has this `lineage`."""
+    """The final answer of a trajectory, with its requests. `lineage` is that of the trajectory's last step."""
 
     lineage: str
     steps: int
@@ -67,7 +68,8 @@ class AnswerRow:
 
 @dataclass(frozen=True, slots=True)
 class ProblemRow:
-    """A problem of the run, with its candidates by key and its answers."""
+    """A problem of the run with its candidates in the order of planning, and its answers. `base` is the request for the
+    base score."""
 
     id: int
     key: str
@@ -92,6 +94,7 @@ _KEYS = sa.text(
 
 
 def _worker(column: str) -> str:
+    """SQL: host:pid of the worker with the id in this column."""
     return f"(SELECT w.hostname || ':' || w.pid FROM workers w WHERE w.id = {column})"
 
 
@@ -143,8 +146,8 @@ _ANSWERS = sa.text(
 def chosen_problem_ids(
     connection: sa.Connection, run_id: int, run_name: str, keys: Collection[str] | None = None
 ) -> list[int]:
-    """Keys in `problems`, in dataset order: of all problems of the run, or of those called `keys`. Raises StoreError
-    for an unknown key."""
+    """Ids of the rows of the run's problems, or of those called `keys`, in dataset order. Raises StoreError if a key
+    belongs to no problem of the run."""
     rows = connection.execute(_KEYS, {"run_id": run_id, "keys": None if keys is None else list(keys)}).all()
     unknown = set(keys or ()) - {row.key for row in rows}
     if unknown:
@@ -158,15 +161,15 @@ def final_problem_ids(connection: sa.Connection, run_id: int) -> list[int]:
 
 
 def problem_rows(connection: sa.Connection, problems: Sequence[int]) -> Iterator[ProblemRow]:
-    """These problems with all that was done for them, in dataset order."""
-    given = {"problems": list(problems)}
+    """These problems (ids of their rows) with all that was done for them, in dataset order."""
+    parameters = {"problems": list(problems)}
     candidates: dict[int, list[CandidateRow]] = {problem: [] for problem in problems}
-    for row in connection.execute(_CANDIDATES, given):
+    for row in connection.execute(_CANDIDATES, parameters):
         candidates[row.problem_id].append(_candidate(row))
     answers: dict[int, list[AnswerRow]] = {problem: [] for problem in problems}
-    for row in connection.execute(_ANSWERS, given):
+    for row in connection.execute(_ANSWERS, parameters):
         answers[row.problem_id].append(_answer(row))
-    for row in connection.execute(_PROBLEMS, given):
+    for row in connection.execute(_PROBLEMS, parameters):
         yield ProblemRow(
             id=row.id,
             key=row.key,

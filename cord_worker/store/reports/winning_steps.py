@@ -1,4 +1,4 @@
-"""Which teacher wrote each step of the winning trajectories, and where in them: for the paper's Figure 2."""
+"""Which teacher wrote each step of the winners, and where in the trajectory: for the paper's Figure 2."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 @dataclass(frozen=True, slots=True)
 class WinningStep:
-    """One step of a winning trajectory: its problem, its teacher, and the tenth (1-10) of the decoding position.
+    """One step of a winner: its problem's key in the dataset, its teacher, and the tenth (1-10) of the decoding
+    position.
 
-    A step that several proposals have in common is listed once for each, with an equal `share` of it.
+    A step that N proposals have in common is listed once for each, with the `share` 1/N.
     """
 
     key: str
@@ -40,5 +41,5 @@ _WINNING_STEPS = sa.text(
 
 
 def winning_steps(connection: sa.Connection, run_id: int) -> list[WinningStep]:
-    """The steps of the run's winning trajectories, by problem and depth."""
+    """The steps of the run's winners, by problem and depth."""
     return [WinningStep(**row._mapping) for row in connection.execute(_WINNING_STEPS, {"run_id": run_id})]

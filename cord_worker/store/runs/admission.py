@@ -9,6 +9,7 @@ A problem of a trimmed run has its steps already, so it begins with its final an
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Contender:
 
 
 def admissions(contenders: Sequence[Contender]) -> dict[int, int]:
-    """How many queued problems of each run begin now, by run; runs with none are left out."""
+    """How many queued problems of each run begin now, by the run's key; runs with none are left out."""
     admitted: Counter[int] = Counter()
 
     def load(run: Contender) -> int:
@@ -58,7 +59,7 @@ def admissions(contenders: Sequence[Contender]) -> dict[int, int]:
         while waiting:
             # The run with the fewest problems in flight goes first, so that all of them fill up evenly.
             run = min(waiting, key=lambda one: (load(one), one.run_id))
-            share = -(-places[run.run_id] // (1 + len(rivals[run.run_id])))
+            share = math.ceil(places[run.run_id] / (1 + len(rivals[run.run_id])))
             filled = load(run) + sum(load(rival) for rival in rivals[run.run_id])
             if load(run) < share or (load(run) < run.max_active and filled < places[run.run_id]):
                 admitted[run.run_id] += 1
@@ -71,7 +72,7 @@ def admissions(contenders: Sequence[Contender]) -> dict[int, int]:
 
 _CONTENDERS = sa.text(
     """
-    SELECT r.id AS run_id, r.priority, r.max_active, flying.in_flight, waiting.queued, uses.models,
+    SELECT r.id AS run_id, r.priority, r.max_active, active.in_flight, waiting.queued, uses.models,
            NOT EXISTS (
                SELECT 1 FROM unnest(uses.models) AS used(id)
                WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.model_id = used.id AND w.stopped_at IS NULL)
@@ -80,7 +81,7 @@ _CONTENDERS = sa.text(
     CROSS JOIN LATERAL (
         SELECT count(*) AS in_flight FROM problems p
         WHERE p.run_id = r.id AND p.state IN ('searching', 'answering', 'verifying')
-    ) flying
+    ) active
     CROSS JOIN LATERAL (
         SELECT count(*) AS queued FROM (
             SELECT 1 FROM problems p WHERE p.run_id = r.id AND p.state = 'queued' LIMIT r.max_active
@@ -93,7 +94,7 @@ _CONTENDERS = sa.text(
             UNION ALL SELECT r.judge_model_id
         ) used WHERE used.id IS NOT NULL
     ) uses
-    WHERE r.state = 'active' AND (flying.in_flight > 0 OR waiting.queued > 0)
+    WHERE r.state = 'active' AND (active.in_flight > 0 OR waiting.queued > 0)
     ORDER BY r.id
     """
 )

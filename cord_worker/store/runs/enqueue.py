@@ -36,7 +36,8 @@ _STAGE = sa.text(
 )
 
 _ANALYZE_STAGED = sa.text("ANALYZE staged (line, key)")
-"""With statistics the planner numbers the rows by the index of their lines, instead of sorting whole rows on disk."""
+"""With statistics the planner numbers the rows by the index of their lines. Without, it would sort whole rows on
+disk."""
 
 _COPY = "COPY staged (key, content_hash, question, answer, passage, attributes, location) FROM STDIN"
 
@@ -44,7 +45,7 @@ _HAS_GIVEN_ID = """
     s.key <> left(encode(sha256(convert_to(s.question, 'UTF8') || decode('00', 'hex') || convert_to(s.answer, 'UTF8')),
                          'hex'), 16)
 """
-"""SQL: whether the dataset gives the id of `s`; otherwise it is its `content_id`."""
+"""SQL: whether the id of `s` is from the dataset; otherwise it is a hash of the content (`content_id`)."""
 
 _REPEATED = sa.text(
     f"""
@@ -60,7 +61,7 @@ _REPEATED = sa.text(
     WHERE occurrence > 1 ORDER BY line LIMIT :most
     """
 )
-"""The subqueries look up the repeated rows alone: a join would let whole rows be sorted or hashed."""
+"""The subqueries read whole rows only where an id is repeated; a join would sort or hash all whole rows."""
 
 _DROP_REPEATED = sa.text(
     """
@@ -87,7 +88,7 @@ _CONFLICTING = sa.text(
 _DROP_CONFLICTING = sa.text(f"DELETE FROM staged s USING problems p, runs r WHERE {_CONFLICTS}")
 
 _DROP_PRESENT = sa.text("DELETE FROM staged s USING problems p WHERE p.run_id = :run_id AND p.key = s.key")
-"""Not a condition of the insertion: for every row, that would read all rows that it has inserted so far."""
+"""A statement of its own: as a condition of the insertion it would read, for every row, all rows inserted so far."""
 
 _INSERT = sa.text(
     f"""
@@ -103,8 +104,8 @@ _INSERT = sa.text(
 )
 
 _MANY_ROWS = 10_000
-"""From this many new rows on, the planner's statistics are updated at once: enqueuing again compares with all of
-them."""
+"""From this many new rows on, the planner's statistics are updated at once, because enqueuing again compares its rows
+with all of them."""
 _ANALYZE_PROBLEMS = sa.text("ANALYZE problems (run_id, key)")
 
 _NEXT_POSITION = sa.text("SELECT coalesce(max(position) + 1, 0) FROM problems WHERE run_id = :run_id")
@@ -155,8 +156,8 @@ _UPDATE_LIMITS = sa.text(
           IS DISTINCT FROM (CAST(:max_tokens AS bigint), CAST(:max_cost AS float8), CAST(:prices AS jsonb))
     """
 )
-"""The same for spending limits and prices. A run that a limit had paused continues with changed ones; the sweeper
-pauses it again if they are exceeded too."""
+"""Limits and prices set by command, too, stay unless the file's have changed. If they have, a run that a limit had
+paused continues; the sweeper pauses it again if it has reached a new limit."""
 
 _ADD_DATASET = sa.text(
     """
@@ -183,12 +184,13 @@ _INSERT_TEACHER = sa.text(
 _MOST_NAMED = 20
 
 _AS_JSON = json.JSONEncoder(ensure_ascii=False)
-"""Kept, because `json.dumps` makes a new encoder for every call with options."""
+"""One encoder for all rows, because `json.dumps` makes a new one for every call with options."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnqueueReport:
-    """What happened to a dataset: problems added, already there with the same content, and rejected."""
+    """What happened to a dataset: numbers of rows added, already there with the same content, and rejected. `created`:
+    whether the run is new."""
 
     run_id: int
     run_name: str
@@ -207,12 +209,12 @@ def enqueue(
     on_rejected: Callable[[RejectedRecord], None] | None = None,
     dataset: dict[str, str] | None = None,
 ) -> EnqueueReport:
-    """Enqueues `records` into the run called `name`, which it creates if needed. `dataset` says which dataset of the
-    hub they are (id, revision, split); the run keeps it.
+    """Enqueues `records` into the run called `name`, which it creates if needed. `dataset` names the dataset of the hub
+    that they are from (id, revision, split); it is stored with the run.
 
     With `on_rejected`, bad rows are passed to it and the rest is enqueued; without it the first bad row raises
     DatasetError and the caller's transaction rolls back. Raises RunConflict if the run exists with another
-    configuration. Do not repeat the call with a consumed iterator.
+    configuration, was cancelled, or is a trimmed run. Do not repeat the call with a consumed iterator.
     """
     lock_run_name(connection, name)
     run_id, created = _ensure_run(connection, name, config)
@@ -262,7 +264,7 @@ def enqueue(
 
 
 def configuration_columns(config: RunConfig) -> dict[str, str | int | bool | None]:
-    """Columns of the run that hold what SQL needs of its configuration."""
+    """The columns of a run that repeat parts of its configuration, because SQL needs them."""
     return {
         "pipeline": config.search.pipeline,
         "max_active": config.run.max_active,
@@ -301,6 +303,7 @@ def _ensure_model_of(connection: sa.Connection, model: ModelConfig | None) -> in
 
 
 def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tuple[int, bool]:
+    """The key of the run, and whether it is new. Raises RunConflict if it cannot take these problems."""
     fingerprint = config.fingerprint()
     existing = find_run(connection, name)
     if existing is not None:
@@ -355,6 +358,7 @@ def _stage(
     records: Iterable[ProblemRecord | RejectedRecord],
     on_rejected: Callable[[RejectedRecord], None] | None,
 ) -> int:
+    """Copies the valid records into the staging table; returns the number of rejected ones."""
     rejected = 0
     driver = connection.connection.driver_connection
     if driver is None:
@@ -382,7 +386,7 @@ def _stage(
 
 
 def content_hash(record: ProblemRecord) -> str:
-    """Hash of what a problem asks and expects; it differs after any change of question, answer or passage."""
+    """Hash of question, answer and passage."""
     parts = (record.question, record.answer, record.passage)
     return hashlib.sha256(_AS_JSON.encode(parts).encode()).hexdigest()[:32]
 

@@ -26,12 +26,13 @@ _CANCEL_PROBLEMS = sa.text(
 
 
 def pause_run(connection: sa.Connection, name: str) -> bool:
-    """Pauses the run: no new work of it begins, work under way is still written. False if it was paused already."""
+    """Pauses the run: no new work of it is claimed; results of leased work are still written. False if it was
+    paused."""
     return _set_state(connection, name, RunState.PAUSED)
 
 
 def resume_run(connection: sa.Connection, name: str, limits: NewLimits = _UNCHANGED) -> bool:
-    """Continues a paused run, with other spending limits if they are given. False if it was active already.
+    """Continues a paused run, with other spending limits if they are given. False if it was active.
 
     Raises RunConflict if it has reached a limit; then nothing is changed (the caller's transaction rolls back).
     """
@@ -47,7 +48,7 @@ def resume_run(connection: sa.Connection, name: str, limits: NewLimits = _UNCHAN
 
 
 def cancel_run(connection: sa.Connection, name: str) -> int:
-    """Ends the run for good; returns the number of problems that were not final yet. Finished ones stay."""
+    """Cancels the run, which is final; returns the number of problems that it cancelled. Done and failed ones stay."""
     lock_run_name(connection, name)
     run = resolve_run(connection, name)
     set_run_state(connection, run.id, RunState.CANCELLED)
@@ -55,7 +56,7 @@ def cancel_run(connection: sa.Connection, name: str) -> int:
 
 
 def prioritise_run(connection: sa.Connection, name: str, priority: int) -> int:
-    """Sets the run's priority, by which its problems begin before those of others; returns the previous one."""
+    """Sets the run's priority; returns the previous one. Problems of a higher priority begin first."""
     run = resolve_run(connection, name)
     set_run_priority(connection, run.id, priority)
     return run.priority

@@ -1,4 +1,4 @@
-"""Processes as an operator sees them: lists the living ones, and asks one to drain."""
+"""Workers and coordinators as an operator sees them: lists the living ones, and asks one to drain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class LiveProcess:
     """A process with a recent heartbeat.
 
     `role` is model or coordinator, as in `workers.role`. `path` and `fingerprint` are of the model that it hosts, None
-    for a coordinator. `was_draining`: it had been asked to drain when this was read.
+    for a coordinator. `was_draining`: it had already been asked to drain when this was read.
     """
 
     id: str
@@ -34,7 +34,7 @@ class LiveProcess:
     condition_since: datetime | None
 
     def model(self, names: Mapping[str, str]) -> str | None:
-        """The name of its model in `names` (names by fingerprint), else the model's path; None for a coordinator."""
+        """The name of its model in `names` (by fingerprint), else the model's path; None for a coordinator."""
         return names.get(self.fingerprint or "", self.path)
 
     def to_json(self, names: Mapping[str, str]) -> dict[str, Any]:

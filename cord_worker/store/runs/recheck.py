@@ -1,4 +1,4 @@
-"""Reads the answers of finished problems for another check, and writes the new results."""
+"""Reads the final answers of done problems for another check, and writes the new results."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cord_worker.store.schema.verification_sql import METHOD, REFERENCE
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """A final answer with its result, as stored. `sample` is None for a winner's. `broken` are findings: parts of it,
-    or of its problem, that are not what was written."""
+    """A final answer with its result, as stored. `sample` is None for a winner's. `broken` are findings about parts of
+    the answer or its problem that are not what was written."""
 
     trajectory_id: int
     key: str
@@ -34,7 +34,7 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NewResult:
-    """A result that replaces `before` (the previous verification as JSON text; None if there was none)."""
+    """A new result. `before` is the verification that it replaces, as JSON text; None if there was none."""
 
     trajectory_id: int
     correct: bool | None
@@ -90,7 +90,7 @@ _WRITE = sa.text(
     RETURNING j.id, j.problem_id
     """
 )
-"""Replaces only the result that was read: of two concurrent rechecks, the second one finds its work done."""
+"""Replaces only the result that was read, so the second one of two concurrent rechecks changes nothing."""
 
 
 def count_answers(connection: sa.Connection, run_id: int) -> int:
@@ -104,13 +104,13 @@ def count_unfinished(connection: sa.Connection, run_id: int) -> int:
 
 
 def read_stored_answers(connection: sa.Connection, run_id: int, after: int, most: int) -> list[StoredAnswer]:
-    """The next answers of finished problems in the order of their keys, beginning after the key `after`."""
+    """The next `most` final answers of done problems, by the keys of their trajectories, which are above `after`."""
     rows = connection.execute(_ANSWERS, {"run_id": run_id, "after": after, "most": most})
     return [StoredAnswer(**{**row._mapping, "broken": tuple(row.broken)}) for row in rows]
 
 
 def write_new_results(connection: sa.Connection, results: Sequence[NewResult]) -> set[int]:
-    """Replaces results that are unchanged since they were read; returns the trajectories of these."""
+    """Replaces results that are unchanged since they were read; returns the keys of their trajectories."""
     parameters = {
         "ids": [result.trajectory_id for result in results],
         "correct": [result.correct for result in results],

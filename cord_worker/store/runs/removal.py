@@ -1,7 +1,7 @@
 """Deletes a run and everything that belongs to it, in batches, so that other transactions never wait long for a lock.
 
-It first cancels the run, so that no process works on it or adds to it meanwhile. Calling it again resumes an
-interrupted removal. Models and workers stay, because they belong to no run.
+The run is cancelled first, so that no process works on it or adds to it meanwhile. Another call resumes an interrupted
+removal. Models and workers stay, because they belong to no run.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ BATCH_PROBLEMS = 200
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What a removal deleted. `trimmed` names the runs that were trimmed from the run: they stay, but what they copied
-    can no longer be compared with it."""
+    """What a removal deleted. `trimmed` names the runs that were trimmed from this one: they stay, but their copies can
+    no longer be compared with the originals."""
 
     run: str
     problems: int
@@ -66,28 +66,30 @@ def remove_run(database: Database, name: str) -> Removed:
 
 
 def _cancel(connection: sa.Connection, name: str) -> int:
+    """Cancels the run if it may be removed; returns its key."""
     lock_run_name(connection, name)
     run = resolve_run(connection, name)
     if run.state == RunState.ACTIVE:
         unfinished = connection.execute(_UNFINISHED, {"run_id": run.id}).scalar_one()
         if unfinished:
             raise RunConflict(
-                f"run {name!r} is active with {counted(unfinished, 'unfinished problem')}. End it first (cordctl "
-                f"cancel {name}) or halt it (cordctl pause {name})."
+                f"run {name!r} is active with {counted(unfinished, 'unfinished problem')}. Cancel it first "
+                f"(cordctl cancel {name}) or pause it (cordctl pause {name})."
             )
     cancel_run(connection, name)
     return run.id
 
 
 def _delete_run(connection: sa.Connection, run_id: int) -> tuple[int, tuple[str, ...]]:
+    """Deletes the run's row; returns the number of its rescorings and the names of the runs trimmed from it."""
     found = connection.execute(_DEPENDENTS, {"run_id": run_id}).one()
     connection.execute(_DELETE_RUN, {"run_id": run_id})
     return found.rescorings, tuple(found.trimmed)
 
 
 def _delete_batch(connection: sa.Connection, run_id: int) -> tuple[int, int] | None:
-    """Deletes a batch; returns how many problems and candidates, None if none was left. Candidates go first, because
-    other statements lock them first."""
+    """Deletes a batch; returns the numbers of problems and candidates, None if no problem was left. Candidates are
+    deleted first, because other statements lock them first."""
     ids = list(connection.execute(_BATCH, {"run_id": run_id, "most": BATCH_PROBLEMS}).scalars())
     if not ids:
         return None

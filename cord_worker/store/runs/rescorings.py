@@ -76,7 +76,8 @@ _LEFT = sa.text(
          + (SELECT count(*) FROM rescores WHERE state IN ('pending', 'scoring') AND rescoring_id = :rescoring_id)
     """
 )
-"""Each part uses a partial index of unfinished rows, so that the cost does not grow with what is done."""
+"""Each part uses a partial index of unfinished rows, so that the cost does not grow with the number of finished
+ones."""
 
 _REMOVE = sa.text("DELETE FROM rescorings WHERE id = :rescoring_id")
 
@@ -140,11 +141,11 @@ def list_rescorings(connection: sa.Connection, run_id: int) -> list[RescoringRow
 
 def find_rescoring(connection: sa.Connection, run: RunRow, name: str) -> RescoringRow:
     """The rescoring of the run with this name. Raises StoreError, which names the existing ones."""
-    there = list_rescorings(connection, run.id)
-    for one in there:
+    existing = list_rescorings(connection, run.id)
+    for one in existing:
         if one.name == name:
             return one
-    names = [one.name for one in there]
+    names = [one.name for one in existing]
     listed = ", ".join(names) or f"none yet (cordctl rescore {run.name} --prover MODEL begins one)"
     near = did_you_mean(name, names)
     raise StoreError(
@@ -161,10 +162,10 @@ def begin_rescoring(
     *,
     retry: bool = False,
 ) -> BegunRescoring:
-    """Queues all candidates of the run that the rescoring called `name` does not have yet; begins it if needed.
+    """Queues all candidates of the run that the rescoring called `name` does not have yet; creates it if needed.
 
-    With `retry`, those that were given up are tried again. Raises RunNotFound; RunConflict if the run was cancelled, or
-    if the rescoring has another prover; StoreError if the run has no candidate yet that can be scored.
+    With `retry`, rescores that were given up are queued again. Raises RunNotFound; RunConflict if the run was
+    cancelled, or if the rescoring has another prover; StoreError if the run has no candidate yet that can be scored.
     """
     lock_run_name(connection, run_name)
     run = resolve_run(connection, run_name)
@@ -191,9 +192,9 @@ def begin_rescoring(
             f"{existing.model}) or with another scoring template or system prompt. Choose another name with --name."
         )
     rescoring = find_rescoring(connection, run, name)
-    key = {"rescoring_id": rescoring.id}
-    added = connection.execute(_ADD, {**key, "run_id": run.id}).rowcount
-    retried = connection.execute(_RETRY, key).rowcount if retry else 0
+    parameters = {"rescoring_id": rescoring.id}
+    added = connection.execute(_ADD, {**parameters, "run_id": run.id}).rowcount
+    retried = connection.execute(_RETRY, parameters).rowcount if retry else 0
     counts = rescoring_counts(connection, rescoring.id)
     if not counts.total:
         raise StoreError(
@@ -209,7 +210,7 @@ def rescoring_counts(connection: sa.Connection, rescoring_id: int) -> RescoringC
 
 
 def rescores_left(connection: sa.Connection, rescoring_id: int) -> int:
-    """How many candidates of the rescoring have no result yet; cheap."""
+    """How many candidates of the rescoring have no result yet; cheap enough to be read every second."""
     return int(connection.execute(_LEFT, {"rescoring_id": rescoring_id}).scalar_one())
 
 

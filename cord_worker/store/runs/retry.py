@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from cord_worker.errors import RunConflict, StoreError
 from cord_worker.search.expanding import fails_again_after_restart, fails_again_on_retry
-from cord_worker.store.reports.failure_causes import cause_of
+from cord_worker.store.reports.failure_causes import cause_sql
 from cord_worker.store.runs.enqueue import lock_run_name
 from cord_worker.store.runs.runs import RunRow, resolve_run
 from cord_worker.store.schema import kinds
@@ -30,11 +30,11 @@ from cord_worker.store.work.returning import reclaim
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """The result of a retry: problems that continue, by their state now, and named problems that had not failed, with
-    their states.
+    """The result of a retry.
 
-    Of the problems that continue, `repeating` will certainly fail the same way; `hopeless` of these would fail even
-    with newly drawn candidates.
+    `problems` counts the problems that continue, by their new state. `left_alone` are problems that were asked for and
+    had not failed, with their states. `repeating` of the problems that continue will certainly fail the same way;
+    `hopeless` of these would fail even with new candidates.
     """
 
     run: str
@@ -56,7 +56,7 @@ _FAILED = sa.text(
     WHERE run_id = :run_id AND state = 'failed'
       AND (
           CAST(:reason AS text) IS NULL
-          OR position({cause_of("CAST(:reason AS text)")} IN {cause_of("failure_reason")}) > 0
+          OR position({cause_sql("CAST(:reason AS text)")} IN {cause_sql("failure_reason")}) > 0
       )
     ORDER BY id
     """
@@ -127,14 +127,14 @@ def retry_failed(
     Raises RunNotFound, RunConflict if the run was cancelled, StoreError if it has no problem with one of the keys.
     """
     run, ids, left_alone = _failed_problems(connection, name, keys, reason)
-    # Otherwise the leases of lost workers would be returned later, with the attempts that they had.
+    # Before the attempts are reset: leases of lost workers that are returned later would keep their attempts.
     reclaim(connection)
     # Candidates before trajectories, as everywhere.
     for kind in sorted(kinds.KINDS, key=lambda kind: kind.table):
         connection.execute(_reset(kind), {"ids": ids})
     found = connection.execute(_CONTINUE, {"ids": ids}).all()
     drop_rollups(connection, ids)
-    # A problem with unfinished candidates or answers has more to do before its next decision.
+    # A problem that continues with its answers does not take the failed decision again.
     repeating = [
         row.reason for row in found if row.state == ProblemState.SEARCHING and fails_again_on_retry(row.reason or "")
     ]

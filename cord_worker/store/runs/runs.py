@@ -1,4 +1,4 @@
-"""Finds and lists runs, and reads what a worker or coordinator needs to know of one."""
+"""Finds and lists runs, sets their state and priority, and reads their teachers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class RunRow:
     """A run as stored; `prover_model` is the fingerprint of the model that scores, None in a run without scores.
 
     `max_tokens` (generated tokens) and `max_cost` (in the currency of `prices`) are its spending limits;
-    `pause_reason` says which of them paused it. `trimmed_from` and what follows are set in a trimmed run only; there
-    `source_run_id` is None once its source was removed.
+    `pause_reason` says which of them paused it. `trimmed_from`, `source_run_id` and `trim_above` are set only in a
+    trimmed run, `source_run_id` until the source is removed.
     """
 
     id: int
@@ -44,7 +44,7 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class TeacherRow:
-    """A teacher with the fingerprint of the model behind it."""
+    """A teacher as stored, with the fingerprint of its model."""
 
     id: int
     run_id: int
@@ -111,8 +111,8 @@ def resolve_run(connection: sa.Connection, name: str | None) -> RunRow:
             return run
     names = [run.name for run in runs]
     near = did_you_mean(name, names)
-    there = ", ".join(names[-10:]) or "none yet (cordctl enqueue DATASET begins one)"
-    raise RunNotFound(f"no run is called {name!r}{':' if near else '.'}{near} There are: {there}")
+    existing = ", ".join(names[-10:]) or "none yet (cordctl enqueue DATASET begins one)"
+    raise RunNotFound(f"no run is called {name!r}{':' if near else '.'}{near} There are: {existing}")
 
 
 def set_run_state(connection: sa.Connection, run_id: int, state: RunState) -> None:

@@ -25,8 +25,9 @@ T = TypeVar("T", int, float)
 
 @dataclass(frozen=True, slots=True)
 class ModelMoney:
-    """What one model of a run cost, in money. `gpu_hours`: hours in which its workers had at least one request of the
-    run, summed over replicas, times the GPUs of a worker; None if they have no price. `model` is its path."""
+    """What one model of a run cost, in money: `of_tokens` and `of_gpus`. `model` is its path. `gpu_hours`: hours in
+    which its workers had at least one request of the run, summed over replicas, times the GPUs of a worker; None if
+    GPUs have no price."""
 
     model: str
     of_tokens: float
@@ -63,11 +64,11 @@ class Spending:
     currency: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
+        """The fields as a JSON object for scripts; keys are stable."""
         return asdict(self)
 
     def reached_limit(self) -> str | None:
-        """A sentence on the limit that is reached; None if there is none."""
+        """Which limit the run has reached, as part of a sentence; None if none."""
         if self.max_tokens is not None and self.tokens >= self.max_tokens:
             return f"{counted(self.tokens, 'generated token')}, of at most {self.max_tokens:,} (run.max_tokens)"
         if self.max_cost is not None and self.cost is not None and self.cost >= self.max_cost:
@@ -78,7 +79,7 @@ class Spending:
 
 @dataclass(frozen=True, slots=True)
 class NewLimits:
-    """Spending limits and prices to set: None leaves one as it is, `none` takes it away."""
+    """Spending limits and prices to set. None leaves a value as it is; the text `none` removes a limit."""
 
     max_tokens: int | Literal["none"] | None = None
     max_cost: float | Literal["none"] | None = None
@@ -90,7 +91,8 @@ class NewLimits:
         return any(one is not None for one in (self.max_tokens, self.max_cost, self.prices))
 
     def set(self, connection: sa.Connection, run: RunRow) -> RunRow:
-        """Sets them; returns the run as it is then. Raises ConfigError if the prices are missing or do not fit it."""
+        """Sets these limits and prices; returns the changed run. Raises ConfigError if prices are missing or do not fit
+        the run's models."""
         max_tokens = run.max_tokens if self.max_tokens is None else _value(self.max_tokens)
         max_cost = run.max_cost if self.max_cost is None else _value(self.max_cost)
         prices = self.prices
@@ -99,7 +101,7 @@ class NewLimits:
         if prices is not None:
             price_by_path(run, prices)
         elif max_cost is not None:
-            raise ConfigError(f"run {run.name} has no prices, by which its cost could be limited: give --prices FILE")
+            raise ConfigError(f"run {run.name} has no prices, so its cost cannot be limited: give --prices FILE")
         document = None if prices is None else prices.model_dump_json()
         connection.execute(
             _SET_LIMITS, {"run_id": run.id, "max_tokens": max_tokens, "max_cost": max_cost, "prices": document}
@@ -122,7 +124,7 @@ _LIMITED_RUNS = sa.text(
     """
 )
 
-# A limit that was changed since it was read is not applied.
+# Does nothing if a limit was changed since it was read.
 _PAUSE = sa.text(
     """
     UPDATE runs SET state = 'paused', pause_reason = :reason
@@ -141,7 +143,7 @@ _SET_LIMITS = sa.text(
 
 
 def how_to_continue(run_name: str, reason: str) -> str:
-    """A sentence on the command that continues a run which was paused for this reason."""
+    """Says which command continues a run that was paused for this reason."""
     if _UNCHECKED in reason:
         return f"Give it other prices: cordctl resume {run_name} --prices FILE"
     option = "--max-cost" if "run.max_cost" in reason else "--max-tokens"
@@ -186,7 +188,8 @@ def money_of(connection: sa.Connection, run: RunRow, rows: Sequence[TokenRow], p
 
 
 def price_by_path(run: RunRow, prices: Prices) -> Mapping[str, ModelPrices]:
-    """The price of each model of the run, by path. Raises ConfigError if one has none, or they cannot be told apart."""
+    """The prices of each model of the run, by path. Raises ConfigError if a model has none, or if two models cannot be
+    told apart."""
     config = RunConfig.from_stored(run.config)
     try:
         return (config if run.trimmed_from is None else config.for_answers).price_by_path(prices)

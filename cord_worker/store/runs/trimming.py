@@ -3,8 +3,8 @@
 A copy of a candidate has the text, score, seed and lineage of the original, but no tokens of prompts and no seconds:
 nothing was computed for it, so it costs nothing. Its digests are those of the original with the new owner
 (`Digest.copied_sql`). A trajectory that is cut waits for a new final answer; its problem is `queued` and becomes
-`answering` when it is admitted. One that keeps all steps has a copy of its final answer, and its problem is done at
-once.
+`answering` when it is admitted. For a trajectory that keeps all steps, the final answer is copied too, and the problem
+is done at once.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ class Winner:
 @dataclass(frozen=True, slots=True)
 class WinnerCopy:
     """What is copied of a winner: the path to the candidate `last_id`. `key` is that of its problem in the dataset.
-    `answer_seed` is the seed of the final answer that is written anew, None if the trajectory keeps all steps and its
-    answer."""
+    `answer_seed` is the seed of the new final answer; None if the trajectory keeps all steps and its answer."""
 
     problem_id: int
     key: str
@@ -61,7 +60,8 @@ class WinnerCopy:
 
 @dataclass(frozen=True, slots=True)
 class TrimmedCounts:
-    """The problems of a trimmed run, and those of its source that have no winner, or none yet."""
+    """Numbers of problems: `shortened` and `unchanged` in a trimmed run; `failed` (or cancelled) and `unfinished` in
+    its source."""
 
     shortened: int
     unchanged: int
@@ -82,6 +82,7 @@ _NO_COSTS, _NO_ANSWER_COSTS = dict.fromkeys(_COSTS, "NULL"), dict.fromkeys(_ANSW
 
 
 def _copied(digest: Digest, own: dict[str, str], owner: str) -> str:
+    """SQL: the digest of a copy that differs in the columns `own`; see `Digest.copied_sql`."""
     return digest.copied_sql(f"{digest.row}.{digest.column}", own, owner=owner)
 
 
@@ -99,8 +100,8 @@ _CANDIDATE = {
     **_NO_COSTS,
     **{one.column: _copied(one, _NO_COSTS, _NEW_OWNER) for one in (digests.PROPOSAL, digests.SCORE, digests.JUDGMENT)},
 }
-"""SQL: columns in which a copied candidate differs from the original `c`; `n` is the new problem, `t` the new run's
-teacher."""
+"""SQL: columns in which a copied candidate differs from the original `c`; `copied` is the new problem, `t` the teacher
+in the new run."""
 _TRAJECTORY = {
     "problem_id": "copied.id",
     "candidate_id": "c.id",
@@ -131,7 +132,8 @@ _RUN["digest"] = "CASE WHEN r.digest IS NOT NULL THEN {} END".format(
 
 
 def _columns_and_values(table: str, row: str, own: dict[str, str]) -> tuple[str, str]:
-    """SQL: all columns of `table` but its key, and their values in a copy of `row` (an alias)."""
+    """SQL: all columns of `table` but its key, and their values in a copy of `row` (an alias); `own` has the SQL of
+    columns in which the copy differs."""
     names = [column.name for column in Base.metadata.tables[table].columns if column.name != "id"]
     return ", ".join(names), ", ".join(own.get(name, f"{row}.{name}") for name in names)
 
@@ -179,8 +181,9 @@ _GIVEN = """
         ) AS g(problem_id, trajectory_id, last_id, answer_seed, new_id)
     )
 """
-"""SQL: a table of what is copied (see `WinnerCopy`), with the keys of the new problems once there are any. Rows are
-then found by their keys only, because PostgreSQL has no statistics of a run that is being written."""
+"""SQL: a table of what is copied (see `WinnerCopy`). `new_id` is the key of the new problem, NULL before it is
+inserted. Other rows are found by the keys in this table, because PostgreSQL has no statistics of a run that is being
+written."""
 _PROBLEM_DIGEST = _copied(
     digests.PROBLEM, {}, "CAST(json_build_array(CAST(:run_id AS bigint), CAST(p.key AS text)) AS text)"
 )
@@ -229,6 +232,7 @@ _COPIED_LAST_STEP = """
     JOIN candidates original ON original.id = g.last_id
     JOIN candidates c ON c.problem_id = g.new_id AND c.lineage = original.lineage
 """
+"""SQL: joins the new problem and its last candidate `c` to `given g`."""
 
 _INSERT_UNCHANGED = sa.text(
     f"""
@@ -285,8 +289,8 @@ _OF_SOURCE = sa.text("SELECT name FROM runs WHERE source_run_id = :source AND tr
 def ensure_trimmed_run(connection: sa.Connection, source: RunRow, name: str, above: float, fingerprint: str) -> int:
     """Key of the run called `name`, which holds the winners of `source` trimmed at `above`; creates it if needed.
 
-    Until this transaction ends, no other transaction changes the run. Raises RunConflict if another run has this name
-    or if the trimmed run was cancelled.
+    Until this transaction ends, no other one trims into this run or cancels it. Raises RunConflict if another run has
+    this name or if the trimmed run was cancelled.
     """
     lock_run_name(connection, name)
     existing = find_run(connection, name)
@@ -317,10 +321,10 @@ def winners_to_copy(connection: sa.Connection, source_id: int, run_id: int, *, f
     """Winners of the source's done problems from position `first` to `last` that the trimmed run does not have yet, in
     dataset order. (A limit instead of `last` would make PostgreSQL read all problems for every batch.)"""
     find_by_keys(connection)
-    asked = {"source": source_id, "run_id": run_id, "first": first, "last": last}
+    parameters = {"source": source_id, "run_id": run_id, "first": first, "last": last}
     return [
         Winner(row.problem_id, row.key, row.trajectory_id, tuple(WinnerStep(*step) for step in row.steps))
-        for row in connection.execute(_WINNERS, asked)
+        for row in connection.execute(_WINNERS, parameters)
     ]
 
 
@@ -336,28 +340,28 @@ def copy_winners(connection: sa.Connection, run_id: int, copies: Sequence[Winner
         **{name: [getattr(one, name) for one in copies] for name in WinnerCopy.__slots__ if name != "key"},
     }
     nothing_yet = {"new_id": [None] * len(copies)}
-    new = {row.key: row.id for row in connection.execute(_INSERT_PROBLEMS, {**given, **nothing_yet})}
-    ids = {"ids": sorted(new.values())}
-    given["new_id"] = [new[one.key] for one in copies]
+    new_ids = {row.key: row.id for row in connection.execute(_INSERT_PROBLEMS, {**given, **nothing_yet})}
+    new_problems = {"ids": sorted(new_ids.values())}
+    given["new_id"] = [new_ids[one.key] for one in copies]
     connection.execute(_INSERT_CANDIDATES, given)
-    connection.execute(_SET_PARENTS, ids)
+    connection.execute(_SET_PARENTS, new_problems)
     connection.execute(_INSERT_UNCHANGED, given)
     connection.execute(_INSERT_CUT, given)
-    connection.execute(_INSERT_BEAMS, ids)
-    write_rollups(connection, ids["ids"])
+    connection.execute(_INSERT_BEAMS, new_problems)
+    write_rollups(connection, new_problems["ids"])
 
 
 def count_trimmed(connection: sa.Connection, source_id: int, run_id: int) -> TrimmedCounts:
-    """Counts the problems of the trimmed run, and those of its source that it cannot have or does not have yet."""
+    """Counts the problems of the trimmed run, and those of its source that have no winner."""
     row = connection.execute(_COUNTS, {"source": source_id, "run_id": run_id}).one()
     return TrimmedCounts(**row._mapping)
 
 
 def count_missing(connection: sa.Connection, source_id: int, run_id: int) -> int:
-    """Done problems of the source that the trimmed run does not have yet."""
+    """Number of done problems of the source that the trimmed run does not have yet."""
     return int(connection.execute(_MISSING, {"source": source_id, "run_id": run_id}).scalar_one())
 
 
 def trimmed_runs(connection: sa.Connection, source_id: int, above: float) -> list[str]:
-    """Names of the runs that hold this run's winners trimmed at `above`, oldest first."""
+    """Names of the runs that hold the source's winners trimmed at `above`, oldest first."""
     return list(connection.execute(_OF_SOURCE, {"source": source_id, "above": above}).scalars())

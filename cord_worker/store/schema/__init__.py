@@ -1,1 +1,1 @@
-"""What the tables are: columns, states, kinds of work, digests, versions, roles. It contains almost no queries."""
+"""Definitions: tables, states, kinds of work, digests, the schema's version, roles. It contains few queries."""

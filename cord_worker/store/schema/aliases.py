@@ -1,6 +1,7 @@
 """The alias of each table in all statements.
 
-A letter never stands for two tables. A further row of a table has a word for what it is: `parent`, `sibling`, `other`.
+A letter never stands for two tables. A second row of the same table has a word as its alias: `parent`, `sibling`,
+`other`.
 """
 
 from __future__ import annotations
@@ -20,4 +21,4 @@ ALIASES = {
     "trajectories": "j",
     "workers": "w",
 }
-"""The tables of rollups share one: a statement reads them in the same way."""
+"""The three tables of rollups share one alias, because statements read them in the same way."""

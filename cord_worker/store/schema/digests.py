@@ -1,11 +1,11 @@
 """Digests: bytes written with each result, so that a later change of it can be found (docs/provenance.md).
 
-PostgreSQL makes a digest from the values of the row, in the statement that writes them. So it covers exactly what is
+PostgreSQL computes a digest from the values of the row, in the statement that writes them. So it covers exactly what is
 stored: a float8 as its 8 bytes, a jsonb as PostgreSQL writes it. A digest is a sequence of parts of `_BYTES` bytes,
 each the beginning of a SHA-256 sum. The first part covers the identity of the row, so that the contents of another row
 do not fit. Then each group of columns has one part, so that a difference names its columns.
 
-Values that follow from other rows have no digest: they are computed again (`operations.recomputing`,
+Values that follow from other rows have no digest, because a check can compute them again (`operations.recomputing`,
 `operations.replaying`).
 """
 
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _BYTES = 4
+"""Bytes of one part of a digest."""
 _FLOATS = frozenset(
     {
         *("propose_seconds", "score", "log_prob_sum", "score_seconds", "judgment", "judgment_seconds"),
@@ -22,6 +23,7 @@ _FLOATS = frozenset(
         *("base_score", "base_log_prob_sum", "base_mean_probability", "base_score_seconds"),
     }
 )
+"""The columns of type float8 that digests cover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,9 @@ class Digest:
     def copied_sql(self, stored: str, own: Mapping[str, str], *, owner: str) -> str:
         """SQL: the digest of a copy of the row, which belongs to `owner` (SQL); `stored` (SQL) is the row's own digest.
 
-        Its parts are taken over, except for groups with a column in which the copy differs (`own`: its SQL). So the
-        copy of a row that was changed differs from its digest like the row itself. NULL if `stored` is.
+        The parts of the stored digest are taken over, except those of groups with a column in which the copy differs
+        (`own` has the SQL of these columns). So if the original does not match its digest, neither does the copy. NULL
+        if `stored` is NULL.
         """
         parts = [f"substr(sha256(convert_to({owner}, 'UTF8')), 1, {_BYTES})"]
         for place, group in enumerate(self.groups, start=1):
@@ -70,7 +73,7 @@ class Digest:
 
     @property
     def expected_sql(self) -> str:
-        """SQL: what the stored digest must be: `sql`, but without the `added` groups if an older version wrote it."""
+        """SQL: the digest that should be stored: `sql`, but without the `added` groups if an older version wrote it."""
         if not self.added:
             return self.sql()
         full, older = (1 + len(self.groups)) * _BYTES, self.older_bytes
@@ -78,12 +81,12 @@ class Digest:
 
     @property
     def older_bytes(self) -> int:
-        """Length of the digests of older versions, which lack what was `added`."""
+        """Length in bytes of digests of older versions, which lack the `added` groups."""
         return (1 + len(self.groups) - self.added) * _BYTES
 
     @property
     def own_columns(self) -> tuple[str, ...]:
-        """The columns that are only set together with the digest: in a row without one they are NULL."""
+        """The columns that are set only together with the digest: they are NULL in a row without a digest."""
         return tuple(name for group in self.groups for name in group if name not in {*self.shared, *self.as_written})
 
     @property
@@ -91,9 +94,9 @@ class Digest:
         return f"{self.row}.{self.column}"
 
     def content_parts(self, stored: bytes) -> bytes:
-        """The parts of a stored digest that are equal in equal runs, those of older versions included.
+        """Those parts of a stored digest that are equal in equal runs, also in runs of older versions.
 
-        They leave out the row's identity, keys of other rows, groups with seconds, and the `added` groups.
+        Left out are the parts of the row's identity, keys of other rows, groups with seconds, and the `added` groups.
         """
         return b"".join(
             stored[place * _BYTES : (place + 1) * _BYTES]
@@ -137,8 +140,8 @@ class Digest:
         return f"(nullif(concat_ws(', ', {cases}), '') || ': set, though {self.column} is missing')"
 
     def finding_sql(self, has_digests: str) -> str:
-        """SQL: the finding about the row, NULL if its digest holds; `has_digests` (SQL) says whether its run has
-        digests. If the digest does not hold, it is computed several times."""
+        """SQL: the finding about the row, NULL if the row matches its digest; `has_digests` (SQL) says whether its run
+        has digests. For a row that does not match, the digest is computed several times."""
         stored, expected = self._stored, self.expected_sql
         return (
             f"CASE WHEN {stored} IS NULL THEN CASE WHEN {has_digests} THEN '{self.missing_finding}' END "
@@ -146,13 +149,14 @@ class Digest:
         )
 
     def _differs(self, place: int, other: str) -> str:
-        """SQL: whether the part at this place differs."""
+        """SQL: whether this part of the stored digest differs from that of `other` (SQL)."""
         part = f"{1 + place * _BYTES}, {_BYTES}"
         return f"(substr({self.row}.{self.column}, {part}) IS DISTINCT FROM substr({other}, {part}))"
 
 
 def _bytes_of(names: tuple[str, ...], values: list[str]) -> str:
-    """SQL: bytes that are equal only for equal values; NULL is the byte 0, which no text contains."""
+    """SQL: the values as bytes, which are equal only for equal values. A single NULL is the byte 0, which no text
+    has."""
     if len(values) == 1:
         value = values[0]
         encoded = f"float8send({value})" if names[0] in _FLOATS else f"convert_to(CAST({value} AS text), 'UTF8')"
@@ -165,6 +169,7 @@ def _bytes_of(names: tuple[str, ...], values: list[str]) -> str:
 
 
 def _candidate_owner_sql(candidate: str) -> str:
+    """SQL: identity of the candidate in this row (an alias)."""
     return (
         f"(SELECT CAST(json_build_array(p.run_id, p.key, {candidate}.lineage) AS text) "
         f"FROM problems p WHERE p.id = {candidate}.problem_id)"
@@ -178,7 +183,7 @@ CONTENT_CHANGED = """
         CAST(json_build_array(p.question, p.answer, p.passage) AS text), 'UTF8')), 'hex'), 32)
     THEN 'question, answer or passage: not what was enqueued, says content_hash' END
 """
-"""SQL: the finding about the problem `p` if its content hash (`enqueue.content_hash`) does not hold, else NULL."""
+"""SQL: the finding about the problem `p` if it does not match its content hash (`enqueue.content_hash`), else NULL."""
 
 RUN = Digest(
     "runs",
@@ -284,10 +289,11 @@ JUDGMENT = Digest(
 )
 """The selection judgment of a candidate."""
 
-_OF_TRAJECTORY = (
+_TRAJECTORY_OWNER = (
     "(SELECT CAST(json_build_array(p.run_id, p.key, last_step.lineage) AS text) "
     "FROM candidates last_step JOIN problems p ON p.id = last_step.problem_id WHERE last_step.id = j.candidate_id)"
 )
+"""SQL: identity of the trajectory `j`: that of its last step."""
 
 ANSWER = Digest(
     "trajectories",
@@ -299,13 +305,13 @@ ANSWER = Digest(
         ("answer_prompt_tokens", "answer_completion_tokens", "answer_cached_tokens", "answer_seconds"),
         ("answer_seed",),
     ),
-    _OF_TRAJECTORY,
+    _TRAJECTORY_OWNER,
     "candidate_id",
     {},
     shared=frozenset({"answer_seed"}),
     added=1,
 )
-"""The final answer, and what it was drawn with."""
+"""The final answer, and its seed."""
 
 CORRECTNESS = Digest(
     "trajectories",
@@ -316,11 +322,11 @@ CORRECTNESS = Digest(
         ("verification",),
         ("verdict_prompt_tokens", "verdict_completion_tokens", "verdict_seconds"),
     ),
-    _OF_TRAJECTORY,
+    _TRAJECTORY_OWNER,
     "candidate_id",
     {},
 )
-"""The result of the comparison or of the LLM judge; every later check writes it again."""
+"""The result of the comparison or of the LLM judge; a recheck writes it again."""
 
 RESCORING = Digest(
     "rescorings",
@@ -352,6 +358,6 @@ RESCORE = Digest(
     "candidate_id",
     {},
 )
-"""The result of a rescoring's prover, or that it was given up."""
+"""The result of a rescoring's prover, or that the rescore was given up."""
 
 DIGESTS = (RUN, MODEL, PROBLEM, BASE_SCORE, PROPOSAL, SCORE, JUDGMENT, ANSWER, CORRECTNESS, RESCORING, RESCORE)

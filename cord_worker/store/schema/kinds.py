@@ -1,8 +1,8 @@
-"""The kinds of work, as one record of facts each.
+"""The kinds of work. Each is one record of facts.
 
-A piece of work is a row of one of the tables in `_KEYS`. Its state says whether it waits or is leased. Statements
-that are alike for all kinds are made from these records: which work is due, waiting, exhausted, returned, or lost with
-its worker. What differs is in two files for each kind: its SQL in `store/work`, and its handler in
+A piece of work is a row of one of the tables in `_KEYS`. Its state says whether it waits or is leased. Statements that
+are alike for all kinds are made from these records: they find work that is due, waiting or exhausted, and return
+leases. What differs is in two files for each kind: its SQL in `store/work`, and its handler in
 `coordination/model_worker` (docs/how-to-add.md).
 """
 
@@ -17,14 +17,15 @@ ADVANCE, VERIFY = "advance", "verify"
 """Messages to the coordinator: take the problem's decision; verify its final answers."""
 
 _KEYS = {"candidates": "candidate_id", "trajectories": "trajectory_id", "rescores": "rescore_id"}
-"""The tables whose rows are pieces of work, and the name of the key in leases."""
-_WORKERS = "cord_worker.coordination.model_worker"
+"""The tables whose rows are pieces of work, and the name that a row's key has in leases and results."""
+_HANDLERS = "cord_worker.coordination.model_worker"
 
 
 def is_comparable(candidate: str, problem: str) -> str:
-    """SQL: whether every sibling whose text this candidate (an alias) may repeat has its text.
+    """SQL: whether all siblings that this candidate may repeat have their texts; the arguments are aliases.
 
-    Those are the siblings before it, by teacher and sample: a slow teacher delays only the scores of those after it.
+    A candidate may repeat the siblings before it, by teacher and sample. So a slow teacher delays only the scores of
+    the candidates after its own.
     """
     return f"""
         ({problem}.unproposed = 0 OR NOT EXISTS (
@@ -116,7 +117,7 @@ PROPOSE = WorkKind(
     problem_state="searching",
     model="t.model_id",
     joins="JOIN teachers t ON t.id = c.teacher_id",
-    worker_class=f"{_WORKERS}.propose:Propose",
+    worker_class=f"{_HANDLERS}.propose:Propose",
     given_up="'a proposal of teacher ' || t.name || ' for step ' || c.step || ' was given up after '",
 )
 
@@ -133,7 +134,7 @@ SCORE = WorkKind(
     problem_state="searching",
     is_waiting=f"(c.state = 'proposed' AND {is_comparable('c', 'p')})",
     model="r.prover_model_id",
-    worker_class=f"{_WORKERS}.score:Score",
+    worker_class=f"{_HANDLERS}.score:Score",
     given_up="'scoring a candidate of step ' || c.step || ' was given up after '",
 )
 
@@ -149,7 +150,7 @@ JUDGE_CANDIDATE = WorkKind(
     attempts="judgment_attempts",
     problem_state="searching",
     model="r.selection_model_id",
-    worker_class=f"{_WORKERS}.judge_candidate:JudgeCandidate",
+    worker_class=f"{_HANDLERS}.judge_candidate:JudgeCandidate",
     given_up="'judging a candidate of step ' || c.step || ' was given up after '",
 )
 
@@ -166,7 +167,7 @@ ANSWER = WorkKind(
     problem_state="answering",
     model="t.model_id",
     joins="JOIN candidates c ON c.id = j.candidate_id JOIN teachers t ON t.id = c.teacher_id",
-    worker_class=f"{_WORKERS}.answer:Answer",
+    worker_class=f"{_HANDLERS}.answer:Answer",
     given_up="'the final answer was given up after '",
 )
 
@@ -200,7 +201,7 @@ JUDGE_ANSWER = WorkKind(
     # An answer that a comparison left undecided waits for the judge in its own state.
     returned_to="CASE WHEN j.verification IS NULL THEN 'written' ELSE 'unjudged' END",
     model="r.judge_model_id",
-    worker_class=f"{_WORKERS}.judge_answer:JudgeAnswer",
+    worker_class=f"{_HANDLERS}.judge_answer:JudgeAnswer",
     given_up="'judging the final answer was given up after '",
 )
 
@@ -217,15 +218,15 @@ RESCORE = WorkKind(
     problem_state="done",
     model="q.model_id",
     joins="JOIN rescorings q ON q.id = x.rescoring_id",
-    worker_class=f"{_WORKERS}.rescore:Rescore",
+    worker_class=f"{_HANDLERS}.rescore:Rescore",
 )
-"""Comes after all work of searches, which a model may share with it. A rescore that is given up becomes invalid; its
-problem stays done."""
+"""It is the least urgent kind, because the same model may have work of searches to do. A rescore that is given up
+becomes invalid; its problem stays done."""
 
 KINDS: list[WorkKind] = [PROPOSE, SCORE, JUDGE_CANDIDATE, ANSWER, CHECK_ANSWER, JUDGE_ANSWER, RESCORE]
-"""All kinds of work. Statements are made from this list; a further kind is a record in it, and two files."""
+"""All kinds of work. A new kind needs a record in this list, and two files."""
 
 
 def served_by_models() -> list[WorkKind]:
-    """The kinds done by workers with a model; coordinators do the others."""
+    """The kinds that models do; coordinators do the others."""
     return [kind for kind in KINDS if kind.model is not None]

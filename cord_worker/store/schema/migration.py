@@ -1,6 +1,6 @@
 """Migrates the schema with Alembic.
 
-This is a separate module, because importing Alembic takes as long as importing the rest of the store.
+It is a separate module, because importing Alembic takes as long as importing the rest of the store.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def upgrade(url: str, revision: str = "head", *, while_workers_run: bool = False
     """Migrates to `revision`; safe to call from several processes at once.
 
     Raises SchemaMismatch if workers are up, because they know only the present schema. With `while_workers_run` it
-    migrates nevertheless: they notice it within a heartbeat, return their leases and end.
+    migrates nevertheless: the workers notice it with their next heartbeat, return their leases and end.
 
-    Tables that are derived from others are filled afterwards, in batches that block no worker.
+    If the migration adds the tables of rollups, it then fills them, in batches that block no worker.
     """
     before = _revision_at(url)
     _migrate(command.upgrade, url, revision, while_workers_run=while_workers_run)
-    if before is not None and before < _WITH_ROLLUPS <= (_revision_at(url) or ""):
+    if before is not None and before < _FIRST_WITH_ROLLUPS <= (_revision_at(url) or ""):
         _fill_rollups(url)
 
 
@@ -54,7 +54,8 @@ def downgrade(url: str, revision: str, *, while_workers_run: bool = False) -> No
     _migrate(command.downgrade, url, revision, while_workers_run=while_workers_run)
 
 
-_WITH_ROLLUPS = "0022"
+_FIRST_WITH_ROLLUPS = "0022"
+"""The revision that adds the tables of rollups."""
 _ROLLUPS_AT_ONCE = 200
 
 
@@ -64,8 +65,8 @@ def _revision_at(url: str) -> str | None:
 
 
 def _fill_rollups(url: str) -> None:
-    """Writes the rollups of problems that ended before there were any. The leading coordinator writes those that are
-    left out, or all that are missing after an interruption."""
+    """Writes the rollups of problems that ended before rollups existed. Some problems are left out, and an interruption
+    leaves out more: the leading coordinator writes their rollups later."""
     with closing(Database(url, pool_size=1, by_keys=True)) as database:
         after = 0
         while ids := database.run(partial(fill_rollups, after=after, most=_ROLLUPS_AT_ONCE)):
@@ -76,14 +77,14 @@ _MOST_TRIES = 10
 _DEADLOCK = "40P01"
 
 
-def _migrate(carry_out: Callable[[Config, str], None], url: str, revision: str, *, while_workers_run: bool) -> None:
-    """Migrates in one transaction. If it and a running worker wait for each other's locks, PostgreSQL ends one of the
-    transactions: if it was the migration, it starts again."""
+def _migrate(migrate: Callable[[Config, str], None], url: str, revision: str, *, while_workers_run: bool) -> None:
+    """Migrates in one transaction. If the migration and a running worker wait for each other's locks, PostgreSQL ends
+    one of the transactions. If that is the migration, it starts again."""
     for tries_left in reversed(range(_MOST_TRIES)):
         try:
             if not revision:
                 raise CommandError("it is empty")
-            carry_out(_migration_config(url, while_workers_run), revision)
+            migrate(_migration_config(url, while_workers_run), revision)
             return
         except CommandError as error:
             raise StoreError(

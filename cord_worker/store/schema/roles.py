@@ -1,5 +1,5 @@
-"""Least privilege: grants for the service's role and for an analyst's role, in a database that a third role
-migrates."""
+"""Grants only the privileges that are needed, to the service's role and to an analyst's role; a third role owns and
+migrates the tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAY_GRANT_TEMPORARY = sa.text(
     "SELECT current_database(), has_database_privilege(current_database(), 'TEMPORARY WITH GRANT OPTION')"
 )
 _SERVICE_TEMPORARY = "GRANT TEMPORARY ON DATABASE {database} TO {role}"
-"""Enqueuing stages its rows in a temporary table."""
+"""Needed because enqueuing stages its rows in a temporary table."""
 _ANALYST_TEMPORARY = "REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC"
 
 _SERVICE = (
@@ -40,7 +40,7 @@ _MAY = sa.text(
 
 
 def find_hindrances(connection: sa.Connection) -> list[tuple[str, str]]:
-    """What prevents this role from doing the service's work here, each with a remedy."""
+    """What prevents this role from doing the service's work in this database: pairs of a hindrance and its remedy."""
     row = connection.execute(_MAY).one()
     grants = f"run as the role that migrates: cordctl db grant --service {row.role}"
     found = []
@@ -66,8 +66,8 @@ def grant_service(connection: sa.Connection, role: str) -> None:
 def grant_analyst(connection: sa.Connection, role: str) -> None:
     """Lets `role` read every table and view, and nothing else; see `grant_service`.
 
-    If the connection's user owns the database, this revokes TEMPORARY from PUBLIC: roles without their own grant can
-    then make no temporary tables.
+    If the connection's user owns the database, this revokes TEMPORARY from PUBLIC. Then roles without their own grant
+    can make no temporary tables.
     """
     _grant(connection, role, _ANALYST, _ANALYST_TEMPORARY)
 

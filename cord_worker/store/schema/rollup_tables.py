@@ -1,7 +1,7 @@
 """Rollups: what the rows of a problem that ended add up to, so that statistics of a run need not read its candidates.
 
-They are written when a problem ends (`schema.rollups`) and read through the views `current_…`, which compute a problem
-without a rollup from its rows. So a rollup may be missing; it is never wrong, which `cordctl verify-db` checks.
+They are written when a problem ends (`schema.rollups`) and read through the views `current_…`, which compute a missing
+rollup from the problem's rows. So a rollup may be missing, but it is never wrong; `cordctl verify-db` checks this.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Writes the rollups of problems that ended: sums over their rows, from which statistics are read.
 
-What a rollup holds is defined once, by the views `computed_…`. The rule: a rollup may be missing, because the views
-`current_…` then compute its problem from the rows; it is never wrong. So one is written in the transaction that ends a
-problem only if none of the problem's rows can change any more. Otherwise (a worker still holds a lease of it: it was
-parked or cancelled) the leading coordinator writes it later (`fill`). Whatever changes the rows of an ended problem
-drops its rollup (a retry) or writes it again (a recheck), in the same transaction.
+What a rollup holds is defined once, by the views `computed_…`. A rollup may be missing, because the views `current_…`
+then compute it from the problem's rows; but it is never wrong. So the transaction that ends a problem writes its rollup
+only if none of the problem's rows can change any more. If a worker still holds a lease of the problem (it failed or was
+cancelled), the leading coordinator writes the rollup later (`fill_rollups`). A retry deletes the rollup of its problem,
+and a recheck writes it again, in the transaction that changes the rows.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _HAS_BEGUN = "(p.step > 0 OR p.base_scored_at IS NOT NULL)"
 """SQL: the problem has something to add up. A base score stays when a problem begins again."""
 
 _CLAIM_SECONDS = 60.0
-"""A claim that began before a problem ended is committed, and its lease visible, long before this time has passed."""
+"""Long before this time has passed, a claim that began before its problem ended is committed, and its lease visible."""
 
 
 def _insert(rollup: type[Base]) -> str:
-    """SQL: writes this kind of rollup of the problems in the table `ended`. LATERAL, so that the view is computed for
-    these problems only."""
+    """SQL: writes this kind of rollup of the problems in the table `ended`. LATERAL makes PostgreSQL compute the view
+    for these problems only."""
     table = Base.metadata.tables[rollup.__tablename__]
     columns = ", ".join(column.name for column in table.columns)
     return f"""
@@ -37,7 +37,8 @@ def _insert(rollup: type[Base]) -> str:
 
 
 def _write(ended: str) -> str:
-    """SQL: writes the rollups of the problems `p` for which the condition holds, if they have none."""
+    """SQL: of the problems `:ids`, writes the rollups of those that have none and for which `ended` (SQL about `p`)
+    holds."""
     return f"""
         WITH ended AS MATERIALIZED (
             SELECT p.id FROM problems p
@@ -86,14 +87,14 @@ _LOCK = sa.text("SELECT id FROM problems WHERE id = ANY(CAST(:ids AS bigint[])) 
 
 
 def write_rollups(connection: sa.Connection, problem_ids: Sequence[int]) -> None:
-    """Writes the rollups of those of these problems that ended in this transaction, and whose rows cannot change any
-    more. The transaction holds the locks of the problems."""
+    """Of these problems, writes the rollups of those that have ended and whose rows cannot change any more. The
+    transaction must hold the locks of the problems."""
     if problem_ids:
         connection.execute(_WRITE_AT_END, {"ids": list(problem_ids)})
 
 
 def drop_rollups(connection: sa.Connection, problem_ids: Sequence[int]) -> None:
-    """Deletes the rollups of problems that continue. The transaction holds the locks of the problems."""
+    """Deletes the rollups of problems that continue. The transaction must hold the locks of the problems."""
     if problem_ids:
         for statement in _DROP:
             connection.execute(statement, {"ids": list(problem_ids)})
@@ -108,10 +109,10 @@ def rewrite_rollups(connection: sa.Connection, problem_ids: Sequence[int]) -> No
 
 
 def fill_rollups(connection: sa.Connection, *, after: int, most: int) -> list[int]:
-    """Writes rollups that are missing, of at most `most` problems whose key is greater than `after`; returns the keys
-    of those that it looked at, in order.
+    """Writes missing rollups of the next `most` problems whose key is greater than `after`; returns the keys of these
+    problems, in order.
 
-    A problem of which a worker holds a lease is left out, and so is one that is locked: its rollup stays missing.
+    It skips problems that are locked, or of which a worker holds a lease: their rollups stay missing.
     """
     ids = list(connection.execute(_MISSING, {"after": after, "most": most}).scalars())
     if ids:

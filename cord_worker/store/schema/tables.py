@@ -94,7 +94,7 @@ class AnswerState(StrEnum):
 class RescoreState(StrEnum):
     """Where a rescore stands; `scored` and `invalid` are final.
 
-    A `queued` one needs no message yet. Only the rescores of a few problems at a time become `pending`.
+    A `queued` rescore needs no message yet. Only the rescores of a limited number of problems are `pending` at a time.
     """
 
     QUEUED = "queued"
@@ -112,18 +112,20 @@ class TeacherRole(StrEnum):
 
 
 class WorkerRole(StrEnum):
-    """What a worker process does."""
+    """Whether a worker process hosts a model or is a coordinator."""
 
     MODEL = "model"
     COORDINATOR = "coordinator"
 
 
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    """The constraint that the column has one of these values."""
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
 def _key(comment: str) -> Mapped[int]:
+    """A primary key that PostgreSQL numbers."""
     return mapped_column(BigInteger, Identity(always=True), primary_key=True, comment=comment)
 
 
@@ -134,6 +136,7 @@ def _digest(of: str, *, also: str = "") -> Mapped[bytes | None]:
 
 
 def _instant(comment: str, *, default: bool = False) -> Any:
+    """A time with its zone. With `default` it is never NULL, and is now() in a new row."""
     return mapped_column(
         DateTime(timezone=True),
         server_default=func.now() if default else None,

@@ -48,7 +48,7 @@ def _existing_revision(connection: sa.Connection) -> str | None:
 def check_schema(database: Database, *, retry_seconds: float | None = None) -> None:
     """Raises SchemaMismatch if the database's revision is not this code's; TablesMissing if it has none.
 
-    A database that waits for tables gets them within `retry_seconds`: from a migration, or from a dump.
+    If `database.waits_for_tables`, waits up to `retry_seconds` for a migration or a restored dump to make the tables.
     """
     read = _existing_revision if database.waits_for_tables else current_revision
     found, wanted = database.run(read, retry_seconds=retry_seconds), head_revision()

@@ -1,1 +1,1 @@
-"""What the coordinator reads and writes to decide: the rows of a problem's search, and decisions that failed."""
+"""What a coordinator reads and writes when it takes decisions: the rows of a search, and failed decisions."""

@@ -100,7 +100,7 @@ _PLANNED = """
     SET step = :next_step, round = :next_round, outstanding = :planned, unproposed = :planned, touched_at = now()
     WHERE id = :problem_id
 """
-"""SQL: the end of a statement that plans a step's candidates."""
+"""SQL: the end of a statement; it plans the candidates of the next step or round."""
 
 _CHOSEN = """
     ranked AS (
@@ -125,17 +125,18 @@ _CHOSEN = """
         WHERE problem_id = :problem_id AND dropped_at_step IS NULL AND candidate_id <> ALL(CAST(:beam AS bigint[]))
     )
 """
-"""SQL: the tables of a statement that write the choice made after a step."""
+"""SQL: tables of a statement; they write the ranking and the beam of a step, the trajectories that finished in it, and
+those that lost their slot."""
 
 _PLAN = sa.text(f"WITH {_PLANNED}")
 _CHOOSE_AND_PLAN = sa.text(f"WITH {_CHOSEN}, {_PLANNED}")
 _CHOOSE = sa.text(f"WITH {_CHOSEN} SELECT 1")
-"""Each is one statement, because problems wait for decisions: one round trip instead of six."""
+"""Each is one statement, which takes one round trip instead of six: problems wait for their decisions."""
 
 _KEEP_EARLIER = sa.text(
     "UPDATE candidates SET kept = true WHERE id = ANY(CAST(:ids AS bigint[])) AND kept IS DISTINCT FROM true"
 )
-"""A tree search may return to a candidate that was not kept when it was new."""
+"""A tree search may return to a candidate that did not enter the beam of its own step."""
 
 _WRITE_INVALID = sa.text(
     """
@@ -160,7 +161,7 @@ _LINK_DUPLICATES = sa.text(
     WHERE c.id = ANY(CAST(:ids AS bigint[])) AND c.invalid_reason = 'duplicate' AND c.duplicate_of IS NULL
     """
 )
-"""For candidates that a worker of an older release proposed, without a text key: the decision finds the duplicates."""
+"""Candidates that a worker of an older release proposed have no text key: only the decision finds their duplicates."""
 
 _ASK_ANSWERS = sa.text(
     """
@@ -195,7 +196,7 @@ _TAKE_ANSWERS = sa.text(
       AND c.id = j.candidate_id AND c.answer_part IS NOT NULL
     """
 )
-"""An answer that an integrator wrote with its trajectory needs no model."""
+"""Takes the final answers that an integrator wrote with its trajectory; no model needs to write them."""
 
 _SET_ANSWERING = sa.text(
     """
@@ -223,8 +224,8 @@ def lock_problem(connection: sa.Connection, problem_id: int) -> ProblemSnapshot 
 def read_candidates(connection: sa.Connection, problem_id: int, step: int, round: int) -> list[Candidate]:
     """Every candidate of one step and round.
 
-    Candidates that are already marked as duplicates are returned without the mark, so that a decision, and its replay,
-    finds the duplicates again.
+    Candidates that are already marked as duplicates are returned without the mark, so that a decision and its replay
+    find the duplicates themselves.
     """
     rows = connection.execute(_READ_CANDIDATES, {"problem_id": problem_id, "step": step, "round": round})
     return [_without_duplicate_mark(Candidate(**row._mapping)) for row in rows]
@@ -275,15 +276,16 @@ def write_resample(
 def write_end(
     connection: sa.Connection, problem: ProblemSnapshot, decision: EndSearch, *, answer_seeds: Sequence[int]
 ) -> bool:
-    """Writes the last beam and marks its winner, if there is one; returns whether final answers are now due.
+    """Writes the last beam and marks its winner, if there is one; returns whether a model must write final answers.
 
-    The answers of `decision.to_answer` are due, except one that an integrator wrote with its trajectory.
+    `answer_seeds` are the seeds of the answers to the trajectories `decision.to_answer`. A model must write these
+    answers, except one that an integrator wrote with its trajectory.
     """
     _write_invalid(connection, decision.invalid)
     connection.execute(_CHOOSE, _choice(problem, decision.ranking, decision.beam))
     _keep_earlier(connection, decision.ranking, decision.beam)
-    answered = [trajectory.candidate_id for trajectory in decision.to_answer]
-    connection.execute(_ASK_ANSWERS, {"candidate_ids": answered, "seeds": list(answer_seeds)})
+    to_answer = [trajectory.candidate_id for trajectory in decision.to_answer]
+    connection.execute(_ASK_ANSWERS, {"candidate_ids": to_answer, "seeds": list(answer_seeds)})
     if decision.winner is not None:
         winner = {"candidate_id": decision.winner.candidate_id}
         connection.execute(_MARK_WINNER, winner)
@@ -316,12 +318,14 @@ def _choice(problem: ProblemSnapshot, ranking: Sequence[int], beam: Beam) -> dic
 
 
 def _keep_earlier(connection: sa.Connection, ranking: Sequence[int], beam: Beam) -> None:
+    """Marks the candidates of earlier steps that are in the beam as kept."""
     earlier = {trajectory.candidate_id for trajectory in beam}.difference(ranking)
     if earlier:
         connection.execute(_KEEP_EARLIER, {"ids": sorted(earlier)})
 
 
 def _write_invalid(connection: sa.Connection, invalid: Mapping[int, InvalidReason]) -> None:
+    """Marks candidates invalid for these reasons; duplicates get a link to their sibling."""
     if invalid:
         connection.execute(
             _WRITE_INVALID, {"ids": list(invalid), "reasons": [reason.value for reason in invalid.values()]}
@@ -353,7 +357,7 @@ def _plan(
 
 
 def _array_text(ids: Sequence[int]) -> str | None:
-    """An array within an array, in PostgreSQL's notation; None for an empty one."""
+    """The ids as an array in PostgreSQL's notation; None if there are none."""
     return f"{{{','.join(map(str, ids))}}}" if ids else None
 
 

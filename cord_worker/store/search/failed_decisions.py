@@ -16,17 +16,17 @@ from cord_worker.store.schema.rollups import drop_rollups
 from cord_worker.store.search.decisions import fail_problem
 
 MAX_ATTEMPTS = 5
-"""Failures of one decision after which its problem is given up. It is not `run.max_attempts`: that counts lost worker
-processes, and a run on unreliable machines may allow many."""
+"""Failures of one decision after which its problem fails. It is not `run.max_attempts`, which counts lost workers: a
+run on unreliable machines may allow many."""
 
 LONGEST_PAUSE_SECONDS = 60.0
 _PATIENCE_SECONDS = 60.0
-"""A decision that another coordinator should try and has not tried for this long may be tried by any of them."""
+"""Another coordinator should try a failed decision. If none has tried it for this long, any coordinator may."""
 
 NO_FAILED_DECISION = "decision_attempts = 0, decision_failed_by = '{}', decision_error = NULL, decision_due_at = NULL"
-"""SQL: sets the columns of problems so that no failure of the next decision is on record."""
+"""SQL: assignments to columns of `problems` that clear the failures of a decision."""
 
-# A due time further ahead than the longest pause is wrong: PostgreSQL's clock was set back since it was written.
+# A due time further ahead than the longest pause counts as past, because PostgreSQL's clock was set back meanwhile.
 _IS_TURN = f"""
     p.decision_due_at NOT BETWEEN now() AND now() + make_interval(secs => {LONGEST_PAUSE_SECONDS})
     AND (
@@ -50,19 +50,20 @@ _TO_TRY = sa.text(
     ORDER BY random() LIMIT :most
     """
 )
-"""In random order: a coordinator that tries only one problem must not always try the one that fails."""
+"""In random order, because a coordinator that tries one problem at a time must not always try the same failing one."""
 
-_NOT_AGAIN_BY = """
+_FAILED_BY = """
     CASE WHEN CAST(:worker_id AS uuid) = ANY(decision_failed_by) THEN ARRAY[CAST(:worker_id AS uuid)]
          ELSE decision_failed_by || CAST(:worker_id AS uuid) END
 """
-"""SQL: adds the coordinator to those that had their turn; the second time, a new round begins."""
+"""SQL: `decision_failed_by` with this coordinator. If it is in the list already, the list begins again with it
+alone."""
 
 _NOTE_FAILURE = sa.text(
     f"""
     UPDATE problems
     SET decision_attempts = decision_attempts + :counts, decision_error = :reason, touched_at = now(),
-        decision_failed_by = {_NOT_AGAIN_BY},
+        decision_failed_by = {_FAILED_BY},
         decision_due_at = now() + make_interval(
             secs => least(CAST(:pause AS float8) * 2 ^ least(decision_attempts, 20), {LONGEST_PAUSE_SECONDS})
         )
@@ -74,7 +75,7 @@ _NOTE_FAILURE = sa.text(
 _PASS_ON = sa.text(
     f"""
     UPDATE problems
-    SET touched_at = now(), decision_failed_by = {_NOT_AGAIN_BY}, decision_due_at = coalesce(decision_due_at, now())
+    SET touched_at = now(), decision_failed_by = {_FAILED_BY}, decision_due_at = coalesce(decision_due_at, now())
     WHERE id = :problem_id AND state = 'searching' AND outstanding = 0
       AND NOT (decision_due_at IS NOT NULL AND CAST(:worker_id AS uuid) = ANY(decision_failed_by))
     RETURNING id
@@ -100,8 +101,7 @@ _FORGIVE = sa.text(
     RETURNING p.id
     """
 )
-"""A problem that was given up meanwhile continues: in failed problems, only failed decisions have set
-`decision_failed_by`."""
+"""A problem that has failed meanwhile continues too: only those whose decision failed have a `decision_failed_by`."""
 
 
 def is_turn_of(connection: sa.Connection, worker_id: uuid.UUID, problem_id: int) -> bool:
@@ -123,16 +123,16 @@ def note_failure(
     counts: bool,
     pause_seconds: float,
 ) -> bool:
-    """Records that the decision failed here; it is tried again after a pause that doubles with every failure that
-    `counts`. Returns True if that was the last attempt: then the problem has failed."""
-    given = {
+    """Records that the decision failed on this coordinator. It is tried again after a pause, which doubles with every
+    failure that `counts`. Returns True if that was the last attempt: then the problem has failed."""
+    parameters = {
         "worker_id": worker_id,
         "problem_id": problem_id,
         "reason": reason,
         "counts": int(counts),
         "pause": pause_seconds,
     }
-    attempts = connection.execute(_NOTE_FAILURE, given).scalar_one_or_none()
+    attempts = connection.execute(_NOTE_FAILURE, parameters).scalar_one_or_none()
     if attempts is None or attempts < MAX_ATTEMPTS:
         return False
     fail_problem(connection, problem_id, f"the decision failed {MAX_ATTEMPTS} times: {reason}")
@@ -140,8 +140,8 @@ def note_failure(
 
 
 def pass_on(connection: sa.Connection, worker_id: uuid.UUID, problem_id: int) -> list[int]:
-    """Leaves the decision to another coordinator, without trying it; returns its key, or nothing if that was recorded
-    before."""
+    """Leaves the decision to another coordinator, without trying it. Returns the key of the problem, or an empty list
+    if this coordinator had passed it on before."""
     return list(connection.execute(_PASS_ON, {"worker_id": worker_id, "problem_id": problem_id}).scalars())
 
 
@@ -152,7 +152,7 @@ def forget_failures(connection: sa.Connection, problem_id: int) -> None:
 
 def step_back(connection: sa.Connection, worker_id: uuid.UUID, seconds: float, problems: Collection[int]) -> None:
     """Records that the coordinator takes no decisions for `seconds`, and that its failures at these problems do not
-    count: a problem that was given up because of them continues."""
+    count: problems that failed because of them continue."""
     connection.execute(_STEP_BACK, {"worker_id": worker_id, "seconds": seconds})
     forgiven = connection.execute(_FORGIVE, {"worker_id": worker_id, "ids": list(problems)}).scalars()
     drop_rollups(connection, list(forgiven))

@@ -1,1 +1,1 @@
-"""Leased work: what is due, claims, results, returned leases; and the workers that do the work."""
+"""Leased work: finds what is due, claims it, writes results, returns leases. Also the workers that do the work."""

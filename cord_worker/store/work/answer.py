@@ -1,4 +1,4 @@
-"""Final answers: claims trajectories that wait for one, and writes it."""
+"""Final answers: claims trajectories that wait for one, and writes the answers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ _ANSWERED = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class LeasedAnswer:
-    """The lease of a final answer that must be written."""
+    """The lease of a final answer that must be written. `steps` are the texts of the trajectory's steps; `key` is the
+    problem's, `lineage` that of the last step."""
 
     trajectory_id: int
     attempt: int
@@ -119,23 +120,28 @@ def claim(
     connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, model: str, exclusive: bool = False
 ) -> Claimed:
     """Leases the due final answers of these problems that teachers of `model` (a fingerprint) write."""
-    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "exclusive": exclusive}
-    return claimed_from(connection.execute(_CLAIM, asked), lambda row: LeasedAnswer(**lease_fields(row)))
+    parameters = {
+        "problem_ids": sorted(set(problem_ids)),
+        "worker_id": worker_id,
+        "model": model,
+        "exclusive": exclusive,
+    }
+    return claimed_from(connection.execute(_CLAIM, parameters), lambda row: LeasedAnswer(**lease_fields(row)))
 
 
 def finish(connection: sa.Connection, results: Sequence[AnswerResult], *, worker_id: uuid.UUID) -> Outcome:
-    """Writes final answers whose lease is still held. A problem with all answers written moves to verification."""
+    """Writes final answers whose lease is still held. A problem whose answers are all written becomes `verifying`."""
     rows = connection.execute(_FINISH, {"worker_id": worker_id, **field_arrays(AnswerResult, results)}).all()
     dropped = count_dropped(connection, worker_id, len(results) - len(rows))
     ids = sorted({row.problem_id for row in rows})
     if not ids:
         return Outcome((), dropped)
     connection.execute(_LOCK_PROBLEMS, {"ids": ids})
-    # A separate statement after the lock: it sees the answers of the previous holder of the lock.
+    # This is a separate statement after the lock, so that it sees the answers that the previous holder committed.
     answered = sorted((row.id, row.step) for row in connection.execute(_ANSWERED, {"ids": ids}))
     return Outcome(tuple(Due(VERIFY, *problem) for problem in answered), dropped)
 
 
 def return_answers(connection: sa.Connection, worker_id: uuid.UUID, problem_id: int) -> None:
-    """Returns the leases of the problem's answers, because one of the answers cannot be written."""
+    """Returns the worker's leases of the problem's answers, because one of the answers cannot be written."""
     connection.execute(_RETURN, {"problem_id": problem_id, "worker_id": worker_id})

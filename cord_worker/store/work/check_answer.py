@@ -2,7 +2,7 @@
 
 These are the `written` answers without a verification whose method is neither `none` nor `judge`. A lease is fenced as
 in `leases`: (answer_state, check_worker_id, check_attempts). A checked answer is `written` again, with its
-verification, or `unjudged` if the comparison did not decide it and the judge is asked next.
+verification, or `unjudged` if the comparison left it undecided and the LLM judge is asked next.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ _GIVE_UP = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class OwedChecks:
-    """What a problem in verification waits for: answers that no coordinator compares yet, answers being compared, and
-    answers that the judge decides."""
+    """What a `verifying` problem waits for. Numbers of answers: `unchecked` ones wait for a comparison, `checking` ones
+    are being compared, and `with_judge` ones wait for the LLM judge or are being judged."""
 
     run_id: int
     unchecked: int
@@ -125,7 +125,7 @@ class LeasedCheck:
 
 @dataclass(frozen=True, slots=True)
 class FinishedCheck:
-    """The result of a comparison; `verification` is a JSON text. With `for_judge` the answer was not decided and waits
+    """The result of a comparison; `verification` is a JSON text. With `for_judge`, the answer is undecided and waits
     for the LLM judge."""
 
     trajectory_id: int
@@ -136,7 +136,7 @@ class FinishedCheck:
 
 
 def read_owed_checks(connection: sa.Connection, problem_id: int) -> OwedChecks | None:
-    """What the problem waits for; None if it is not in verification."""
+    """What the problem waits for; None if it is not `verifying`, or if its run is not active."""
     row = connection.execute(_READ_OWED, {"problem_id": problem_id}).one_or_none()
     return None if row is None else OwedChecks(**row._mapping)
 
@@ -144,31 +144,31 @@ def read_owed_checks(connection: sa.Connection, problem_id: int) -> OwedChecks |
 def claim(
     connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, exclusive: bool = False
 ) -> Claimed:
-    """Leases the written answers of these problems that need a comparison; with `exclusive` one of those that must be
-    exclusive."""
-    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "exclusive": exclusive}
-    return claimed_from(connection.execute(_CLAIM, asked), lambda row: LeasedCheck(**row._mapping))
+    """Leases the written answers of these problems that need a comparison. With `exclusive`, leases one of those that
+    must be exclusive."""
+    parameters = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "exclusive": exclusive}
+    return claimed_from(connection.execute(_CLAIM, parameters), lambda row: LeasedCheck(**row._mapping))
 
 
 def finish(connection: sa.Connection, results: Sequence[FinishedCheck], *, worker_id: uuid.UUID) -> list[int]:
-    """Writes results whose lease is still held; returns the problems that are done now."""
+    """Writes results whose lease is still held; returns the keys of the problems that are done now."""
     rows = connection.execute(_FINISH, {"worker_id": worker_id, **field_arrays(FinishedCheck, results)}).all()
     count_dropped(connection, worker_id, len(results) - len(rows))
     return end_verified(connection, sorted({row.problem_id for row in rows}))
 
 
 def end_verified(connection: sa.Connection, problem_ids: Sequence[int]) -> list[int]:
-    """Ends those of the problems whose answers wait for nothing; returns them."""
+    """Sets those of the problems to `done` whose answers wait for nothing; returns their keys."""
     if not problem_ids:
         return []
     connection.execute(_LOCK_PROBLEMS, {"ids": list(problem_ids)})
-    # A separate statement after the lock: it sees the verdicts of the previous holder of the lock.
+    # This is a separate statement after the lock, so that it sees the results that the previous holder committed.
     done = list(connection.execute(_SET_DONE, {"ids": list(problem_ids)}).scalars())
     write_rollups(connection, done)
     return done
 
 
 def give_up_checks(connection: sa.Connection) -> list[int]:
-    """Gives up checks that used up their attempts (`run.max_attempts`): their answers stay undecided. Returns the
-    problems of these, which `cordctl recheck` can check again."""
+    """Gives up checks that used up their attempts (`run.max_attempts`): their answers stay undecided, unless the LLM
+    judge is asked. `cordctl recheck` can check them again. Returns the keys of their problems."""
     return list(connection.execute(_GIVE_UP).scalars())

@@ -1,8 +1,7 @@
 """Answer judgments: claims final answers that the LLM judge must read, and writes its verdicts.
 
-These are the answers of the method `judge`, as soon as they are `written`, and answers that a comparison left undecided
-in a run that then asks the judge (`unjudged`). The result of that comparison stays in their verification, as
-`compared`.
+These are the `written` answers of the method `judge`, and the `unjudged` ones: a comparison left these undecided, in a
+run that then asks the judge. The result of the comparison stays in their verification, as `compared`.
 
 The coordinator ends a problem with judged answers in the same way as one with compared answers.
 """
@@ -78,8 +77,9 @@ class LeasedVerdict:
 
 @dataclass(frozen=True, slots=True)
 class VerdictResult:
-    """`correct` is what the judge decided, None if it did not decide; `verification` is a JSON text. Tokens and seconds
-    are sums over all its replies, and None if the engine could not take the request."""
+    """The result of an answer judgment. `correct` is the verdict, None if the judge gave none; `verification` is a JSON
+    text. Tokens and seconds are sums over all replies of the judge, and None if the engine could not take the
+    request."""
 
     trajectory_id: int
     attempt: int
@@ -94,12 +94,18 @@ def claim(
     connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, model: str, exclusive: bool = False
 ) -> Claimed:
     """Leases the written answers of these problems that the LLM `model` (a fingerprint) must judge."""
-    values = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "exclusive": exclusive}
-    return claimed_from(connection.execute(_CLAIM, values), lambda row: LeasedVerdict(**row._mapping))
+    parameters = {
+        "problem_ids": sorted(set(problem_ids)),
+        "worker_id": worker_id,
+        "model": model,
+        "exclusive": exclusive,
+    }
+    return claimed_from(connection.execute(_CLAIM, parameters), lambda row: LeasedVerdict(**row._mapping))
 
 
 def finish(connection: sa.Connection, results: Sequence[VerdictResult], *, worker_id: uuid.UUID) -> Outcome:
-    """Writes verdicts whose lease is still held. Their problems are then due for verification: they may be done now."""
+    """Writes verdicts whose lease is still held. For their problems the message `verify` is due, because they may be
+    done."""
     rows = connection.execute(_FINISH, {"worker_id": worker_id, **field_arrays(VerdictResult, results)}).all()
     due = tuple(Due(VERIFY, *problem) for problem in sorted({(row.problem_id, row.step) for row in rows}))
     return Outcome(due, count_dropped(connection, worker_id, len(results) - len(rows)))

@@ -1,4 +1,4 @@
-"""Selection judgments: claims scored candidates that a model must judge, and writes its judgments."""
+"""Selection judgments: claims scored candidates that the selection model must judge, and writes the judgments."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ _FINISH = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class LeasedJudgment:
-    """The lease of a selection judgment. `steps` is the candidate's whole trajectory and `key` its problem's key;
-    answers are checked against `reference` by `method` (verify.method, or the row's own)."""
+    """The lease of a selection judgment. `steps` are the texts of the trajectory up to the candidate, `key` is the
+    problem's; answers are checked against `reference` by `method` (verify.method, or the row's own)."""
 
     candidate_id: int
     attempt: int
@@ -84,7 +84,7 @@ class LeasedJudgment:
 @dataclass(frozen=True, slots=True)
 class JudgmentResult:
     """The result of a selection judgment: either a `judgment` in [0, 1] or an `invalid_reason`. `detail` is a JSON text
-    of what the judgment was made from."""
+    with the parts of the judgment."""
 
     candidate_id: int
     attempt: int
@@ -101,8 +101,13 @@ def claim(
     connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, model: str, exclusive: bool = False
 ) -> Claimed:
     """Leases every candidate of the problems' current steps that `model` (a fingerprint) must judge."""
-    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "exclusive": exclusive}
-    return claimed_from(connection.execute(_CLAIM, asked), lambda row: LeasedJudgment(**lease_fields(row)))
+    parameters = {
+        "problem_ids": sorted(set(problem_ids)),
+        "worker_id": worker_id,
+        "model": model,
+        "exclusive": exclusive,
+    }
+    return claimed_from(connection.execute(_CLAIM, parameters), lambda row: LeasedJudgment(**lease_fields(row)))
 
 
 def finish(connection: sa.Connection, results: Sequence[JudgmentResult], *, worker_id: uuid.UUID) -> Outcome:

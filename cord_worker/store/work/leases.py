@@ -8,8 +8,8 @@ A claim does not wait for the disk. If PostgreSQL crashes before the claim is fl
 first worker's result may then match no row and be dropped. No result that was flushed is lost. Results are flushed
 before they count, and everything that they depend on was written to the log before them.
 
-A claim, and the finish of candidates, is one statement, so that it can be its own transaction (`Database.run` with
-`single`). It finds its rows by their keys, whatever the planner believes about the tables.
+Each claim and each finish of candidates is one statement, so that it can be its own transaction (`Database.run` with
+`single`). These statements find rows by their keys, whatever the planner's statistics say.
 
 Locks are always taken on candidates first, then on problems in key order. A decision locks its problem first, but it
 touches candidates only if all are final, when no claim or finish locks them. So no deadlock can form.
@@ -29,26 +29,26 @@ from cord_worker.store.schema.kinds import ADVANCE, WorkKind
 from cord_worker.store.work.values import Claimed, Due, Outcome
 
 WITHOUT_FLUSH = "unflushed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
-"""SQL: a table of a claim. A statement that reads from `unflushed` does not wait for the disk when its transaction
-commits, see above. A separate statement would cost one more round trip."""
+"""SQL: a table of a claim. The commit of a statement that reads from `unflushed` does not wait for the disk, see above.
+A separate statement would cost one more round trip."""
 
 _COUNT_DROPPED = sa.text("UPDATE workers SET dropped_results = dropped_results + :count WHERE id = :worker_id")
 
 
 def in_state(column: str, state: str) -> str:
-    """SQL: the row is in `state`, in a form for which PostgreSQL does not use the partial index of states.
+    """SQL: the row is in `state`, in a form that keeps PostgreSQL from using the partial index of states.
 
-    Rows must be found by their keys. The planner estimates that index to be cheaper, because its statistics are always
-    old. But the index has a dead entry for every state that a row has left lately: hundreds for every live one.
+    Rows must be found by their keys. With its old statistics, the planner would expect that index to be cheaper. But
+    the index has a dead entry for every state that a row has left lately: hundreds for every live one.
     """
     return f"{column} IS NOT DISTINCT FROM '{state}'"
 
 
 def steps_to(leaf: str) -> str:
-    """SQL: step texts from the root to the candidate with this key (a column), NULL if the key is NULL.
+    """SQL: the texts of the steps from the root to the candidate with this key (a column); NULL if the key is NULL.
 
-    Each parent is looked up by its key (LIMIT keeps the subquery whole). For a plain join the planner expects ten times
-    as many rows as there are, and then reads all candidates at every step.
+    LIMIT makes PostgreSQL look up each parent by its key. For a plain join the planner expects ten times as many rows
+    as there are, and then reads all candidates at every step.
     """
     return f"""
         (WITH RECURSIVE path AS (
@@ -61,9 +61,9 @@ def steps_to(leaf: str) -> str:
 
 
 def is_for_model(kind: WorkKind) -> str:
-    """SQL: the model `:model` (a fingerprint) does this piece. For filtering only: rows are never found by it.
+    """SQL: the model `:model` (a fingerprint) does this piece. It only filters rows that are found by their keys.
 
-    A message is only a hint: a worker of another model may receive it, by mistake or from another database.
+    The filter is needed because a worker of another model may receive the message, by mistake or from another database.
     """
     return f"""
         (SELECT m.fingerprint FROM (VALUES (0)) AS one {kind.joins} JOIN models m ON m.id = {kind.model}) = :model"""
@@ -82,10 +82,11 @@ def claim_statement(
 ) -> sa.TextClause:
     """The statement that claims the waiting pieces of `:problem_ids`; for work of models, those of the model `:model`.
 
-    `condition` (SQL) says which pieces wait; by default those in the first of the kind's waiting states.
-    `read` are columns of each piece and of its problem (`p`); `found` uses them as `due.…`. `taken` are columns of the
-    leased row; `found` uses them as `claimed.…`. Pieces that need the other mode than `:exclusive`, and those for which
-    `only` (SQL about `due`) does not hold, are returned without an attempt.
+    All arguments are SQL. `condition` says which pieces wait; by default those in the first of the kind's waiting
+    states. `joins` adds tables, and `at_most` a LIMIT. `read` are columns of each piece and of its problem (`p`);
+    `found` uses them as `due.…`. `taken` are columns of the leased row; `found` uses them as `claimed.…`. Pieces that
+    need the other mode than `:exclusive`, and those for which `only` (about `due`) does not hold, are returned without
+    an attempt.
     """
     row = kind.alias
     of_model = f"AND {is_for_model(kind)}" if kind.model is not None else ""
@@ -124,16 +125,16 @@ def is_held(kind: WorkKind) -> str:
 
 
 def lower_barrier(moves_on: str, *, also: str = "", values: Mapping[str, str] | None = None) -> str:
-    """SQL: the end of a statement whose table `written` (problem_id, is_text, is_final, …) holds the candidates that it
-    wrote.
+    """SQL: the end of a statement whose table `written` (problem_id, is_text, is_final, step, next_model) holds the
+    candidates that it wrote.
 
-    Subtracts new texts and final candidates from their problems' counts. Returns one row for each written candidate:
-    `is_complete` if the problem's step is complete now, and `moves_on` if the next model must be sent a message (the
-    argument `moves_on` is SQL about `written` and `lowered`, the problem).
+    Subtracts new texts and final candidates from their problems' counts. Returns one row for each written candidate.
+    `is_complete`: the problem's step is complete now. `moves_on`: the next model must be sent a message; the argument
+    `moves_on` is SQL for that, about `written` and the problem `lowered`.
 
-    `also` is a table (problem_id, …) with one row for each problem in which the columns `values` are set too: SQL by
-    column, about the problem `p` and the row `also`. No other part of the statement can set them, because PostgreSQL
-    updates a row only once in a statement.
+    `also` is a table (problem_id, …) of problems in which other columns are set too. `values` is SQL by column, about
+    the problem `p` and its row `also`. No other part of the statement can set them, because PostgreSQL updates a row
+    only once in a statement.
     """
     needed = f"OR problem_id IN (SELECT {also}.problem_id FROM {also})" if also else ""
     joined = f"LEFT JOIN {also} also ON also.problem_id = locked.id" if also else ""
@@ -165,18 +166,19 @@ def lower_barrier(moves_on: str, *, also: str = "", values: Mapping[str, str] | 
 
 
 def field_arrays(result_type: type, results: Sequence[Any]) -> dict[str, list[Any]]:
-    """One array for each field of the results, as the statements unnest them."""
+    """One array for each field of the results, for statements that unnest them."""
     return {field.name: [getattr(result, field.name) for result in results] for field in fields(result_type)}
 
 
 def lease_fields(row: sa.Row[Any], *without: str) -> dict[str, Any]:
-    """The fields of a lease, from a claim's row with the steps of a trajectory; leaves out the columns `without`."""
+    """The fields of a lease with `steps`, from a claim's row; leaves out the columns `without`."""
     values = {name: value for name, value in row._mapping.items() if name not in without}
     return {**values, "steps": tuple(row.steps or ())}
 
 
 def claimed_from(rows: Iterable[sa.Row[Any]], leased: Callable[[sa.Row[Any]], Any], due: Iterable[Due] = ()) -> Claimed:
-    """The result of a claim, from its rows; rows without an attempt were not claimed."""
+    """The result of a claim, from its rows. Rows without an attempt were not claimed: their problems are
+    `held_back`."""
     leases, held_back = [], set()
     for row in rows:
         if row.attempt is None:
@@ -213,7 +215,7 @@ def finish_candidates(
 
 
 def count_dropped(connection: sa.Connection, worker_id: uuid.UUID, count: int) -> int:
-    """Counts results that came late or twice; returns `count`."""
+    """Adds to the count of results that came late or twice; returns `count`."""
     if count:
         connection.execute(_COUNT_DROPPED, {"count": count, "worker_id": worker_id})
     return count

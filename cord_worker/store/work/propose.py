@@ -40,6 +40,7 @@ _PATHS = sa.text(
 
 _SOURCES = """CASE WHEN r.merged IS NULL THEN c.sources
                            ELSE trim_array(c.sources, cardinality(c.sources) - r.merged) END"""
+"""SQL: the sources that the integrator merged, which are the first ones; the others did not fit."""
 _DIGEST = digests.PROPOSAL.sql(
     {
         **{
@@ -102,8 +103,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class LeasedProposal:
-    """The lease of a proposal. `steps` is the text of the trajectory that the candidate extends; a `whole` one is the
-    rest of it. `sources`, best first, are what an integrator merges; empty for a teacher."""
+    """The lease of a proposal. `steps` are the texts of the trajectory that the candidate extends. A `whole` candidate
+    is the rest of the trajectory. `sources`, best first, are what an integrator merges; empty for a teacher."""
 
     candidate_id: int
     attempt: int
@@ -123,9 +124,9 @@ class LeasedProposal:
 class ProposalResult:
     """The result of a proposal; with an `invalid_reason` it never enters the beam.
 
-    `text_key` is equal for equal texts (`search.validity`); None if the candidate is invalid, or if equal texts are no
-    duplicates. An integrator's result has its `reply` as it was written, the `answer_part` in it, and the number of
-    sources that were `merged`, which are the best ones.
+    `text_key` is equal for equal texts (`search.validity`); None if the candidate is invalid, or in a search where
+    equal texts are no duplicates. An integrator's result has its unchanged `reply`, the `answer_part` in it, and how
+    many of the best sources were `merged`.
     """
 
     candidate_id: int
@@ -149,10 +150,15 @@ def claim(
     """Leases the pending candidates of the problems' current steps that teachers of `model` (a fingerprint) write.
 
     It leaves out candidates that are already claimed or no longer needed. With `exclusive` it leases those that must be
-    exclusive (`schema.isolation`), else the others; so does every claim.
+    exclusive (`schema.isolation`), else the others; the claims of other kinds do the same.
     """
-    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "exclusive": exclusive}
-    rows = connection.execute(_CLAIM, asked).all()
+    parameters = {
+        "problem_ids": sorted(set(problem_ids)),
+        "worker_id": worker_id,
+        "model": model,
+        "exclusive": exclusive,
+    }
+    rows = connection.execute(_CLAIM, parameters).all()
     sources = sorted({source for row in rows for source in row.sources or ()})
     paths = {row.leaf: tuple(row.steps) for row in connection.execute(_PATHS, {"leaves": sources})} if sources else {}
 
@@ -164,7 +170,8 @@ def claim(
 
 
 def finish(connection: sa.Connection, results: Sequence[ProposalResult], *, worker_id: uuid.UUID) -> Outcome:
-    """Writes proposals whose lease is still held. Invalid ones are final at once; in a run without scores, all are.
+    """Writes proposals whose lease is still held. Invalid ones are final at once; in a run without scores, all are
+    final.
 
     When the last text of a step is written, a message to the prover is due.
     """

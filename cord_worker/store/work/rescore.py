@@ -1,8 +1,8 @@
 """Rescores: candidates of finished problems are scored again by another prover, in addition to the scores of their
 search.
 
-A rescoring may hold millions of candidates, so only a window of its problems is `pending`: these need messages, and the
-sweeper looks at them every time. The rest is `queued`; `admit` advances the window.
+A rescoring may hold millions of candidates, so only the rescores of a window of problems are `pending`: they need
+messages, and the sweeper reads them in every sweep. The others are `queued`; `admit` advances the window.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ GIVEN_UP = "given_up"
 """The `invalid_reason` of a rescore that used up its attempts."""
 
 _MOST_PROBLEMS = 512
-"""Problems of one rescoring that are pending at once: several seconds of work for a fast prover, between two rounds of
-the sweeper, and half a MiB of messages."""
+"""Problems of one rescoring that are pending at once. They are several seconds of work for a fast prover, enough until
+the next sweep, and half a MiB of messages."""
 
 _ADOPT_SCORING_MODE = sa.text(
     """
@@ -63,9 +63,9 @@ _DIGEST = digests.RESCORE.sql(
             name: f"r.{name}"
             for name in (
                 *("score", "log_prob_sum", "mean_probability", "answer_tokens", "thinking_tokens", "invalid_reason"),
+                *("prompt_tokens", "cached_tokens", "seconds"),
             )
         },
-        **{name: f"r.{name}" for name in ("prompt_tokens", "cached_tokens", "seconds")},
         "scoring_mode": ":mode",
     },
     owner=_OWNER,
@@ -142,8 +142,8 @@ _GIVE_UP = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class LeasedRescore:
-    """The lease of a rescore; `steps` is the candidate's whole trajectory, `prover` the table [prover] without its
-    model."""
+    """The lease of a rescore. `steps` are the texts of the trajectory up to the candidate, `prover` is the table
+    [prover] without its model."""
 
     rescore_id: int
     attempt: int
@@ -184,40 +184,41 @@ def claim(
     scoring_mode: str,
     exclusive: bool = False,
 ) -> Claimed:
-    """Leases the pending rescores of the problems that the prover `model` (a fingerprint) does.
+    """Leases the pending rescores of these problems whose prover is `model` (a fingerprint).
 
     Rescorings of another scoring mode are left out; one without a scoring mode takes this one.
     """
-    asked = {"worker_id": worker_id, "model": model, "mode": scoring_mode, "exclusive": exclusive}
-    rows = list(connection.execute(_CLAIM, {"problem_ids": sorted(set(problem_ids)), **asked}))
+    parameters = {"worker_id": worker_id, "model": model, "mode": scoring_mode, "exclusive": exclusive}
+    rows = list(connection.execute(_CLAIM, {"problem_ids": sorted(set(problem_ids)), **parameters}))
     first = [row for row in rows if row.is_first]
     if first:
         connection.execute(
             _ADOPT_SCORING_MODE, {"rescoring_ids": sorted({row.rescoring_id for row in first}), "mode": scoring_mode}
         )
         rows = [row for row in rows if not row.is_first]
-        rows += connection.execute(_CLAIM, {"problem_ids": sorted({row.problem_id for row in first}), **asked})
+        rows += connection.execute(_CLAIM, {"problem_ids": sorted({row.problem_id for row in first}), **parameters})
     return claimed_from(rows, lambda row: LeasedRescore(**lease_fields(row, "is_first", "rescoring_id")))
 
 
 def finish(
     connection: sa.Connection, results: Sequence[RescoreResult], *, worker_id: uuid.UUID, scoring_mode: str
 ) -> Outcome:
-    """Writes rescores whose lease is still held. No message is due then: `admit` asks for the next ones."""
+    """Writes rescores whose lease is still held. No message is due then, because `admit` returns those of the next
+    ones."""
     parameters = {"worker_id": worker_id, "mode": scoring_mode, **field_arrays(RescoreResult, results)}
     written = connection.execute(_FINISH, parameters).all()
     return Outcome((), count_dropped(connection, worker_id, len(results) - len(written)))
 
 
 def admit(connection: sa.Connection) -> list[Due]:
-    """Lets queued rescores of active runs wait for their model, the problems in the order of the dataset; returns the
-    messages that they need."""
+    """Sets queued rescores of active runs to `pending`, at most `_MOST_PROBLEMS` problems of each rescoring at a time,
+    in the order of their keys; returns the messages that they need."""
     rows = connection.execute(_ADMIT, {"most": _MOST_PROBLEMS})
     due = {Due(RESCORE.name, row.problem_id, 0, row.model) for row in rows}
     return sorted(due, key=lambda item: (item.problem_id, item.model or ""))
 
 
 def give_up_rescores(connection: sa.Connection) -> list[int]:
-    """Marks rescores that used up their attempts (`run.max_attempts`) as invalid; returns their candidates. `cordctl
-    rescore --retry` tries them again."""
+    """Sets rescores that used up their attempts (`run.max_attempts`) to `invalid`; returns the keys of their
+    candidates. `cordctl rescore --retry` queues them again."""
     return list(connection.execute(_GIVE_UP).scalars())

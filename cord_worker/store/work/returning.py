@@ -1,7 +1,7 @@
 """Returns leases without results: for a worker that cannot do the work now, or one that is gone.
 
-A `forgiven` attempt does not count: the worker itself returned the lease. `touched_at` is set far back, so that a
-search for waiting work finds it at once.
+A `forgiven` attempt does not count. `touched_at` is set far back, so that the sweeper and other workers find the work
+at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cord_worker.store.schema.kinds import WorkKind
 
 @functools.cache
 def _return_worker_leases(kind: WorkKind) -> sa.TextClause:
-    """Returns the leases of these workers, except the known and the recent ones."""
+    """Returns the leases of these workers, except the `:known` ones and those of the last `:grace` seconds."""
     row = kind.alias
     return sa.text(
         f"""
@@ -49,7 +49,8 @@ def _return_given_leases(kind: WorkKind) -> sa.TextClause:
 
 @functools.cache
 def _gone_holders(all_kinds: tuple[WorkKind, ...]) -> sa.TextClause:
-    """Finds holders of leases that have stopped, or that have no row: a failover or a restored dump can lose it."""
+    """Finds workers that hold leases but have stopped or have no row (a failover or a restored dump can lose the
+    row)."""
     holders = " UNION ".join(
         f"SELECT {kind.worker} AS id FROM {kind.table} WHERE {kind.state} = '{kind.working}'" for kind in all_kinds
     )
@@ -69,15 +70,14 @@ def return_all(
     known: Mapping[str, Collection[int]] | None = None,
     grace_seconds: float = -1.0,
 ) -> int:
-    """Returns the leases of `workers`, except the `known` ones (keys by table) and those younger than the grace time
-    (s); returns how many."""
-    kept = known or {}
+    """Returns the leases of `workers`, except the `known` ones (keys by table) and those claimed in the last
+    `grace_seconds` (a negative time spares none); returns their number."""
     return sum(
         connection.execute(
             _return_worker_leases(kind),
             {
                 "workers": list(workers),
-                "known": list(kept.get(kind.table, ())),
+                "known": list((known or {}).get(kind.table, ())),
                 "forgiven": int(forgiven),
                 "grace": grace_seconds,
             },
@@ -96,16 +96,16 @@ def return_leases(
 ) -> list[int]:
     """Returns leases, given as (key, attempt), that the worker still holds; the attempts count unless they are
     `forgiven`. Returns their keys."""
-    given = {
+    parameters = {
         "ids": [key for key, _ in leases],
         "attempts": [attempt for _, attempt in leases],
         "worker_id": worker_id,
         "forgiven": int(forgiven),
     }
-    return list(connection.execute(_return_given_leases(kind), given).scalars())
+    return list(connection.execute(_return_given_leases(kind), parameters).scalars())
 
 
 def reclaim(connection: sa.Connection) -> int:
-    """Returns every lease of a worker that is gone, however old the lease is; returns how many."""
+    """Returns every lease of a worker that has stopped or has no row; returns their number."""
     gone = list(connection.execute(_gone_holders(tuple(kinds.KINDS))).scalars())
     return return_all(connection, gone, forgiven=False) if gone else 0

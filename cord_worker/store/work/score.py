@@ -1,9 +1,9 @@
 """Scores: claims candidates that have their text, and writes the scores. A candidate that repeats a sibling's text
 becomes final here.
 
-The base score of a problem (the prover's score of the known answer before any step) is not leased by itself: the lease
-of one score carries it, and both are written by one statement. So nothing is written twice, and a lost lease computes
-both again.
+The base score of a problem (the prover's score of the known answer before any step) has no lease of its own: the lease
+of one score carries it, and one statement writes both. So nothing is written twice, and after a lost lease both are
+computed again.
 """
 
 from __future__ import annotations
@@ -44,13 +44,12 @@ _IS_FIRST_VALID = """
         ORDER BY c.state = 'invalid' AND c.scored_at IS NULL, t.ordinal, c.sample
     ) = 1
 """
-"""SQL: the candidate is the first of its step, by teacher and sample, whose text is valid, among those of the parent
-with the best rank.
+"""SQL: the candidate is the first one with a valid text, by teacher and sample, of the parent with the best rank.
 
-A candidate is claimed when the texts of all siblings before it are there. So every claim finds the same one, and its
-lease is the only one that carries the base score, in whatever order texts arrive. Reasons that the prover gave do not
-count: whether they are there already depends on that order. If all texts of that parent are invalid, no lease of the
-step carries it.
+A candidate is claimed only when all siblings before it have their texts. So every claim finds the same first candidate,
+and only its lease carries the base score, in whatever order texts arrive. A candidate that the prover made invalid
+counts as valid here, because whether its reason is stored already depends on that order. If all texts of that parent
+are invalid, no lease of the step carries the base score.
 """
 
 _CLAIM = sa.text(
@@ -102,15 +101,20 @@ _CLAIM = sa.text(
     ORDER BY due.id
     """
 )
-"""A candidate is claimed only when all texts that it may repeat are there, so every claim finds the same
-original: the first of the equal texts by teacher and sample. A candidate that repeats it becomes final here."""
+"""A candidate is claimed only when all siblings that it may repeat have their texts. So every claim finds the same
+original: the first of the equal texts, by teacher and sample. A candidate that repeats it becomes final here."""
 
 _DIGEST = digests.SCORE.sql(
     {
         **{
             name: f"r.{name}"
             for name in (
-                *("score", "log_prob_sum", "mean_probability", "answer_tokens", "thinking_tokens", "invalid_reason"),
+                "score",
+                "log_prob_sum",
+                "mean_probability",
+                "answer_tokens",
+                "thinking_tokens",
+                "invalid_reason",
             )
         },
         "scoring_mode": ":mode",
@@ -130,7 +134,7 @@ _BASE = {
     "base_cached_tokens": "also.base_cached_tokens",
     "base_score_seconds": "also.base_seconds",
 }
-"""SQL by column of a problem: what the lease of a score that carried the base score found."""
+"""SQL by column of a problem: the base score, from the row `also` of the result that carried it."""
 
 _WRITTEN_BASE = {
     **_BASE,
@@ -175,8 +179,8 @@ _FINISH = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class LeasedScore:
-    """The lease of a score; `steps` is the candidate's whole trajectory. `carries_base`: the problem has no base score
-    yet, and this piece of work computes it too."""
+    """The lease of a score. `steps` are the texts of the trajectory up to the candidate. `carries_base`: the problem
+    has no base score yet, and this piece of work computes it too."""
 
     candidate_id: int
     attempt: int
@@ -224,19 +228,19 @@ def claim(
     exclusive: bool = False,
 ) -> Claimed:
     """Leases every proposed candidate of the problems' current steps that can be compared with its siblings
-    (`is_comparable`) and that the prover `model` (a fingerprint) scores.
+    (`is_comparable`), if the prover `model` (a fingerprint) scores it.
 
     Runs of another scoring mode are left out; a run without a scoring mode takes this one. A candidate that repeats a
     sibling is not leased: it becomes invalid and points at the sibling.
     """
-    asked = {"worker_id": worker_id, "model": model, "mode": scoring_mode, "exclusive": exclusive}
-    rows = list(connection.execute(_CLAIM, {"problem_ids": sorted(set(problem_ids)), **asked}))
+    parameters = {"worker_id": worker_id, "model": model, "mode": scoring_mode, "exclusive": exclusive}
+    rows = list(connection.execute(_CLAIM, {"problem_ids": sorted(set(problem_ids)), **parameters}))
     complete = {row.problem_id for row in rows if row.is_complete}
     first = sorted({row.problem_id for row in rows if row.is_first})
     if first:
         connection.execute(_ADOPT_SCORING_MODE, {"problem_ids": first, "mode": scoring_mode})
         rows = [row for row in rows if not row.is_first]
-        rows += connection.execute(_CLAIM, {"problem_ids": first, **asked})
+        rows += connection.execute(_CLAIM, {"problem_ids": first, **parameters})
         complete |= {row.problem_id for row in rows if row.is_complete}
     return claimed_from(
         (row for row in rows if not row.is_repeated),

@@ -28,17 +28,17 @@ class ExhaustedWork:
 
 
 def _is_stale(row: str) -> str:
-    """SQL: nothing happened to the row for `:age` seconds. A `touched_at` in the future counts as stale, so that owed
-    work does not wait after PostgreSQL's clock was set back."""
+    """SQL: nothing happened to the row for `:age` seconds. A `touched_at` in the future counts as stale too: otherwise
+    owed work would wait after PostgreSQL's clock was set back."""
     age = "make_interval(secs => :age)"
     return f"{row}.touched_at NOT BETWEEN now() - {age} AND now() + {age}"
 
 
 @functools.cache
 def _due(kind: WorkKind) -> sa.TextClause:
-    """Marks waiting pieces of these models as sent, the oldest first.
+    """Finds due pieces of these models, the oldest first, and marks them as sent.
 
-    `+ 0`: else the planner may walk through all rows of the table by their keys until it has found enough.
+    Without `+ 0` the planner might read all rows of the table in the order of their keys until it has found enough.
     """
     row = kind.alias
     return sa.text(
@@ -89,7 +89,7 @@ def _exhausted(kind: WorkKind) -> sa.TextClause:
 
 
 def _stop_reason_of(worker: str) -> str:
-    """SQL: how the worker that last had the work (a column) ended, in brackets."""
+    """SQL: how the worker with the id in this column ended, in brackets; an empty text if it has not."""
     return f"coalesce((SELECT ' (' || w.stop_reason || ')' FROM workers w WHERE w.id = {worker}), '')"
 
 
@@ -102,7 +102,8 @@ _DUE_ADVANCES = sa.text(
     RETURNING p.id AS problem_id, p.step
     """
 )
-"""Failed decisions need no message: every coordinator looks for those that it should try (`failed_decisions`)."""
+"""Failed decisions need no message, because every coordinator looks for those that it should try
+(`failed_decisions`)."""
 
 _DUE_VERIFICATIONS = sa.text(
     f"""
@@ -115,8 +116,8 @@ _DUE_VERIFICATIONS = sa.text(
     RETURNING p.id AS problem_id, p.step
     """
 )
-"""Answers that no coordinator compares yet, and problems whose answers need no further work. Answers that wait for the
-LLM judge are work of its model."""
+"""Finds problems with answers that no coordinator compares yet, and problems whose answers need no further work.
+Answers that wait for the LLM judge are work of its model."""
 
 _LEAD_KEY = 0x53776570
 """Advisory lock (the letters Swep) of the leading sweeper."""
@@ -130,7 +131,7 @@ _TRY_LEAD = sa.text(
 
 
 def try_lead(connection: sa.Connection, seconds: float) -> bool:
-    """Tries to lead until this transaction ends; returns whether it leads.
+    """Tries to make this sweeper lead until the transaction ends; returns whether it leads.
 
     PostgreSQL ends the transaction if its process sends nothing for `seconds`.
     """

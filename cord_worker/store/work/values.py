@@ -1,4 +1,4 @@
-"""Values that all kinds of work share: owed messages, the result of a claim, the result of a finish."""
+"""Values that all kinds of work share: owed messages, the result of a claim, and the outcome of finished work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A message that is owed. `kind` is the name of a kind of work, or a message of the coordinator's (`schema.kinds`).
+    """A message that is owed. `kind` is the name of a kind of work, or of a coordinator's message (`schema.kinds`).
     `model` is the fingerprint of the model that serves it; None for a coordinator."""
 
     kind: str
@@ -23,7 +23,8 @@ class Claimed:
     """The result of a claim for several problems.
 
     `held_back` are problems with work that may be done, but only in the other mode: exclusive instead of shared, or the
-    reverse (`schema.isolation`). `due` are decisions: of problems whose last unfinished candidates were duplicates.
+    reverse (`schema.isolation`). `due` are messages for decisions of problems whose last candidates without a score
+    were duplicates.
     """
 
     leases: list[Any] = field(default_factory=list)
@@ -33,13 +34,13 @@ class Claimed:
 
     @classmethod
     def of(cls, leases: Iterable[Any], held_back: Iterable[int] = (), due: Iterable[Due] = ()) -> Claimed:
-        """The claim of these leases, in this order."""
+        """The result of a claim that took these leases, in this order."""
         claimed = cls(list(leases), frozenset(held_back), tuple(due))
         claimed._untaken.update((group[0].problem_id, group) for group in claimed.by_problem())
         return claimed
 
     def by_problem(self) -> list[list[Any]]:
-        """The leases of each problem."""
+        """The leases, grouped by problem."""
         groups: dict[int, list[Any]] = {}
         for lease in self.leases:
             groups.setdefault(lease.problem_id, []).append(lease)
@@ -53,7 +54,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a group of finishes: messages that are due now, and how many results were late or double."""
+    """What followed when results were written: the messages that are due now, and how many results were dropped."""
 
     due: tuple[Due, ...]
     dropped: int

@@ -128,9 +128,9 @@ def register(
     is_ready: bool = False,
     age_seconds: float = 0.0,
 ) -> int | None:
-    """Registers a process; returns the lowest shard of its model that no living replica has.
+    """Registers a process. A worker with a model gets the lowest shard that no living replica has, which is returned.
 
-    A process whose row was lost registers again: with its `shard`, its age, and `is_ready` if it takes work. Raises
+    A process whose row was lost registers again, with its `shard`, its age, and `is_ready` if it takes work. Raises
     ModelLost if the row of its model was lost too.
     """
     if model_id is not None and shard is None:
@@ -165,8 +165,8 @@ def live_shards(connection: sa.Connection) -> dict[str, tuple[int, ...]]:
 
 
 def mark_ready(connection: sa.Connection, worker_id: uuid.UUID, condition: Condition | None = None) -> None:
-    """Marks the worker ready: it takes work from now on. `condition` is what keeps it from its work nevertheless, if
-    anything."""
+    """Marks the worker ready: it takes work from now on. `condition` says what still keeps it from its work, if
+    anything does."""
     connection.execute(_READY, {"id": worker_id, **_condition_columns(condition)})
 
 
@@ -176,8 +176,9 @@ def leave_shard(connection: sa.Connection, worker_id: uuid.UUID) -> None:
 
 
 def check_weights(connection: sa.Connection, model_id: int, digest: str) -> None:
-    """Records the digest of this worker's files if it is the model's first one; adds the row's digest if an older
-    version wrote none. Raises EngineLoadError if other workers of the model have other files.
+    """Records `digest`, the weights digest of this worker's files, if no worker has recorded one for the model; adds
+    the digest of the model's row if an older version wrote none. Raises EngineLoadError if other workers of the model
+    have other files.
     """
     connection.execute(_ADOPT_DIGEST, {"model_id": model_id, "digest": digest})
     row = connection.execute(_READ_DIGEST, {"model_id": model_id}).one()
@@ -190,7 +191,7 @@ def check_weights(connection: sa.Connection, model_id: int, digest: str) -> None
 
 @dataclass(frozen=True, slots=True)
 class OtherScores:
-    """An unfinished run or rescoring (RUN@NAME) of a prover, with scores of another scoring mode, or without any."""
+    """An unfinished run or rescoring (RUN@NAME) of a prover whose scores have another scoring mode, or none yet."""
 
     name: str
     scoring_mode: str | None
@@ -209,8 +210,8 @@ class OtherScores:
 
 
 def find_other_scores(connection: sa.Connection, model_id: int, mode: str | None) -> list[OtherScores]:
-    """Unfinished runs and rescorings of this prover with scores of another scoring mode; without a `mode`, all of its
-    unfinished ones."""
+    """Unfinished runs and rescorings of this prover whose scores have another scoring mode than `mode`; all of them if
+    `mode` is None."""
     rows = connection.execute(_OTHER_SCORING_MODES, {"model_id": model_id, "mode": mode})
     return [OtherScores(**row._mapping) for row in rows]
 
@@ -227,7 +228,7 @@ class Orders:
 def write_heartbeat(
     connection: sa.Connection, worker_id: uuid.UUID, condition: Condition | None = None
 ) -> Orders | None:
-    """Writes a heartbeat, with what keeps the worker from its work; returns None if the worker has no row.
+    """Writes a heartbeat, with the condition that keeps the worker from its work; returns None if it has no row.
 
     A worker that was declared lost is alive again, but its lost leases stay lost.
     """
@@ -246,6 +247,6 @@ def read_heartbeats(connection: sa.Connection) -> dict[uuid.UUID, datetime]:
 
 
 def expire(connection: sa.Connection, silent: Mapping[uuid.UUID, datetime]) -> list[uuid.UUID]:
-    """Declares each of these workers lost if its heartbeat is still the given one; returns the ids of the lost."""
+    """Declares each of these workers lost if its heartbeat is still the given one; returns the ids of the lost ones."""
     parameters = {"ids": list(silent), "heard": list(silent.values())}
     return list(connection.execute(_EXPIRE, parameters).scalars())

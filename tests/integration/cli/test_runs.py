@@ -87,7 +87,7 @@ def test_every_ready_query_answers_its_question(finished: Cordctl) -> None:
     with psycopg.connect(url) as connection:
         answers = {query.question: connection.execute(query.of("done").encode()).fetchall() for query in QUERIES}
     assert [query.question for query in QUERIES if not answers[query.question] and not query.may_be_empty] == []
-    wins = answers["The same as a table: a row a teacher, a column a tenth"]
+    wins = answers["The same as a table: a row for each teacher, a column for each tenth"]
     assert {teacher for teacher, *_ in wins} == {"alpha", "alpha-hot"}
     ((state, problems, done, failed, *_),) = answers["Where does the run stand, and how good is it?"]
     assert (state, problems, done, failed) == ("finished", 5, 5, 0)

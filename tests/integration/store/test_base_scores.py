@@ -1,4 +1,4 @@
-"""Base scores: one lease of each step carries the problem's, until it is known, in any order of arrival."""
+"""Base scores: until a problem's base score is known, one lease of each step carries it, in any order of arrival."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def next_step(database: Database, problem: int) -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_the_first_candidate_carries_it_in_any_order_of_arrival(
+def test_the_first_candidate_carries_the_base_score_in_any_order_of_arrival(
     database: Database, problem: int, order: tuple[int, int]
 ) -> None:
     holder = registered(database)
@@ -105,7 +105,7 @@ def test_the_first_candidate_carries_it_in_any_order_of_arrival(
     assert (costs.requests, costs.prompt_tokens, costs.cached_tokens) == (3, 49, 8)
 
 
-def test_only_the_first_of_equal_texts_carries_it(database: Database, problem: int) -> None:
+def test_only_the_first_of_equal_texts_carries_the_base_score(database: Database, problem: int) -> None:
     holder = registered(database)
     for teacher in (1, 0):
         write_text(database, holder, problem, teacher, " It is 2.")
@@ -113,14 +113,16 @@ def test_only_the_first_of_equal_texts_carries_it(database: Database, problem: i
     assert (lease.carries_base, lease.candidate_id) == (True, rows_of(database, "id")[0][0])
 
 
-def test_a_later_sibling_carries_it_if_the_texts_before_are_invalid(database: Database, problem: int) -> None:
+def test_a_later_sibling_carries_the_base_score_if_the_texts_before_it_are_invalid(
+    database: Database, problem: int
+) -> None:
     holder = registered(database)
     finish(database, holder, proposed(claim(database, holder, problem, 0), "", "empty"))
     write_text(database, holder, problem, 1, " It is 2.")
     assert carriers(claim_scores(database, holder, problem)) == [True]
 
 
-def test_a_claim_beside_the_lease_that_carries_it_does_not(database: Database, problem: int) -> None:
+def test_a_second_claim_does_not_carry_a_base_score_that_a_lease_carries(database: Database, problem: int) -> None:
     holder = registered(database)
     write_text(database, holder, problem, 0, " It is 2.")
     assert carriers(claim_scores(database, holder, problem)) == [True]
@@ -128,8 +130,10 @@ def test_a_claim_beside_the_lease_that_carries_it_does_not(database: Database, p
     assert carriers(claim_scores(database, holder, problem)) == [False]
 
 
-def test_a_sibling_that_the_prover_refused_stays_the_one_that_carried_it(database: Database, problem: int) -> None:
-    """Whether a refusal was there first depends on the order of arrival."""
+def test_no_other_sibling_carries_the_base_score_after_the_prover_refused_the_first_one(
+    database: Database, problem: int
+) -> None:
+    """Otherwise it would depend on the order of arrival which sibling carries it."""
     holder = registered(database)
     write_text(database, holder, problem, 0, " It is 2.")
     (lease,) = claim_scores(database, holder, problem)
@@ -140,7 +144,7 @@ def test_a_sibling_that_the_prover_refused_stays_the_one_that_carried_it(databas
     assert base_scores(database) == [None]
 
 
-def test_a_lease_that_was_returned_carries_it_again(database: Database, problem: int) -> None:
+def test_a_returned_lease_carries_the_base_score_again(database: Database, problem: int) -> None:
     lost, holder = registered(database), registered(database)
     write_text(database, lost, problem, 0, " It is 2.")
     late = claim_scores(database, lost, problem)
@@ -153,7 +157,7 @@ def test_a_lease_that_was_returned_carries_it_again(database: Database, problem:
     assert base_scores(database) == [0.25]
 
 
-def test_the_next_step_tries_again_if_the_prover_gave_none(database: Database, problem: int) -> None:
+def test_the_next_step_carries_the_base_score_if_the_prover_gave_none(database: Database, problem: int) -> None:
     holder = registered(database)
     for teacher in (0, 1):
         write_text(database, holder, problem, teacher, f" It is {teacher}.")
@@ -175,7 +179,7 @@ def test_the_next_step_tries_again_if_the_prover_gave_none(database: Database, p
     assert violations(database) == []
 
 
-def test_no_step_computes_a_known_one_again(database: Database, problem: int) -> None:
+def test_no_step_computes_a_known_base_score_again(database: Database, problem: int) -> None:
     holder = registered(database)
     for teacher in (0, 1):
         write_text(database, holder, problem, teacher, f" It is {teacher}.")
@@ -186,7 +190,7 @@ def test_no_step_computes_a_known_one_again(database: Database, problem: int) ->
     leases = claim_scores(database, holder, problem)
     assert leases
     assert not any(carriers(leases))
-    # A worker that claimed before it was known does not replace it.
+    # A worker that claimed before the base score was known does not replace it.
     write(database, holder, [replace(lease, carries_base=True) for lease in leases], base=0.5)
     assert base_scores(database) == [0.25]
 

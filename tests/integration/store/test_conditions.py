@@ -71,8 +71,8 @@ def test_a_worker_whose_model_was_lost_too_ends_and_says_why(database: Database)
     assert "an older state of it was restored" in str(failures[0])
 
 
-def test_a_worker_waits_while_its_tables_are_out_of_sight(database_url: str) -> None:
-    """A dump that is restored, for example: its row and its process stay."""
+def test_a_worker_waits_while_its_tables_are_missing(database_url: str) -> None:
+    """Tables are missing while a dump is restored, for example. The worker then goes on with its old row."""
     failures: list[CordError] = []
     database = Database(database_url, waits_for_tables=True)
     rename = "ALTER TABLE {} RENAME TO {}"
@@ -108,7 +108,7 @@ def test_a_worker_is_present_with_its_condition_before_it_takes_work(database: D
         assert (live.count, live.ready) == (1, 1)
 
 
-def test_status_shows_only_conditions_of_the_runs_models_and_calls_these_as_the_run_does(database: Database) -> None:
+def test_status_shows_only_conditions_of_the_runs_models_by_their_names_in_the_run(database: Database) -> None:
     config = RunConfig.parse(
         '[models.alpha]\npath = "alpha"\nengine = "instant"\n[[teachers]]\nname = "a"\nmodel = "alpha"\n'
         '[prover]\nmodel = "alpha"\n',

@@ -1,4 +1,4 @@
-"""A lack of file handles is waited for like an absent database."""
+"""A process that may open no more files waits, as it waits for an absent database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
 
 
-def _fails_so_often(times: int) -> list[OSError]:
+def _too_many_open_files(times: int) -> list[OSError]:
     return [OSError(errno.EMFILE, os.strerror(errno.EMFILE)) for _ in range(times)]
 
 
@@ -41,7 +41,7 @@ def test_a_connection_waits_until_the_process_may_open_files_again(
 
 def test_a_transaction_that_met_the_limit_is_repeated_as_a_whole(database: Database) -> None:
     database.run(lambda connection: connection.execute(sa.text("CREATE TABLE written (number int)")))
-    failures = _fails_so_often(2)
+    failures = _too_many_open_files(2)
 
     def work(connection: sa.Connection) -> int:
         connection.execute(sa.text("INSERT INTO written VALUES (1)"))
@@ -54,7 +54,7 @@ def test_a_transaction_that_met_the_limit_is_repeated_as_a_whole(database: Datab
 
 def test_a_limit_that_lasts_ends_in_one_line_that_names_it(database: Database) -> None:
     def work(_: sa.Connection) -> None:
-        raise _fails_so_often(1)[0]
+        raise _too_many_open_files(1)[0]
 
     with pytest.raises(StoreError, match=r"Too many open files: raise the limit of open files \(ulimit -n 4096\)"):
         database.run(work, retry_seconds=0.0)

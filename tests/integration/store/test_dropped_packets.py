@@ -24,11 +24,11 @@ T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 _LOCK = 0x51
 _ENDED_SECONDS = 30
-"""10 without a packet and three probes of 5, or 30 without an acknowledgement (`store.session_settings`)."""
+"""10 s without a packet and three probes of 5 s each, or 30 s without an acknowledgement (`store.session_settings`)."""
 _CONNECT_SECONDS = 10
 
 
-class Apart:
+class SeparateNetwork:
     """A thread with its own network, in which one port leads to a server outside until it drops every packet."""
 
     def __init__(self, server: sa.URL) -> None:
@@ -36,7 +36,7 @@ class Apart:
         self._inside = ThreadPoolExecutor(1)
         self._listening = self._inside.submit(self._listen).result()
         self.port = int(self._listening.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()  # of the starting thread: outside
+        threading.Thread(target=self._accept, daemon=True).start()  # a child of this thread, so outside of the network
 
     def do(self, work: Callable[[], T]) -> Future[T]:
         """Calls the function inside the network."""
@@ -82,12 +82,12 @@ class Apart:
 def test_a_connection_whose_packets_are_dropped_ends_in_half_a_minute(
     database: Database, database_url: str, *, is_waiting: bool
 ) -> None:
-    """Only probes are sent while a reply is waited for; a sent request is not acknowledged."""
+    """While it waits for a reply it sends only probes; a request that it sends is not acknowledged."""
     url = sa.make_url(database_url)
     try:
-        apart = Apart(url)
+        apart = SeparateNetwork(url)
     except (OSError, subprocess.SubprocessError) as error:
-        pytest.skip(f"no network of its own can be made: {error}")
+        pytest.skip(f"no separate network can be made: {error}")
     inside = url.difference_update_query(["host"]).set(host="127.0.0.1", port=apart.port)
     name = f"silence {os.getpid()}"
     firewall: Future[subprocess.Popen[bytes]] = Future()

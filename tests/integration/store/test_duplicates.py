@@ -1,4 +1,4 @@
-"""Duplicates: of equal texts of one step one is scored, in any order of arrival."""
+"""Duplicates: of the equal texts of one step only one is scored, in any order of arrival."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.support.rows import SMALL_SEARCH, registered
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_only_the_first_teachers_text_is_scored_of_equal_texts_in_any_order_of_arrival(
+def test_of_equal_texts_only_the_first_teachers_is_scored_in_any_order_of_arrival(
     database: Database, problem: int, order: tuple[int, int]
 ) -> None:
     holder = registered(database)
@@ -52,7 +52,7 @@ def test_only_the_first_teachers_text_is_scored_of_equal_texts_in_any_order_of_a
     assert [report for report in verdicts if report.violations] == []
 
 
-def test_a_text_that_may_repeat_a_missing_one_is_not_scored_before_that_one_is_written(
+def test_a_text_is_not_scored_before_an_earlier_one_that_it_may_repeat_is_written(
     database: Database, problem: int
 ) -> None:
     holder = registered(database)

@@ -1,4 +1,4 @@
-"""An export is of one moment: its rows, its failures and its report, also if the run continues meanwhile."""
+"""An export shows one moment in its rows, failures and report, even if the run continues meanwhile."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _OPEN = sa.text(
 )
 
 
-def go_on(database: Database) -> None:
-    """The run continues: the unfinished problem is done, and another one failed."""
+def continue_run(database: Database) -> None:
+    """Sets the unfinished problem to done, and another one to failed."""
     statement = """
         UPDATE problems SET state = CASE key WHEN 'p0' THEN 'failed' ELSE 'done' END,
                             failure_reason = CASE key WHEN 'p0' THEN 'x' END, finished_at = now()
@@ -33,7 +33,7 @@ def go_on(database: Database) -> None:
     database.run(lambda connection: connection.execute(sa.text(statement)))
 
 
-def test_what_happens_to_the_run_during_an_export_is_in_none_of_its_files(database: Database, tmp_path: Path) -> None:
+def test_no_file_of_an_export_has_what_happens_to_the_run_meanwhile(database: Database, tmp_path: Path) -> None:
     run_with(database, [(0.5,), (0.4,)])
     # The export waits here for a reader: it has counted the problems, and has not read the rows.
     pipe, failures = tmp_path / "rows.jsonl", tmp_path / "failures.parquet"
@@ -45,7 +45,7 @@ def test_what_happens_to_the_run_during_an_export_is_in_none_of_its_files(databa
     export.start()
     try:
         assert wait_until(lambda: database.run(lambda connection: connection.execute(_OPEN).scalar_one()) == 1)
-        go_on(database)
+        continue_run(database)
     finally:
         lines = pipe.read_text("utf-8").splitlines()
         export.join()
@@ -58,14 +58,14 @@ def test_what_happens_to_the_run_during_an_export_is_in_none_of_its_files(databa
 def test_rows_that_are_read_lazily_are_those_of_the_report(database: Database) -> None:
     run_with(database, [(0.5,)])
     with open_export(database, "run", EVERY_CANDIDATE) as export:
-        go_on(database)
+        continue_run(database)
         ids = {row["id"] for row in export.rows}
         assert (ids, export.report().unfinished) == ({"p0"}, 1)
 
 
 def test_candidates_of_failed_problems_are_said_to_be_among_the_rows(database: Database, tmp_path: Path) -> None:
     run_with(database, [(0.5,), (0.4,)])
-    go_on(database)
+    continue_run(database)
     report = export_run(database, "run", str(tmp_path / "out.jsonl"), EVERY_CANDIDATE)
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
     assert {(row["id"], row["problem_state"]) for row in rows} == {

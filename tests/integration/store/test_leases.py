@@ -51,7 +51,7 @@ def test_a_lost_workers_result_is_dropped_after_another_took_its_lease(database:
     assert finish(database, fresh, proposed(new)).dropped == 0
 
 
-def test_a_lease_that_a_lost_worker_takes_is_reclaimed(database: Database, problem: int) -> None:
+def test_a_lease_that_a_lost_worker_claims_is_reclaimed(database: Database, problem: int) -> None:
     ghost = registered(database)
     database.run(lambda connection: workers.mark_stopped(connection, ghost, "lost"))
     assert len(claim(database, ghost, problem)) == 1
@@ -69,7 +69,7 @@ def test_a_message_in_the_queue_of_another_model_claims_nothing(database: Databa
 
 
 def test_the_leases_of_a_worker_whose_row_was_lost_are_reclaimed(database: Database, problem: int) -> None:
-    """A failover to a standby that lags, or a restored dump, can lose it."""
+    """A failover to a standby that lags, or a restored dump, can lose the row."""
     ghost = registered(database)
     assert len(claim(database, ghost, problem)) == 1
     database.run(lambda connection: connection.execute(sa.text("DELETE FROM workers")))
@@ -77,7 +77,7 @@ def test_the_leases_of_a_worker_whose_row_was_lost_are_reclaimed(database: Datab
     assert states(database) == ["pending", "pending"]
 
 
-def test_a_worker_that_is_heard_again_is_no_longer_lost(database: Database, problem: int) -> None:
+def test_a_lost_worker_with_a_new_heartbeat_is_no_longer_lost(database: Database, problem: int) -> None:
     late = registered(database)
     database.run(lambda connection: workers.mark_stopped(connection, late, "lost"))
     database.run(lambda connection: workers.write_heartbeat(connection, late))

@@ -158,7 +158,9 @@ def test_a_new_kind_is_due_waiting_and_in_the_backlog(database: Database, proble
     ]
 
 
-def test_its_leases_are_returned_and_those_of_lost_workers_reclaimed(database: Database, problem: int) -> None:
+def test_leases_of_a_new_kind_are_returned_and_those_of_lost_workers_reclaimed(
+    database: Database, problem: int
+) -> None:
     first = registered(database)
     assert len(database.run(lambda c: claim(c, [problem], worker_id=first, model=MODEL), single=True).leases) == 1
     assert scalar(database, "SELECT greeting_state FROM candidates") == "greeting"
@@ -170,7 +172,9 @@ def test_its_leases_are_returned_and_those_of_lost_workers_reclaimed(database: D
     assert scalar(database, "SELECT greeting_state || greeting_attempts FROM candidates") == "due1"
 
 
-def test_work_that_keeps_failing_fails_its_problem_with_the_kinds_own_reason(database: Database, problem: int) -> None:
+def test_work_of_a_new_kind_that_keeps_failing_fails_its_problem_with_the_kinds_reason(
+    database: Database, problem: int
+) -> None:
     database.run(lambda c: c.execute(sa.text("UPDATE candidates SET greeting_attempts = 99")))
     (parked,) = database.run(sweep.exhausted)
     assert (parked.problem_id, parked.reason.partition(":")[0]) == (problem, "greeting was given up after 99 attempts")
@@ -213,7 +217,7 @@ def test_a_worker_does_the_new_kind_of_work(database: Database, problem: int, lo
 def test_the_calls_from_the_task_to_the_sql_are_few_and_return_to_no_file(
     database: Database, problem: int, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """At most eight frames of ours, the file of SQL included."""
+    """At most eight frames of this package, that of the SQL file included."""
     ways: list[list[str]] = []
     module = sys.modules[__name__]
     function = getattr(module, step)

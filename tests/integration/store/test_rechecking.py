@@ -79,7 +79,7 @@ def stored(database: Database, **answers: dict[str, Any]) -> None:
     database.run(write)
 
 
-def verdicts(database: Database) -> dict[str, tuple[Any, ...]]:
+def stored_results(database: Database) -> dict[str, tuple[Any, ...]]:
     statement = """
         SELECT p.key, j.correct, j.verification, j.answer_state
         FROM trajectories j JOIN problems p ON p.id = j.problem_id
@@ -91,7 +91,7 @@ def run_id(database: Database) -> int:
     return int(database.run(lambda c: c.execute(sa.text("SELECT id FROM runs")).scalar_one()))
 
 
-def again(database: Database, **options: Any) -> RecheckResult:
+def recheck_again(database: Database, **options: Any) -> RecheckResult:
     return recheck_run(database, "run", timeout_seconds=60, processes=1, **options)
 
 
@@ -107,38 +107,38 @@ SILENT = {"text": "", "correct": False}
 
 def test_changed_results_are_stored_and_reported_and_a_second_recheck_changes_nothing(database: Database) -> None:
     stored(database, right=RIGHT, same=STILL_WRONG, wrong=WRONG_NOW, silent=SILENT)
-    found = again(database)
+    found = recheck_again(database)
     assert (found.checked, found.became(True), found.became(False), found.became(None)) == (4, 1, 1, 1)
     assert {change.key: (change.before, change.result.correct) for change in found.changes} == {
         "right": (False, True),
         "wrong": (True, False),
         "silent": (False, None),
     }
-    after = verdicts(database)
+    after = stored_results(database)
     assert {key: row[0] for key, row in after.items()} == {"right": True, "same": False, "wrong": False, "silent": None}
     assert (after["right"][1]["type"], after["silent"][1]["method"]) == ("number", "undecided")
     assert after["wrong"][1]["rechecked"]["correct"] is True
     assert after["wrong"][1]["rechecked"]["method"] == "math"
     assert broken(database) == []
 
-    second = again(database)
+    second = recheck_again(database)
     assert (second.checked, second.changes, second.rewritten) == (4, [], 0)
-    assert verdicts(database) == after
+    assert stored_results(database) == after
 
 
 def test_a_dry_run_reports_the_changes_and_writes_nothing(database: Database) -> None:
     stored(database, right=RIGHT, same=STILL_WRONG)
-    before = verdicts(database)
-    assert [change.key for change in again(database, dry_run=True).changes] == ["right"]
-    assert verdicts(database) == before
+    before = stored_results(database)
+    assert [change.key for change in recheck_again(database, dry_run=True).changes] == ["right"]
+    assert stored_results(database) == before
 
 
-def test_its_progress_is_told_while_answers_are_left(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_while_answers_are_left(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     stored(database, **{f"p{number}": RIGHT for number in range(5)})
     monkeypatch.setattr(recheck, "_BATCH", 2)
     monkeypatch.setattr(recheck, "_REPORT_SECONDS", -1.0)
     told: list[tuple[int, int]] = []
-    again(database, on_progress=lambda done, total: told.append((done, total)))
+    recheck_again(database, on_progress=lambda done, total: told.append((done, total)))
     assert told == [(2, 5), (4, 5)]
 
 
@@ -158,11 +158,11 @@ def test_a_recheck_killed_in_the_middle_continues_where_it_stopped(
 
     monkeypatch.setattr(recheck, "write_new_results", dies)
     with pytest.raises(KeyboardInterrupt):
-        again(database)
-    assert sorted(row[0] for row in verdicts(database).values()) == [False] * 4 + [True] * 2
-    found = again(database)
+        recheck_again(database)
+    assert sorted(row[0] for row in stored_results(database).values()) == [False] * 4 + [True] * 2
+    found = recheck_again(database)
     assert (found.checked, found.became(True)) == (6, 4)
-    assert {row[0] for row in verdicts(database).values()} == {True}
+    assert {row[0] for row in stored_results(database).values()} == {True}
 
 
 def test_running_problems_and_rows_without_a_comparison_are_left_unchanged(database: Database) -> None:
@@ -172,46 +172,46 @@ def test_running_problems_and_rows_without_a_comparison_are_left_unchanged(datab
         unchecked={**RIGHT, "verify": "none", "correct": None, "verification": None},
         asked={**RIGHT, "verify": "judge", "judged": True, "verification": {"method": "judge"}},
     )
-    before = verdicts(database)
-    found = again(database, judged=True)
+    before = stored_results(database)
+    found = recheck_again(database, judged=True)
     assert (found.checked, found.unfinished, found.unchecked, found.judged) == (0, 1, 1, 1)
-    assert verdicts(database) == before
+    assert stored_results(database) == before
 
 
 def test_a_judges_verdict_stays_unless_its_recheck_is_asked_for(database: Database) -> None:
     judged = {"judged": True, "verification": json.loads(JUDGE)}
     stored(database, decided={**RIGHT, **judged}, undecided={**SILENT, **judged})
-    before = verdicts(database)
-    assert (again(database).judged, verdicts(database)) == (2, before)
+    before = stored_results(database)
+    assert (recheck_again(database).judged, stored_results(database)) == (2, before)
 
-    found = again(database, judged=True)
+    found = recheck_again(database, judged=True)
     assert ([change.key for change in found.changes], found.judged) == (["decided"], 1)
-    after = verdicts(database)
+    after = stored_results(database)
     assert after["undecided"] == before["undecided"]
     assert after["decided"][0] is True
     assert after["decided"][1]["judged"]["detail"] == "said so"
     assert broken(database) == []
-    assert again(database, judged=True).rewritten == 0
+    assert recheck_again(database, judged=True).rewritten == 0
 
 
-def test_a_check_without_a_result_keeps_the_stored_verdict(database: Database) -> None:
+def test_a_check_without_a_result_keeps_the_stored_result(database: Database) -> None:
     stored(database, wrong=WRONG_NOW, right=RIGHT)
-    before = verdicts(database)
+    before = stored_results(database)
     answers = database.run(lambda c: read_stored_answers(c, run_id(database), 0, 10))
     found = RecheckResult("run", dry_run=False)
     without = [CheckResult(None, "timeout"), CheckResult(None, "crashed")]
     recheck._write_changes(database, found, answers, without)
     assert (found.checked, found.kept, found.changes) == (2, 2, [])
-    assert verdicts(database) == before
+    assert stored_results(database) == before
 
 
 def test_a_result_that_was_written_meanwhile_is_not_overwritten(database: Database) -> None:
     stored(database, right=RIGHT)
     (answer,) = database.run(lambda c: read_stored_answers(c, run_id(database), 0, 10))
     late = NewResult(answer.trajectory_id, False, '{"method": "late"}', json.dumps(answer.verification))
-    again(database)
+    recheck_again(database)
     assert database.run(lambda c: write_new_results(c, [late])) == set()
-    assert verdicts(database)["right"][0] is True
+    assert stored_results(database)["right"][0] is True
 
 
 def test_the_command_lists_the_changes_for_people_and_for_scripts(
@@ -263,7 +263,7 @@ def test_an_edited_row_gets_no_new_result_and_is_named(
     statement, said = _BROKEN[changed]
     stored(database, changed=STILL_WRONG, right=RIGHT)
     edit(database, statement)
-    before = verdicts(database)
+    before = stored_results(database)
     monkeypatch.setenv("CORD_DATABASE_URL", database_url)
     shown = CliRunner().invoke(cli, ["recheck", "run", "--timeout", "60"])
     assert shown.exit_code == 4, shown.output
@@ -271,7 +271,7 @@ def test_an_edited_row_gets_no_new_result_and_is_named(
     assert line.startswith("not changed: problem changed: ")
     assert said in line
     assert "1 answer checked; became right 1" in shown.output
-    after = verdicts(database)
+    after = stored_results(database)
     assert after["changed"] == before["changed"]
     assert after["right"][0] is True
     again_as_json = CliRunner().invoke(cli, ["recheck", "run", "--json", "--timeout", "60"])
@@ -285,17 +285,17 @@ def test_two_edited_problems_are_both_left_unchanged_and_named(database: Databas
     stored(database, one=RIGHT, two=RIGHT, three=RIGHT)
     edit(database, "UPDATE problems SET question = 'How many?' WHERE key = 'one'")
     edit(database, "UPDATE problems SET question = 'How few?' WHERE key = 'two'")
-    found = again(database)
+    found = recheck_again(database)
     assert (found.left_broken, sorted(str(one.problem) for one in found.broken)) == (2, ["one", "two"])
-    assert {key: row[0] for key, row in verdicts(database).items()} == {"one": False, "two": False, "three": True}
+    assert {key: row[0] for key, row in stored_results(database).items()} == {"one": False, "two": False, "three": True}
 
 
 def test_an_edited_verdict_of_the_judge_gets_no_new_result(database: Database) -> None:
     stored(database, changed={**RIGHT, "judged": True, "verification": json.loads(JUDGE)})
     edit(database, _TRAJECTORY.format('verification = verification || \'{"detail": "said other"}\''))
-    before = verdicts(database)
-    found = again(database, judged=True)
-    assert (found.left_broken, found.rewritten, verdicts(database)) == (1, 0, before)
+    before = stored_results(database)
+    found = recheck_again(database, judged=True)
+    assert (found.left_broken, found.rewritten, stored_results(database)) == (1, 0, before)
     assert ": verification: not what was written, says correctness_digest" in str(next(iter(found.broken)))
 
 
@@ -304,17 +304,17 @@ def test_an_edited_configuration_is_not_used_for_a_recheck(
 ) -> None:
     stored(database, right=RIGHT)
     edit(database, "UPDATE runs SET config = jsonb_set(config, '{verify,method}', '\"exact\"')")
-    before = verdicts(database)
+    before = stored_results(database)
     monkeypatch.setenv("CORD_DATABASE_URL", database_url)
     shown = CliRunner().invoke(cli, ["recheck", "run", "--timeout", "60"])
     assert shown.exit_code == 4
     assert "not changed: run run: its row: config or config_fingerprint: stored" in shown.output
     assert "0 answers checked" in shown.output
-    assert verdicts(database) == before
+    assert stored_results(database) == before
 
 
 def test_answers_of_older_versions_without_digests_are_checked_again(database: Database) -> None:
     stored(database, right=RIGHT)
     for digest in DIGESTS:
         database.run(lambda c, one=digest: c.execute(sa.text(f"UPDATE {one.table} SET {one.column} = NULL")))
-    assert (again(database).became(True), again(database).left_broken) == (1, 0)
+    assert (recheck_again(database).became(True), recheck_again(database).left_broken) == (1, 0)

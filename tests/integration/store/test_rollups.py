@@ -1,4 +1,4 @@
-"""Rollups are written when a problem ends, only once its rows cannot change, and follow whatever changes them."""
+"""The rollup of an ended problem is written once no row of the problem can change. Later changes update it."""
 
 from __future__ import annotations
 

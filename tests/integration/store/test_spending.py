@@ -45,7 +45,7 @@ def pause(database: Database) -> RunRow | None:
 
 
 def again(database: Database, **options: Any) -> RunRow:
-    """Enqueues nothing more, with these options of [run]."""
+    """Enqueues an empty dataset into the run, with these options of [run]."""
     document = CONFIG.model_dump(mode="json")
     config = RunConfig.model_validate(document | {"run": document["run"] | options})
     database.run(lambda connection: enqueue(connection, "run", config, []))
@@ -76,7 +76,7 @@ def test_the_cost_of_a_run_is_that_of_its_tokens_and_gpu_hours(
     for teacher in (0, 1):
         write_text(database, worker, problem, teacher, " 1 + 1 = 2.")
     spending = database.run(lambda connection: read_spending(connection, run_of(database)))
-    # Of m 10 tokens in and 5 out; of n a request of 0.1 s on 2 GPUs.
+    # Model m read 10 tokens and generated 5; model n had a request of 0.1 s on 2 GPUs.
     assert spending.cost == pytest.approx(1.0 + 5.0 + 0.1 / 3600 * 2 * 36.0)
     assert pause(database) is None
     limit(database, max_cost=6.0)
@@ -131,7 +131,7 @@ def test_a_limit_that_cannot_be_checked_pauses_the_run(database: Database) -> No
     assert run_of(database).state == "active"
 
 
-def test_a_check_is_followed_by_a_rest_of_twenty_times_its_length(
+def test_limits_are_checked_again_only_after_twenty_times_the_length_of_a_check(
     database: Database, problem: int, worker: uuid.UUID
 ) -> None:
     limit(database, max_tokens=1)

@@ -30,7 +30,7 @@ def staged(database_url: str) -> Iterator[psycopg.Connection]:
 
 
 def refusal(connection: psycopg.Connection, clause: sa.TextClause) -> str | None:
-    """The error of PostgreSQL when it prepares this statement; None without one.
+    """The error of PostgreSQL when it prepares this statement; None if there is none.
 
     The types of parameters are inferred; an undetermined one is text, as psycopg sends a string.
     """

@@ -16,7 +16,7 @@ from cord_worker.store.runs.admission import admit
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.runs.retry import retry_failed
 from cord_worker.store.schema.tables import WorkerRole
-from cord_worker.store.search import failed_decisions as undecided
+from cord_worker.store.search import failed_decisions
 from cord_worker.store.work import sweep, workers
 
 CONFIG = RunConfig.model_validate(
@@ -49,13 +49,13 @@ class Tables:
 
     def fail(self, worker: uuid.UUID, problem: int, *, counts: bool = True, pause: float = 0.0) -> bool:
         return self.database.run(
-            lambda connection: undecided.note_failure(
+            lambda connection: failed_decisions.note_failure(
                 connection, worker, problem, "OSError: x 17", counts=counts, pause_seconds=pause
             )
         )
 
     def to_try(self, worker: uuid.UUID) -> list[int]:
-        return sorted(self.database.run(lambda connection: undecided.decisions_to_try(connection, worker, 100)))
+        return sorted(self.database.run(lambda connection: failed_decisions.decisions_to_try(connection, worker, 100)))
 
     def execute(self, statement: str, **parameters: Any) -> None:
         self.database.run(lambda connection: connection.execute(sa.text(statement), parameters))
@@ -130,7 +130,7 @@ def test_a_problem_is_given_up_after_a_number_of_counted_failures(tables: Tables
     worker = tables.coordinator()
     problem = tables.problems[0]
     assert not any(tables.fail(worker, problem, counts=False) for _ in range(20))
-    assert not any(tables.fail(worker, problem) for _ in range(undecided.MAX_ATTEMPTS - 1))
+    assert not any(tables.fail(worker, problem) for _ in range(failed_decisions.MAX_ATTEMPTS - 1))
     assert tables.row(problem, "state") == ("searching",)
     assert tables.fail(worker, problem)
     assert tables.row(problem, "state, failure_reason") == ("failed", "the decision failed 5 times: OSError: x 17")
@@ -147,12 +147,12 @@ def test_a_decision_that_was_taken_meanwhile_has_not_failed(tables: Tables) -> N
 def test_the_failures_of_a_coordinator_that_steps_back_are_taken_back(tables: Tables) -> None:
     worker, other = tables.coordinator(), tables.coordinator()
     given_up, failed, of_another = tables.problems
-    for _ in range(undecided.MAX_ATTEMPTS):
+    for _ in range(failed_decisions.MAX_ATTEMPTS):
         tables.fail(worker, given_up)
         tables.fail(other, of_another)
     tables.fail(worker, failed)
     tables.database.run(
-        lambda connection: undecided.step_back(connection, worker, 60.0, [given_up, failed, of_another])
+        lambda connection: failed_decisions.step_back(connection, worker, 60.0, [given_up, failed, of_another])
     )
     assert tables.row(given_up, "state, failure_reason, decision_attempts") == ("searching", None, 0)
     assert tables.row(failed, "state, decision_attempts") == ("searching", 0)
@@ -165,7 +165,7 @@ def test_a_decision_that_is_passed_on_goes_to_others_at_once_and_costs_no_attemp
     problem = tables.problems[0]
 
     def pass_on() -> list[int]:
-        return tables.database.run(lambda connection: undecided.pass_on(connection, worker, problem))
+        return tables.database.run(lambda connection: failed_decisions.pass_on(connection, worker, problem))
 
     assert pass_on() == [problem]
     assert pass_on() == [], "a second message changes nothing"
@@ -185,7 +185,7 @@ def test_the_sweeper_sends_no_message_for_a_decision_that_is_tried_again(tables:
 def test_failed_problems_are_retried_by_cause(tables: Tables) -> None:
     worker = tables.coordinator()
     for problem in tables.problems[:2]:
-        for _ in range(undecided.MAX_ATTEMPTS):
+        for _ in range(failed_decisions.MAX_ATTEMPTS):
             tables.fail(worker, problem)
     tables.execute("UPDATE problems SET failure_reason = replace(failure_reason, '17', '4') WHERE key = 'p1'")
     tables.execute(
