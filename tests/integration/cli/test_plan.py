@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.cli.conftest import prepared
-from tests.support.cordctl_process import Cordctl, problem
+from tests.support.cordctl_process import Cordctl, prepared, problem
 
 PROBLEMS = 40
 PILOT = 12

@@ -21,7 +21,8 @@ def worker_with(slowdown: float, seed: int, *, prompts: bool) -> list[Observatio
     prompt = [chance.randint(0, 2000) if prompts else 0 for _ in arrivals]
     left = [0.05 + 0.01 * out + 0.0002 * new for out, new in zip(tokens, prompt, strict=True)]
     found: list[Observation] = []
-    now, running, step = 0.0, [], 0.005
+    now, step = 0.0, 0.005
+    running: list[int] = []
     waiting = list(range(len(arrivals)))
     while waiting or running:
         while waiting and arrivals[waiting[0]] <= now:
