@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,14 +25,17 @@ def migrated_database() -> Iterator[str]:
         upgrade(named)
         yield named
         return
-    with tempfile.TemporaryDirectory() as folder:
-        services = LocalServices(Path(folder) / "state")
+    folder = Path(tempfile.mkdtemp(prefix="cord-reference-"))
+    services = LocalServices(folder / "state")
+    try:
         url = services.ensure_started().database_url
-        try:
-            upgrade(url)
-            yield url
-        finally:
-            services.release()
+        upgrade(url)
+        yield url
+    finally:
+        services.release()
+        # The watchdog of the servers, which ends a moment later, may still write here.
+        while folder.exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:
