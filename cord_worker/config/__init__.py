@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from cord_worker.config.base import NAME_PATTERN
 from cord_worker.config.engine_options import OpenAiOptions, VllmOptions
-from cord_worker.config.environment import OTHER_VARIABLES, Settings
+from cord_worker.config.environment import LIBRARY_VARIABLES, OTHER_VARIABLES, Settings
 from cord_worker.config.integration import DEFAULT_INTEGRATION_PROMPT, INTEGRATOR_NAME, IntegrationConfig
 from cord_worker.config.models import BUNDLED_PREFIX, ModelConfig, fingerprint_of, model_location
 from cord_worker.config.prices import ModelPrices, Prices
@@ -35,6 +35,7 @@ __all__ = [
     "DEFAULT_SCORE",
     "DEFAULT_SCORING_TEMPLATE",
     "INTEGRATOR_NAME",
+    "LIBRARY_VARIABLES",
     "NAME_PATTERN",
     "OTHER_VARIABLES",
     "PREFIX_PHRASES",

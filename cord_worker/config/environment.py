@@ -13,11 +13,37 @@ from cord_worker.errors import ConfigError
 from cord_worker.name_suggestions import did_you_mean
 from cord_worker.service_url_checks import checked_broker_url, checked_database_url
 
-OTHER_VARIABLES = (
-    *("CORD_DEBUG", "CORD_HOPELESS_EXIT_CODE", "CORD_POSTGRES_BIN", "CORD_REDIS_SERVER", "CORD_EMBEDDED_PREFER"),
-    *("CORD_FAULT", "CORD_INSTANT_LOG", "CORD_INSTANT_SECONDS", "CORD_ROOT_STRATEGY"),
-)
-"""Environment variables that are read outside of `Settings`."""
+OTHER_VARIABLES = {
+    "CORD_DEBUG": "`1` shows tracebacks, as `cordctl --debug` does.",
+    "CORD_HOPELESS_EXIT_CODE": "Exit code of a process that can never start like this, instead of 78.",
+    "CORD_POSTGRES_BIN": "Folder of the programs of the embedded PostgreSQL; searched for by default.",
+    "CORD_REDIS_SERVER": "Server program of the embedded Redis or Valkey; searched for by default.",
+    "CORD_EMBEDDED_PREFER": "`wheel` or `system`: which programs of embedded servers are taken first: those of Python "
+    "packages, or those of the system (default).",
+    "CORD_ROOT_STRATEGY": "How root runs the embedded PostgreSQL: `namespace` (in a user namespace, the default if "
+    "possible) or `user` (as user postgres or nobody).",
+    "CORD_FAULT": "For tests: the fault point at which the process ends.",
+    "CORD_INSTANT_LOG": 'For tests: file to which `engine = "instant"` writes its calls.',
+    "CORD_INSTANT_SECONDS": 'For tests: time of every call of `engine = "instant"`, in seconds.',
+}
+"""Environment variables with the prefix CORD_ that are read outside of `Settings`, and what they mean."""
+LIBRARY_VARIABLES = {
+    "OPENAI_API_KEY": "Key of the servers of models; `openai.api_key_env` names another variable for a model.",
+    "HF_TOKEN": "Token of the Hugging Face hub; it is never stored.",
+    "HF_ENDPOINT": "Address of the hub, or of another server with its API.",
+    "HF_HOME": "Folder of the hub's cache.",
+    "HF_HUB_OFFLINE": "`1`: the hub is not used; `cordctl export --push` is then an error.",
+    "CUDA_VISIBLE_DEVICES": "The GPUs that a worker sees.",
+    "OMP_NUM_THREADS": "CPU threads of the libraries that compute. `cordctl run` and `up` set it for the workers of "
+    "models with `threads`.",
+    "VLLM_LOGGING_LEVEL": "Lowest level that vLLM logs; by default WARNING, or DEBUG if CORD_LOG_LEVEL is that.",
+    "VLLM_CPU_KVCACHE_SPACE": "Memory of vLLM's KV cache on a CPU, in GiB, if `vllm.kv_cache_gib` is not set.",
+    "TORCHINDUCTOR_CACHE_DIR": "Folder of the kernels that torch compiles for vLLM.",
+    "FLOWER_BASIC_AUTH": "Names and passwords that Flower asks for.",
+    "FLOWER_UNAUTHENTICATED_API": "`true`: Flower's API answers without a password.",
+    "XDG_RUNTIME_DIR": "Folder of the embedded servers' sockets if the state folder's path is too long for them.",
+}
+"""Environment variables of others that this package reads or sets, and what they mean here."""
 _TEST_PREFIX = "CORD_TEST_"
 _MIN_SIMILARITY = 0.8
 """Lowest similarity (difflib's ratio) at which an unknown variable counts as a misspelt one."""

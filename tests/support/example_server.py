@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, completion
 
 _WRITTEN = Path(__file__).parents[1] / "fixtures" / "examples" / "written.json"
+_HOSTED = ("deepseek-chat", "glm-4.6", "kimi-k2")
 _WITHOUT_STEPS = -2.0
 _EASIER = 0.4
 """Factor of the log-probability of every answer token for each right step."""
@@ -30,6 +31,10 @@ def example_server(tokenizer_folder: Path) -> LocalServer:
     return LocalServer(
         {
             "/v1/models": lambda _: {"object": "list", "data": [prover]},
+            "/hosted/models": lambda _: {
+                "object": "list",
+                "data": [{"id": name, "owned_by": "hosted"} for name in _HOSTED],
+            },
             "/v1/completions": _scores(problems, lambda ids: str(tokenizer.decode(ids))),
             "/hosted/chat/completions": lambda body: chunks(*_texts(problems, body), chat=True),
         }

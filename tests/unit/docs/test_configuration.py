@@ -15,7 +15,7 @@ from cord_worker.config.search import SearchConfig
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-OF_TESTS = {"CORD_FAULT", "CORD_INSTANT_LOG", "CORD_INSTANT_SECONDS", "CORD_ANSWER_DATASETS"}
+OF_TESTS = {"CORD_TEST_", "CORD_FAULT", "CORD_INSTANT_LOG", "CORD_INSTANT_SECONDS", "CORD_ANSWER_DATASETS"}
 """Variables that only tests set, or read."""
 KNOWN = {f"CORD_{name.upper()}" for name in Settings.model_fields} | set(OTHER_VARIABLES)
 
