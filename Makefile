@@ -159,11 +159,11 @@ test-sft: $(VENV_SFT)/installed-dev
 
 # The documentation as HTML that needs no network: site-out/index.html. A broken link is an error.
 docs: $(VENV_DOCS)/installed
-	$(VENV_DOCS)/bin/python -m docs_site.build --scripts $(VENV_DOCS)/scripts --output $(SITE)
+	$(VENV_DOCS)/bin/python -m docs.site.build --scripts $(VENV_DOCS)/scripts --output $(SITE)
 
 # docs/reference and docs/llms.txt again, from the code and from docs/README.md.
 reference: $(VENV)/installed
-	$(BIN)/python -m docs_site.reference
+	$(BIN)/python -m docs.site.reference
 
 train-demo: $(VENV)/installed
 	$(BIN)/python -m cord_worker.demo.train --out cord_worker/demo/models --seed 0

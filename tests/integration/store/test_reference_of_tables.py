@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from cord_worker.store.database import Database
 from cord_worker.store.schema.tables import Base
-from docs_site.index import DOCS
-from docs_site.reference import FROM_DATABASE
+from docs.site.index import DOCS
+from docs.site.reference import FROM_DATABASE
 from tests.support.doc_snippets import PAGES, blocks, fenced, spans, text_of
 
 PLACEHOLDERS = {"'RUN'": "'run'"}

@@ -14,7 +14,7 @@ import pytest
 from cord_worker.cli import cli
 from cord_worker.cli.exit_codes import EXIT_CODES
 from cord_worker.config.environment import Settings
-from docs_site.reference.configuration_file import tables as configuration_tables
+from docs.site.reference.configuration_file import tables as configuration_tables
 from tests.support.doc_snippets import PAGES, spans, text_of
 
 OF_OTHER_PROGRAMS = {

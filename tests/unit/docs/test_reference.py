@@ -22,8 +22,8 @@ from cord_worker.config import RunConfig
 from cord_worker.config.environment import LIBRARY_VARIABLES, OTHER_VARIABLES, Settings
 from cord_worker.coordination.coordinator.table_metrics import TABLE_METRICS
 from cord_worker.local.supervisor import DO_NOT_RESTART
-from docs_site.index import DOCS, list_for_language_models
-from docs_site.reference import FROM_CODE, FROM_DATABASE
+from docs.site.index import DOCS, list_for_language_models
+from docs.site.reference import FROM_CODE, FROM_DATABASE
 from tests.support.doc_snippets import ROOT
 
 FOLDER = DOCS / "reference"
@@ -209,7 +209,7 @@ def test_every_exit_code_of_the_code_is_on_the_page() -> None:
 
 def test_the_classes_of_the_configuration_say_what_they_are() -> None:
     def classes(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
-        from docs_site.reference.configuration_file import table_of
+        from docs.site.reference.configuration_file import table_of
 
         for field in kind.model_fields.values():
             inner = table_of(field.annotation)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from docs_site import staging
-from docs_site.build import navigation
-from docs_site.built_links import broken
-from docs_site.index import parts
+from docs.site import staging
+from docs.site.build import navigation
+from docs.site.built_links import broken
+from docs.site.index import parts
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from cord_worker.cli import cli
 from cord_worker.config import RunConfig
 from cord_worker.config.prices import Prices
-from docs_site.reference.configuration_file import table_of
+from docs.site.reference.configuration_file import table_of
 from tests.support.doc_snippets import PAGES, blocks, fenced, text_of
 
 WRITTEN_BY_HAND = [page for page in PAGES if not page.startswith("docs/reference/")]

@@ -1,4 +1,4 @@
-"""The pages of docs/reference, each written by one module from the code: `python -m docs_site.reference` writes them.
+"""The pages of docs/reference, each written by one module from the code: `python -m docs.site.reference` writes them.
 
 The page of the tables needs a migrated database; without one in CORD_DATABASE_URL, a temporary one is made. Tests
 compare the committed pages with what is written here.
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from docs_site.reference import (
+from docs.site.reference import (
     command_line,
     configuration_file,
     environment,

@@ -9,7 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from cord_worker import metrics
 from cord_worker.coordination.coordinator.table_metrics import TABLE_METRICS
-from docs_site.reference import markdown
+from docs.site.reference import markdown
 
 
 def of_processes() -> Iterator[tuple[str, str, str, tuple[str, ...]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cord_worker.cli.exit_codes import EXIT_CODES
-from docs_site.reference import markdown
+from docs.site.reference import markdown
 
 
 def page() -> str:

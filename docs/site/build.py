@@ -1,4 +1,4 @@
-"""Builds the documentation as a folder of HTML that needs no network: `python -m docs_site.build --output FOLDER`.
+"""Builds the documentation as a folder of HTML that needs no network: `python -m docs.site.build --output FOLDER`.
 
 It stages the pages, has zensical (which must be installed) build them, and checks every link of the result. A broken
 link is an error.
@@ -16,11 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from docs_site.built_links import broken
-from docs_site.index import ROOT, parts
-from docs_site.staging import DIAGRAMS, SCRIPTS, WORKERS, stage
+from docs.site.built_links import broken
+from docs.site.index import ROOT, parts
+from docs.site.staging import DIAGRAMS, SCRIPTS, WORKERS, stage
 
-_SETTINGS = ROOT / "docs_site" / "zensical.toml"
+_SETTINGS = Path(__file__).parent / "zensical.toml"
 _GENERATOR = "zensical"
 _REMOTE_WORKERS = "https://unpkg.com/iframe-worker/shim"
 

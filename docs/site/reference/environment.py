@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cord_worker.config.environment import LIBRARY_VARIABLES, OTHER_VARIABLES, Settings
-from docs_site.reference import markdown
-from docs_site.reference.configuration_file import default_of, type_of
+from docs.site.reference import markdown
+from docs.site.reference.configuration_file import default_of, type_of
 
 
 def page() -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import cord_worker
-from docs_site.reference import markdown
+from docs.site.reference import markdown
 
 
 def page() -> str:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from cord_worker.store.schema.tables import Base
 from cord_worker.store.schema.version import head_revision
-from docs_site.reference import markdown
+from docs.site.reference import markdown
 
 _COLUMNS = sa.text(
     """

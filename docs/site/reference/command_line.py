@@ -10,7 +10,7 @@ from enum import Enum
 import click
 
 from cord_worker.cli import cli
-from docs_site.reference import markdown
+from docs.site.reference import markdown
 
 NAME = "cordctl"
 _NO_DEFAULT = (None, False, ())

@@ -12,8 +12,8 @@ from pathlib import Path
 from cord_worker.local.services import LocalServices
 from cord_worker.store.database import Database
 from cord_worker.store.schema.migration import upgrade
-from docs_site.index import DOCS, list_for_language_models
-from docs_site.reference import FROM_CODE, FROM_DATABASE
+from docs.site.index import DOCS, list_for_language_models
+from docs.site.reference import FROM_CODE, FROM_DATABASE
 
 FOLDER = DOCS / "reference"
 

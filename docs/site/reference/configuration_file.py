@@ -14,7 +14,7 @@ from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 
 from cord_worker.config import RunConfig
-from docs_site.reference import markdown
+from docs.site.reference import markdown
 
 _WORDS: dict[Any, str] = {
     str: "text",

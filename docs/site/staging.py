@@ -12,7 +12,7 @@ import re
 import shutil
 from pathlib import Path
 
-from docs_site.index import ROOT
+from docs.site.index import ROOT
 
 OTHERS = "repository"
 """Folder of the site for what does not lie in docs/."""

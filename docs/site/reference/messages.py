@@ -8,7 +8,7 @@ from cord_worker.coordination.broker.incoming_messages import MAX_BYTES, TaskMes
 from cord_worker.coordination.messaging.messenger import COORDINATOR_QUEUE, urgency_of
 from cord_worker.coordination.messaging.routing import model_queue
 from cord_worker.store.schema import kinds
-from docs_site.reference import markdown
+from docs.site.reference import markdown
 
 _EXAMPLE = TaskMessage(
     task=f"cord.{kinds.ADVANCE}",

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 _ROW = re.compile(r"^\| \[[^\]]+\]\(([^)]+\.md)\) \| (.+) \|$", re.MULTILINE)
 _LINK, _SHOWN = re.compile(r"\[([^\]]+)\]\([^)]*\)"), r"\1"
