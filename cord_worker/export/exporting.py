@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is exported, and how. Problems whose question the `benchmark` has are left out. Rows with a text of more
-    than `max_tokens` tokens of the `student` are left out. `splits` divides the rows among several files."""
+    """What is exported, and how. Problems whose question is in the `benchmark` are left out, and so are rows with a
+    text of more than `max_tokens` tokens of the `student`. `splits` divides the rows among several files."""
 
     format: Format = FORMATS["jsonl"]
     filters: Filters = field(default_factory=Filters)
@@ -62,12 +62,12 @@ class Request:
         return self.benchmark is not None and bool(self.benchmark.hits([question])[0])
 
     def outputs(self, output: str) -> Sequence[str]:
-        """The names of the files to write. Raises OptionError and ExportError."""
+        """The names of the files to write: `output`, or one for each split. Raises OptionError and ExportError."""
         return [output] if self.splits is None else self.splits.outputs(output)
 
 
 EVERYTHING = Request()
-"""All trajectories, with all that is known about them."""
+"""All results, in the format `jsonl`."""
 
 
 def export_run(
@@ -79,7 +79,7 @@ def export_run(
     failures: str | None = None,
 ) -> ExportReport:
     """Writes the run's rows to `output` (a path, `-` for standard output), and its failed problems to `failures`. Files
-    and report are of one moment, also if the run continues meanwhile.
+    and report show the run at the same moment, even if it continues meanwhile.
 
     The names of the files decide their types (see `file_types`). Each file is written completely or stays unchanged.
     Raises RunNotFound; StoreError if the run has no such rescoring; ExportError if a file cannot be written or the run
@@ -97,7 +97,7 @@ def export_rows(
     *,
     failures: str | None = None,
 ) -> ExportReport:
-    """`export_run` in a transaction of the caller, whose statements must see the tables as its first one does."""
+    """Does what `export_run` does, in the caller's transaction, all of whose statements must see one snapshot."""
     outputs = request.outputs(output)
     for name in (*outputs, *([] if failures is None else [failures])):
         file_type_of(name)
@@ -123,8 +123,8 @@ class OpenExport:
 
 @contextmanager
 def open_export(database: Database, run_name: str | None, request: Request = EVERYTHING) -> Iterator[OpenExport]:
-    """Gives the rows that `export_run` would write at this moment; they are read in one transaction, which ends with
-    the `with`. `request` must have no splits.
+    """Gives the rows that `export_run` would write at this moment. They are read in one transaction, which ends with
+    the block. `request` must have no splits.
 
     Raises RunNotFound; ExportError if the run lacks what the format needs; OptionError.
     """
@@ -140,7 +140,8 @@ def open_export(database: Database, run_name: str | None, request: Request = EVE
 
 
 def _check_needs(request: Request, found: ExportedRun) -> None:
-    """Raises ExportError if the run lacks what the format or an option needs, OptionError without a needed student."""
+    """Raises ExportError if the run lacks what the format or an option needs, and OptionError if the format needs a
+    student and none is named."""
     config, chosen = found.config, request.format
     if Need.STUDENT in chosen.needs and request.student is None:
         raise OptionError(f"--format {chosen.name} needs --student MODEL, the model that is trained")
@@ -152,8 +153,9 @@ def _check_needs(request: Request, found: ExportedRun) -> None:
             )
         if request.filters.min_score is not None:
             raise ExportError(f"run {found.run.name} has no scores: leave out --min-score.")
-    results = config.search.trajectories * len(config.teachers) if config.search.pipeline == "sample" else 1
-    if Need.SEVERAL in chosen.needs and results < 2:
+    is_sample = config.search.pipeline == "sample"
+    results_per_problem = config.search.trajectories * len(config.teachers) if is_sample else 1
+    if Need.SEVERAL in chosen.needs and results_per_problem < 2:
         raise ExportError(
             f"run {found.run.name} has one result of each problem, and --format {chosen.name} compares several: export "
             "it with --format step-dpo, which compares steps of its searches, or export a run of the pipeline sample."
@@ -201,8 +203,8 @@ class _Problem:
 
 
 def _problems(connection: sa.Connection, found: ExportedRun, request: Request, tally: Tally) -> Iterator[_Problem]:
-    """Each problem that has values which pass the filters, in dataset order; counts in `tally` what a rescoring
-    lacks."""
+    """The problems with values that pass the filters, in dataset order. Counts in `tally` the candidates that the
+    exported rescoring could not score."""
     filters = request.filters
     bounds: dict[str, Any] = {"only_correct": filters.only_correct, "min_score": filters.min_score}
     if request.format.source is Source.TREE:
@@ -221,8 +223,8 @@ def _problems(connection: sa.Connection, found: ExportedRun, request: Request, t
 
 
 def _finished_rescoring(connection: sa.Connection, found: ExportedRun, name: str, tally: Tally) -> int:
-    """The database key of the run's rescoring; counts in `tally` what it could not score. Raises ExportError if it is
-    not finished, because nobody would notice the missing scores."""
+    """The database key of the run's rescoring. Counts in `tally` the candidates that it could not score. Raises
+    ExportError if it is not finished, because nobody would notice the missing scores."""
     rescoring = find_rescoring(connection, found.run, name)
     counts = rescoring_counts(connection, rescoring.id)
     if counts.left:
@@ -235,7 +237,8 @@ def _finished_rescoring(connection: sa.Connection, found: ExportedRun, name: str
 
 
 def best(results: Sequence[Result], most: int | None) -> Sequence[Result]:
-    """The `most` results with the highest scores, in their order; without scores the first ones. All if None."""
+    """The `most` results with the highest scores, in their order; of results without scores, the first ones. All
+    results if `most` is None."""
     if most is None:
         return results
     places = sorted(range(len(results)), key=lambda place: -(results[place].score or 0.0))[:most]
@@ -252,7 +255,7 @@ def _write(tally: Tally, outputs: Sequence[str], scope: Scope, request: Request,
 
 
 def _rows(tally: Tally, scope: Scope, request: Request, problems: Iterable[_Problem]) -> Iterator[tuple[str, Row]]:
-    """Each exported row, with the key of its problem; counts in `tally` the rows and what gave none."""
+    """Each exported row, with the key of its problem. Counts in `tally` the rows and what gave no row."""
     for problem in problems:
         if request.is_contaminated(problem.question):
             tally.contaminated += 1
