@@ -1,4 +1,4 @@
-/** All steps from the root to a candidate; each is rendered when it comes near the visible part. */
+/** All steps from the root to a candidate. Each is rendered when it comes near the visible part. */
 import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { gain, score } from "../numbers";
