@@ -1,4 +1,5 @@
-"""Measures the service against its own engine: the same requests with and without Celery, Redis and PostgreSQL."""
+"""`cordctl bench engine`: the service against its engine alone, with the same requests without Celery, Redis and
+PostgreSQL."""
 
 from __future__ import annotations
 
@@ -81,7 +82,7 @@ async def _measure(
     rounds: list[RecordedRequests] = []
     differences: list[float] = []
     async with AsyncExitStack() as stack:
-        # Before anything is measured, so that a tokenizer that cannot be loaded is noticed at once.
+        # Loaded before anything is measured, so that a tokenizer that cannot be loaded is noticed at once.
         codecs = {name: codec for name in config.models if (codec := _codec_of(config, name)) is not None}
         say("loading the engines without the service")
         engines = await _engines(bench, workspace, stack)
@@ -164,7 +165,7 @@ async def _engines(
 def _serve(
     workspace: Workspace, fleet: Fleet, config: RunConfig, run: str, records: Sequence[ProblemRecord]
 ) -> tuple[RecordedRequests, float]:
-    """Runs the service to the end of the run: its requests, and its time in seconds."""
+    """Runs these problems to the end on the service. Returns its requests to the models, and its time in seconds."""
     report = workspace.database.run(lambda connection: enqueue(connection, run, config, records))
 
     def done() -> bool:
@@ -192,7 +193,7 @@ def _largest_difference(recorded: RecordedRequests, repeated: RepetitionResult) 
 
 
 def _ratio(uses: Mapping[tuple[str, str], CacheUse], kind: str) -> float | None:
-    """The ratio over all models; None if it is unknown."""
+    """Cached over ideal prompt tokens of this kind of request, over all models; None if it is not known."""
     chosen = [use for (_, of), use in uses.items() if of == kind]
     ideal = sum(use.ideal for use in chosen)
     return sum(use.cached for use in chosen) / ideal if ideal else None
@@ -201,7 +202,7 @@ def _ratio(uses: Mapping[tuple[str, str], CacheUse], kind: str) -> float | None:
 def _cache_uses(
     rounds: Sequence[RecordedRequests], uncounted: int, blocks: Mapping[str, int], codecs: Mapping[str, TextCodec]
 ) -> dict[tuple[str, str], CacheUse]:
-    """Cache use by model and kind of request; the first `uncounted` rounds only fill the caches."""
+    """Cache use by (model, kind of request). Requests of the first `uncounted` rounds only fill the ideal cache."""
     uses: dict[tuple[str, str], CacheUse] = {}
     for name, codec in codecs.items():
         requests = _cache_requests(name, codec, rounds, uncounted)
@@ -211,10 +212,10 @@ def _cache_uses(
 
 
 def _codec_of(config: RunConfig, name: str) -> TextCodec | None:
-    """The codec of the model's engine; None if its cache use cannot be computed.
+    """The codec of the model's engine; None if its ideal cache use cannot be computed.
 
-    Each replica has its own cache, and the rows do not say which was used; caches of instant engines and servers are
-    unknown.
+    That is so for several replicas, because each has its own cache and the rows do not say which one was used. It is
+    also so for instant engines, which have no cache, and for servers, whose caches are not known.
     """
     model = config.models[name]
     if model.engine in {"instant", "openai"} or model.workers > 1:

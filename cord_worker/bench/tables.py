@@ -1,4 +1,4 @@
-"""Measures how long statistics of one run take when many candidates of other runs are stored."""
+"""`cordctl bench tables`: the time that statistics of one run take while many candidates of other runs are stored."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from cord_worker.store.schema.rollups import fill_rollups
 
 _SEED_RUN = "seed"
 _LISTING = ("beam_history", "problem_summary", "trajectory_text")
-"""Views with a row or more for every problem: for these, reading the first page is timed too."""
+"""Views with at least one row for every problem. For these, reading the first page is timed too."""
 _PAGE = 100
 _BEAM_WIDTH = 3
 """About 50 candidates a problem."""
@@ -44,7 +44,7 @@ _ROLLUPS_AT_ONCE = 200
 @dataclass(frozen=True, slots=True)
 class TablesBench:
     """The parameters of the measurement. The timed run has `problems` problems; the tables hold `candidates`
-    candidates of `runs` runs. All runs are multiplied from one run of `seed_problems` problems."""
+    candidates of `runs` runs. All runs consist of copies of one run of `seed_problems` problems."""
 
     candidates: int = 1_000_000
     runs: int = 20
@@ -54,9 +54,9 @@ class TablesBench:
 
 
 def measure(bench: TablesBench, workspace: Workspace, say: Callable[[str], None]) -> Report:
-    """Fills the database, then times every view and command; `say` receives what was done.
+    """Fills the database, then times every view and command. `say` receives a sentence after each part.
 
-    Raises ConfigError for sizes that contradict each other, LocalServiceError if the small run fails.
+    Raises ConfigError for sizes that contradict each other, LocalServiceError if the run that is copied fails.
     """
     check_rounds(bench.rounds)
     name = _fill(bench, workspace, say)
