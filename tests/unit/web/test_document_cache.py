@@ -131,7 +131,7 @@ def test_an_error_is_not_kept(tables: Tables) -> None:
     assert tables.reads == 2
 
 
-def test_what_is_kept_is_bounded(tables: Tables) -> None:
+def test_the_bytes_of_kept_documents_are_bounded(tables: Tables) -> None:
     size = asked(tables, lambda documents: documents.get(Request("a", {}))).size
 
     async def ask(documents: DocumentCache) -> None:
