@@ -86,7 +86,7 @@ async def _measure(
         codecs = {name: codec for name in config.models if (codec := _codec_of(config, name)) is not None}
         say("loading the engines without the service")
         engines = await _engines(bench, workspace, stack)
-        blocks = {name: (await several[0].ask("describe"))["block_tokens"] for name, several in engines.items()}
+        block_tokens = {name: (await replicas[0].ask("describe"))["block_tokens"] for name, replicas in engines.items()}
         say("starting the service")
         with running_fleet(workspace, config, bench.config_path) as fleet:
             begin = 0
@@ -110,7 +110,7 @@ async def _measure(
                     f"ratio {service[-1] / direct[-1]:.3f}"
                 )
     ratios = quotients(service, direct)
-    uses = _cache_uses(rounds, 1 if bench.warm_up else 0, blocks, codecs)
+    uses = _cache_uses(rounds, 1 if bench.warm_up else 0, block_tokens, codecs)
     figures = (
         Figure("service", tuple(service), "tokens/s"),
         Figure("engine alone", tuple(direct), "tokens/s"),
@@ -131,7 +131,7 @@ async def _measure(
         "service_over_engine": figures[2].median,
         "teacher_cached_over_ideal": _ratio(uses, "propose"),
         "prover_cached_over_ideal": _ratio(uses, "score"),
-        "block_tokens": blocks,
+        "block_tokens": block_tokens,
         "cache": {
             f"{model}:{kind}": {"prompt_tokens": use.prompt_tokens, "cached": use.cached, "ideal": use.ideal}
             for (model, kind), use in uses.items()
@@ -194,19 +194,19 @@ def _largest_difference(recorded: RecordedRequests, repeated: RepetitionResult) 
 
 def _ratio(uses: Mapping[tuple[str, str], CacheUse], kind: str) -> float | None:
     """Cached over ideal prompt tokens of this kind of request, over all models; None if it is not known."""
-    chosen = [use for (_, of), use in uses.items() if of == kind]
+    chosen = [use for (_, used_for), use in uses.items() if used_for == kind]
     ideal = sum(use.ideal for use in chosen)
     return sum(use.cached for use in chosen) / ideal if ideal else None
 
 
 def _cache_uses(
-    rounds: Sequence[RecordedRequests], uncounted: int, blocks: Mapping[str, int], codecs: Mapping[str, TextCodec]
+    rounds: Sequence[RecordedRequests], uncounted: int, block_tokens: Mapping[str, int], codecs: Mapping[str, TextCodec]
 ) -> dict[tuple[str, str], CacheUse]:
     """Cache use by (model, kind of request). Requests of the first `uncounted` rounds only fill the ideal cache."""
     uses: dict[tuple[str, str], CacheUse] = {}
     for name, codec in codecs.items():
         requests = _cache_requests(name, codec, rounds, uncounted)
-        for kind, use in cache_use(requests, blocks[name]).items():
+        for kind, use in cache_use(requests, block_tokens[name]).items():
             uses[name, kind] = use
     return uses
 

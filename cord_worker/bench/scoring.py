@@ -38,7 +38,9 @@ _QUESTION = "Four boxes hold 17 apples each and 19 apples are sold. How many app
 _ANSWER = "The 49 apples that are left"
 _STEP_WORDS = 40
 _COMPARED_AT = 2000
+"""`cached_over_uncached` is measured at the length nearest to this number of tokens."""
 _FLAT_FROM, _FLAT_TO = 500, 3500
+"""`flatness` compares the lengths nearest to these numbers of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ async def _measure_at_length(
             at.to_reference.append(abs(cached["score"] - true["score"]))
     say(
         f"{at.tokens} tokens: cached {statistics.median(at.cached):.3f} s, uncached "
-        f"{statistics.median(at.uncached):.3f} s, of the prompt {statistics.median(at.hits):.0%} cached"
+        f"{statistics.median(at.uncached):.3f} s, {statistics.median(at.hits):.0%} of the prompt cached"
     )
     return at
 

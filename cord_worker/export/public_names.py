@@ -1,4 +1,4 @@
-"""Names of models in files that leave this machine: without its folders."""
+"""Names of models for files that leave this machine. They contain none of its folders."""
 
 from __future__ import annotations
 

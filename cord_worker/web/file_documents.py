@@ -44,7 +44,7 @@ def site_of(
 
 
 def run_documents(connection: sa.Connection, run: RunRow) -> tuple[dict[str, Any], ProblemList]:
-    """The documents that are not about a single problem, by path. Also returns the list of the problems by itself."""
+    """The documents that are not about a single problem, by path, and the one of them that lists the problems."""
     document: RunDocument = run_document(connection, run)
     problems = problem_list(connection, run, ProblemFilter())
     folder = f"runs/{segment(run.name)}"

@@ -45,10 +45,10 @@ export function Trajectory({ beam, candidate, isPlain }: { beam: Beam; candidate
 }
 
 function WhenNear({ children }: { children: ComponentChildren }): VNode {
-  const place = useRef<HTMLDivElement>(null);
+  const container = useRef<HTMLDivElement>(null);
   const [isNear, setNear] = useState(false);
   useEffect(() => {
-    const element = place.current;
+    const element = container.current;
     if (element === null || isNear) return;
     const observer = new IntersectionObserver(
       (entries) => {
@@ -60,7 +60,7 @@ function WhenNear({ children }: { children: ComponentChildren }): VNode {
     return () => observer.disconnect();
   }, [isNear]);
   return (
-    <div ref={place} class={isNear ? "near" : "far"}>
+    <div ref={container} class={isNear ? "near" : "far"}>
       {isNear && children}
     </div>
   );

@@ -27,6 +27,7 @@ export function Runs(): VNode {
   if (list === null) return <Waiting error={error} isMissing={isMissing} />;
   const choose = (path: string, isChosen: boolean): void =>
     setChosen(isChosen ? [...chosen, path].slice(-2) : chosen.filter((one) => one !== path));
+  // The list has the newest run first; the older one of the two becomes run A.
   const [first, second] = list.runs.map((run) => run.path).filter((path) => chosen.includes(path)).reverse();
   return (
     <>
