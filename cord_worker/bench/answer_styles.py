@@ -67,7 +67,8 @@ def _for_large_integer(write: Callable[[int], str]) -> Style:
 
 
 def _as_decimal(reference: str) -> str | None:
-    """An integer or fraction as an exact decimal number with at least one decimal place; None if there is none."""
+    """An integer or fraction as an exact decimal number with at least one decimal place; None if the decimals never
+    end."""
     value = as_number(reference)
     if value is None:
         return None

@@ -31,7 +31,7 @@ _BLOCK_TOKENS = {"transformers": 1}
 
 
 class EngineHost:
-    """Executes requests on one engine. The engine of a request without a cache is loaded when it is first needed."""
+    """Executes requests on one engine. A second engine, without a cache, is loaded when a request first needs it."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings

@@ -1,4 +1,4 @@
-"""Training data of the bundled integrator: it merges whole trajectories of the teachers into one, written as JSON.
+"""Training data of the bundled integrator, which merges whole trajectories of the teachers into one, written as JSON.
 
 The prompt equals what the service sends to an integrator. The trajectories contain the teachers' usual mistakes.
 """

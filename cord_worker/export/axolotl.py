@@ -54,7 +54,8 @@ def sequences(scope: Scope, row: Row) -> list[str]:
 
 
 def falls(scores: Sequence[float | None]) -> list[bool]:
-    """For each step, whether its score is below that of the step before it; never for the first, or without scores."""
+    """For each step, whether its score is below that of the step before it. False for the first step, and if one of the
+    two has no score."""
     before = [None, *scores]
     return [
         score is not None and earlier is not None and score < earlier

@@ -37,7 +37,7 @@ _COLOURS = ("#2a6f97", "#e09f3e", "#7a9e5f", "#9c6b98")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The results; `remarks` are sentences about the whole."""
+    """The results; `remarks` are sentences for the top of the report."""
 
     cells: Sequence[Cell]
     findings: Sequence[Finding]

@@ -16,7 +16,7 @@ def segment(name: str) -> str:
 
 
 def name_of(text: str) -> str | None:
-    """The name that `segment` writes as `text`; None if it writes no name so."""
+    """The name that `segment` writes as `text`; None if there is no such name."""
     raw = bytearray()
     rest = text
     try:

@@ -196,7 +196,7 @@ class _Writer:
         return self._budget - self._left + sum(len(text.encode()) for text in texts)
 
     def finish(self, text: str) -> None:
-        """Writes the end, for which room was kept."""
+        """Writes the end, for which `reserve` kept room."""
         self._put([text.encode()])
 
     def _put(self, data: Sequence[bytes]) -> None:
