@@ -1,5 +1,5 @@
 """Measurements for users: `cordctl bench`.
 
-Every measurement is repeated (three rounds or more). Compared values are measured alternately within one run. Medians
-are reported with their spread. Nothing here asserts a speed.
+Speeds are measured in three rounds or more. Values that are compared are measured in turn in every round. Reports have
+the median and the spread of the rounds. No module here fails because something is slow.
 """

@@ -1,7 +1,8 @@
 """Styles in which models and people write a final answer, for `cordctl bench answers`.
 
 A style is a function of a reference in LaTeX or plain text. It returns a complete generated text with this answer,
-which a check must accept. It returns None if the style does not apply: a matrix has no decimal point.
+which a check must accept. It returns None if the style does not apply to the reference (a matrix cannot be a decimal
+number).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _BRACKETS = re.compile(r"(?<!\\left)(?<!\\)([(\[])(.*)([)\]])", re.DOTALL)
 
 
 def as_number(reference: str) -> Fraction | None:
-    """The value of a reference that is one plain integer, decimal number or fraction of integers."""
+    """The value of a reference that is a plain integer, decimal number or fraction of integers; None for any other."""
     text = reference.strip()
     if _INTEGER.fullmatch(text) or _DECIMAL.fullmatch(text):
         return Fraction(text)
@@ -39,7 +40,7 @@ def as_number(reference: str) -> Fraction | None:
 
 
 def as_integer(reference: str) -> int | None:
-    """The value of a reference that is a plain integer."""
+    """The value of a reference that is a plain integer; None for any other."""
     value = as_number(reference)
     return int(value) if value is not None and value.denominator == 1 and "frac" not in reference else None
 
@@ -66,7 +67,8 @@ def _for_large_integer(write: Callable[[int], str]) -> Style:
 
 
 def _as_decimal(reference: str) -> str | None:
-    """An integer or fraction as an exact decimal number with at least one place; None if its decimals do not end."""
+    """An integer or fraction as an exact decimal number with at least one decimal place; None if the decimals never
+    end."""
     value = as_number(reference)
     if value is None:
         return None
@@ -178,7 +180,7 @@ STYLES: dict[str, Style] = {
     "thousands with spaces": _for_large_integer(lambda n: f"The final answer is {group_thousands(n, ' ')}."),
     "thousands with a dollar sign and cents": _for_large_integer(lambda n: f"\\boxed{{\\${group_thousands(n)}.00}}"),
 }
-"""The styles by their names in the result. At least twenty of them apply to every reference."""
+"""The styles by name. At least twenty of them apply to every reference."""
 
 
 def in_all_styles(reference: str) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""Decides whether two references have different values. Does not use the checker: this module is used to measure it.
+"""Decides whether two references have different values. It does not use the checker, which is measured with it.
 
-Numbers are compared exactly. For other mathematics a small evaluator replaces letters by numbers and compares the
-results. If it cannot read a reference, the spelling decides, without spaces and purely visual commands. Common
-units are ignored, and so is a base that only one reference has. An angle in degrees equals the same angle in radians.
+Numbers are compared exactly. Other formulas are evaluated, with fixed numbers in place of letters, and the results are
+compared. If a reference cannot be evaluated, its spelling decides, without spaces and purely visual commands. Common
+units are ignored, and so is a base (as in `12_7`) that only one reference has. An angle in degrees equals the same
+angle in radians.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ def values_differ(left: str, right: str) -> bool:
     ):
         return False
     if _is_degrees(left) is not _is_degrees(right) and r"\pi" in left + right:
-        one, other = (f"{angle}\\pi/180" if _is_degrees(of) else angle for angle, of in ((one, left), (other, right)))
+        if _is_degrees(left):
+            one = f"{one}\\pi/180"
+        else:
+            other = f"{other}\\pi/180"
     first, second = as_number(one), as_number(other)
     if first is not None and second is not None:
         return first != second
@@ -80,7 +84,7 @@ def _without_unit_and_name(reference: str) -> str:
 
 
 def values_of(reference: str) -> list[complex] | None:
-    """The values of the reference's parts, with fixed numbers for its letters; None if it cannot be read."""
+    """The values of the reference's parts, with fixed numbers in place of letters; None if it cannot be evaluated."""
     inside = _BRACKETED.fullmatch(spelling(reference))
     text = inside[1] if inside and "," in inside[1] else spelling(reference)
     values: list[complex] = []
@@ -128,7 +132,7 @@ _LARGEST_POWER = 200
 
 
 def evaluate(text: str) -> complex | None:
-    """The value of a formula, with fixed numbers for its letters; None if this evaluator cannot read it."""
+    """The value of a formula, with fixed numbers in place of letters; None if it cannot be evaluated."""
     readable = text
     for _ in range(12):
         before = readable
@@ -180,10 +184,10 @@ def _value(node: ast.expr) -> complex:
                 raise ValueError("too large a power")
             return complex(_BINARY[type(op)](base, exponent))
         case _:
-            raise ValueError("not read")
+            raise ValueError("unknown kind of formula")
 
 
 def value_key(reference: str) -> str:
-    """A key that is equal for references with the same number, or, if they are not plain numbers, the same spelling."""
+    """A key of the reference: its number if it is a plain number, else its spelling."""
     value = as_number(_without_unit_and_name(reference))
     return spelling(_without_unit_and_name(reference)) if value is None else str(Fraction(value))

@@ -1,8 +1,8 @@
 """`cordctl bench answers`: how well answers are checked, measured on a dataset's own references.
 
-Every reference is written in every style that applies to it (`answer_styles`): each of these texts must be accepted.
-With `others` every other reference of the dataset that has a different value (`answer_values`) is also checked as its
-answer: none may be accepted.
+Every reference is written in every style that applies to it (`answer_styles`), and the check must accept each of these
+texts. With `others`, the other references of the dataset that have a different value (`answer_values`) are also checked
+as answers to it, and the check must accept none of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Reference:
 class AnswerFigures:
     """The results for a dataset's references.
 
-    `styles` has (accepted, pairs) of each style; `misses` holds the first 200 wrong results.
+    `styles` has [accepted, pairs] of each style. `least_styles` is the smallest number of styles that apply to a
+    reference. `misses` holds the first 200 wrong results.
     """
 
     dataset: str

@@ -1,7 +1,7 @@
 """`cordctl bench contamination`: how many planted copies of a benchmark's questions are found in a dataset, by kind.
 
-The copies (`contamination.planting`) take the places of some questions of the dataset. What is found among the other
-questions is a false alarm, unless the dataset has questions of the benchmark already.
+The copies (`contamination.planting`) replace some questions of the dataset. A hit of another question is a false alarm,
+unless the dataset has questions of the benchmark already.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _MOST_NAMED = 50
 
 @dataclass(slots=True)
 class PlantFigures:
-    """The copies of one kind: how many were planted, and how many were found, by the kind of their strongest hit."""
+    """The copies of one kind: how many were `planted`, how many were `found` (by the kind of the hit), and the `missed`
+    ones."""
 
     planted: int = 0
     found: Counter[HitKind] = field(default_factory=Counter)
@@ -40,9 +41,9 @@ class PlantFigures:
 
 @dataclass(slots=True)
 class ContaminationFigures:
-    """The results. `false_alarms` counts hits of the dataset's own questions, and `alarms` holds the first of them.
-    `found_near` counts the copies that only `near` finds, `false_near` its further false alarms. Seconds are CPU
-    time."""
+    """The results. `false_alarms` counts the dataset's own questions with a hit, and `alarms` holds the first of them.
+    `found_near` counts the copies that only the index of near questions (`NearIndex`) finds, `false_near` its
+    additional false alarms. Seconds are CPU time."""
 
     questions: int
     benchmark: int
@@ -74,8 +75,8 @@ class ContaminationFigures:
 def measure_contamination(
     questions: Sequence[Question], benchmark: Sequence[Question], copies: int, seed: int
 ) -> ContaminationFigures:
-    """Replaces `copies` of the `questions` by copies of questions of `benchmark`, of each kind in turn, and looks all
-    questions up.
+    """Replaces as many of the `questions` as `copies` says by copies of questions of `benchmark`, each kind of copy in
+    turn. Then looks all questions up.
 
     Raises DatasetError if there are fewer questions or fewer questions of the benchmark than copies.
     """
@@ -84,14 +85,14 @@ def measure_contamination(
             f"{copies} copies need as many questions: there are {len(questions)} and, in the benchmark, "
             f"{len(benchmark)}. Plant fewer with --copies."
         )
-    chance = random.Random(seed)
-    places = chance.sample(range(len(questions)), copies)
-    sources = chance.sample(range(len(benchmark)), copies)
+    randomness = random.Random(seed)
+    places = randomness.sample(range(len(questions)), copies)
+    sources = randomness.sample(range(len(benchmark)), copies)
     texts = [question.text for question in questions]
     planted: dict[int, tuple[str, Question]] = {}
     for turn, (place, number) in enumerate(zip(places, sources, strict=True)):
         name = list(PLANTS)[turn % len(PLANTS)]
-        texts[place] = PLANTS[name](benchmark[number].text, chance)
+        texts[place] = PLANTS[name](benchmark[number].text, randomness)
         planted[place] = (name, benchmark[number])
     begun = time.process_time()
     index = QuestionIndex(benchmark)

@@ -1,8 +1,9 @@
-"""Measures the service around an engine that answers at once, against bare Celery on the same broker.
+"""`cordctl bench control-plane`: the service with an engine that answers at once, against bare Celery on the same
+broker.
 
-The reference is half the rate at which a Celery worker runs empty tasks: what one message per proposal and one per
-score would allow. The service sends fewer messages and may exceed it. Each round measures the reference, then the
-service.
+The reference is half the rate at which a Celery worker runs empty tasks: the candidates per second of a service that
+sends one message per proposal and one per score. This service sends fewer messages and may exceed it. Each round
+measures the reference, then the service.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ max_steps = 8
 [run]
 max_active = {max_active}
 """
-"""Three models that answer at once: two for three teachers, one for the prover."""
+"""Three models that answer at once: two that three teachers use, and the prover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ def service_rate(
 
 
 def noop_rate(workspace: Workspace, tasks: int, concurrency: int) -> float:
-    """Tasks per second of a Celery worker that does nothing. Raises LocalServiceError if it ended early."""
+    """Tasks per second of a Celery worker whose tasks do nothing. Raises LocalServiceError if it ended early."""
     noop_worker.publish(noop_worker.noop_app(workspace.settings), tasks)
     environment = {
         **os.environ,
@@ -231,17 +232,17 @@ def noop_rate(workspace: Workspace, tasks: int, concurrency: int) -> float:
         try:
             line = worker.stdout.readline() if worker.stdout is not None else ""
         finally:
-            # It holds no work, and a warm shutdown would wait for its threads.
+            # The worker holds no work, and a warm shutdown would wait for its threads.
             worker.kill()
     if not line.startswith("{"):
         raise LocalServiceError(f"the bare Celery worker ended early (exit code {worker.returncode})")
     found = json.loads(line)
-    # The time begins with the start of the first task, so it holds one interval less than there are tasks.
+    # The time begins when the first task starts, so it is that of all tasks but the first.
     return float((found["tasks"] - 1) / found["seconds"])
 
 
 def instant_config(workspace: Workspace, beam_width: int, max_active: int) -> tuple[RunConfig, Path]:
-    """Writes the configuration of a measurement; returns it and its file."""
+    """Writes the configuration of a measurement to a file. Returns the configuration and the file's path."""
     path = workspace.folder / "cord.toml"
     path.write_text(INSTANT_CONFIG.format(beam_width=beam_width, max_active=max_active), encoding="utf-8")
     return RunConfig.load(path), path

@@ -25,7 +25,7 @@ _EXIT_TIMEOUT_SECONDS = 30.0
 
 
 class DirectEngine:
-    """The process of one engine; any number of requests may wait concurrently."""
+    """An engine in its own process (`engine_host`). Any number of requests may wait concurrently."""
 
     def __init__(self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, log: Path) -> None:
         self._process = process
@@ -75,9 +75,9 @@ class DirectEngine:
 async def direct_engine(
     config: RunConfig, config_path: Path, model: str, log: Path, *, reference: bool = False
 ) -> AsyncIterator[DirectEngine]:
-    """Starts the model's engine, yields it once loaded, ends it afterwards.
+    """Starts the model's engine, yields it once it is loaded, and ends it afterwards.
 
-    `reference`: transformers in float32 without a cache. Raises EngineError if the engine does not start.
+    With `reference`, the engine is transformers in float32 without a cache. Raises EngineError if it does not start.
     """
     ours, theirs = socket.socketpair()
     threads = config.models[model].threads

@@ -1,4 +1,5 @@
-"""Measures the service against its own engine: the same requests with and without Celery, Redis and PostgreSQL."""
+"""`cordctl bench engine`: the service against its engine alone, with the same requests without Celery, Redis and
+PostgreSQL."""
 
 from __future__ import annotations
 
@@ -81,11 +82,11 @@ async def _measure(
     rounds: list[RecordedRequests] = []
     differences: list[float] = []
     async with AsyncExitStack() as stack:
-        # Before anything is measured, so that a tokenizer that cannot be loaded is noticed at once.
+        # Loaded before anything is measured, so that a tokenizer that cannot be loaded is noticed at once.
         codecs = {name: codec for name in config.models if (codec := _codec_of(config, name)) is not None}
         say("loading the engines without the service")
         engines = await _engines(bench, workspace, stack)
-        blocks = {name: (await several[0].ask("describe"))["block_tokens"] for name, several in engines.items()}
+        block_tokens = {name: (await replicas[0].ask("describe"))["block_tokens"] for name, replicas in engines.items()}
         say("starting the service")
         with running_fleet(workspace, config, bench.config_path) as fleet:
             begin = 0
@@ -109,7 +110,7 @@ async def _measure(
                     f"ratio {service[-1] / direct[-1]:.3f}"
                 )
     ratios = quotients(service, direct)
-    uses = _cache_uses(rounds, 1 if bench.warm_up else 0, blocks, codecs)
+    uses = _cache_uses(rounds, 1 if bench.warm_up else 0, block_tokens, codecs)
     figures = (
         Figure("service", tuple(service), "tokens/s"),
         Figure("engine alone", tuple(direct), "tokens/s"),
@@ -130,7 +131,7 @@ async def _measure(
         "service_over_engine": figures[2].median,
         "teacher_cached_over_ideal": _ratio(uses, "propose"),
         "prover_cached_over_ideal": _ratio(uses, "score"),
-        "block_tokens": blocks,
+        "block_tokens": block_tokens,
         "cache": {
             f"{model}:{kind}": {"prompt_tokens": use.prompt_tokens, "cached": use.cached, "ideal": use.ideal}
             for (model, kind), use in uses.items()
@@ -164,7 +165,7 @@ async def _engines(
 def _serve(
     workspace: Workspace, fleet: Fleet, config: RunConfig, run: str, records: Sequence[ProblemRecord]
 ) -> tuple[RecordedRequests, float]:
-    """Runs the service to the end of the run: its requests, and its time in seconds."""
+    """Runs these problems to the end on the service. Returns its requests to the models, and its time in seconds."""
     report = workspace.database.run(lambda connection: enqueue(connection, run, config, records))
 
     def done() -> bool:
@@ -192,29 +193,29 @@ def _largest_difference(recorded: RecordedRequests, repeated: RepetitionResult) 
 
 
 def _ratio(uses: Mapping[tuple[str, str], CacheUse], kind: str) -> float | None:
-    """The ratio over all models; None if it is unknown."""
-    chosen = [use for (_, of), use in uses.items() if of == kind]
+    """Cached over ideal prompt tokens of this kind of request, over all models; None if it is not known."""
+    chosen = [use for (_, used_for), use in uses.items() if used_for == kind]
     ideal = sum(use.ideal for use in chosen)
     return sum(use.cached for use in chosen) / ideal if ideal else None
 
 
 def _cache_uses(
-    rounds: Sequence[RecordedRequests], uncounted: int, blocks: Mapping[str, int], codecs: Mapping[str, TextCodec]
+    rounds: Sequence[RecordedRequests], uncounted: int, block_tokens: Mapping[str, int], codecs: Mapping[str, TextCodec]
 ) -> dict[tuple[str, str], CacheUse]:
-    """Cache use by model and kind of request; the first `uncounted` rounds only fill the caches."""
+    """Cache use by (model, kind of request). Requests of the first `uncounted` rounds only fill the ideal cache."""
     uses: dict[tuple[str, str], CacheUse] = {}
     for name, codec in codecs.items():
         requests = _cache_requests(name, codec, rounds, uncounted)
-        for kind, use in cache_use(requests, blocks[name]).items():
+        for kind, use in cache_use(requests, block_tokens[name]).items():
             uses[name, kind] = use
     return uses
 
 
 def _codec_of(config: RunConfig, name: str) -> TextCodec | None:
-    """The codec of the model's engine; None if its cache use cannot be computed.
+    """The codec of the model's engine; None if its ideal cache use cannot be computed.
 
-    Each replica has its own cache, and the rows do not say which was used; caches of instant engines and servers are
-    unknown.
+    That is so for several replicas, because each has its own cache and the rows do not say which one was used. It is
+    also so for instant engines, which have no cache, and for servers, whose caches are not known.
     """
     model = config.models[name]
     if model.engine in {"instant", "openai"} or model.workers > 1:

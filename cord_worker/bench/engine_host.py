@@ -27,11 +27,11 @@ from cord_worker.prompting.trajectory import Segmentation
 
 LINE_BYTES = 2**26
 _BLOCK_TOKENS = {"transformers": 1}
-"""Tokens per block of the prefix cache, for engines that do not report it; the default is 16."""
+"""Tokens per block of the prefix cache, by engine, if the engine does not report it; the default is 16."""
 
 
 class EngineHost:
-    """Executes the requests."""
+    """Executes requests on one engine. A second engine, without a cache, is loaded when a request first needs it."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
@@ -39,7 +39,7 @@ class EngineHost:
         self._uncached: Engine | None = None
 
     async def answer(self, kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The result of one request. Raises CordError."""
+        """The result of one request. Raises CordError if the engine refuses it."""
         started = time.perf_counter()
         result: Any
         match kind:

@@ -1,4 +1,4 @@
-"""Measures how fast `cordctl enqueue` is, and whether its memory grows with the dataset."""
+"""`cordctl bench enqueue`: the speed of `cordctl enqueue`, and whether its memory grows with the dataset."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class EnqueueBench:
 
 @dataclass(frozen=True, slots=True)
 class Enqueuing:
-    """One `cordctl enqueue`, from its start to its end."""
+    """One `cordctl enqueue`: the added rows, its time from start to end, and its peak memory in MiB."""
 
     rows: int
     seconds: float
@@ -51,7 +51,7 @@ class Enqueuing:
 
 
 def measure(bench: EnqueueBench, workspace: Workspace, say: Callable[[str], None]) -> Report:
-    """Measures all sizes alternately; `say` receives each result. Raises ConfigError, LocalServiceError."""
+    """Measures all sizes in every round. `say` receives each result. Raises ConfigError and LocalServiceError."""
     check_rounds(bench.rounds)
     config = workspace.folder / "cord.toml"
     config.write_text(INSTANT_CONFIG.format(beam_width=4, max_active=256), encoding="utf-8")
@@ -95,7 +95,7 @@ def measure(bench: EnqueueBench, workspace: Workspace, say: Callable[[str], None
 def enqueue_once(
     workspace: Workspace, dataset: Path, config: Path, run: str, arguments: Sequence[str] = ()
 ) -> Enqueuing:
-    """Runs the command. Raises LocalServiceError with its output if it fails."""
+    """Runs `cordctl enqueue` in a separate process. Raises LocalServiceError with its output if it fails."""
     document, seconds, peak = command_once(
         workspace, ["enqueue", str(dataset), "--config", str(config), "--run", run, "--json", *arguments]
     )
@@ -103,8 +103,8 @@ def enqueue_once(
 
 
 def command_once(workspace: Workspace, arguments: Sequence[str]) -> tuple[dict[str, Any], float, float]:
-    """Runs `cordctl` with these arguments, of which one is --json, in a separate process; returns its document, its
-    seconds from start to end, and its peak memory (MiB). Raises LocalServiceError with its output if it fails."""
+    """Runs `cordctl` with these arguments, which must include --json, in a separate process. Returns its JSON document,
+    its seconds from start to end, and its peak memory (MiB). Raises LocalServiceError with its output if it fails."""
     argv = [sys.executable, "-P", "-m", "cord_worker.cli", *arguments]
     environment = {
         **os.environ,
@@ -128,7 +128,8 @@ def command_once(workspace: Workspace, arguments: Sequence[str]) -> tuple[dict[s
 
 
 def write_dataset(path: Path, rows: int, row_bytes: int) -> None:
-    """JSON lines of about `row_bytes` each: id, question, answer and two further fields; equal for equal arguments."""
+    """Writes JSON lines of about `row_bytes` each, with id, question, answer and two further fields. Equal arguments
+    give equal files."""
     randomness = random.Random(rows)
     row_format = (
         '{"id": "p%07d", "question": "%s How many are left of %d?", "answer": "%d", "source": "bench", "level": %d}\n'

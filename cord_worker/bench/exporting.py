@@ -1,4 +1,4 @@
-"""Measures how fast `cordctl export` is, and whether its memory grows with the run."""
+"""`cordctl bench export`: the speed of `cordctl export`, and whether its memory grows with the run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from cord_worker.store.runs.runs import resolve_run
 
 FILE_TYPES = ("jsonl", "parquet")
 _BATCH = 50_000
-"""Problems that are made in one transaction."""
+"""Problems that one transaction adds."""
 _STEP = "A train leaves with three boxes of apples, and at every station one box of five is unloaded and counted. " * 2
 
 
 @dataclass(frozen=True, slots=True)
 class ExportBench:
-    """The parameters of the measurement: runs of these sizes (trajectories), each with winners of `steps` steps."""
+    """The parameters of the measurement: runs with `rows` trajectories each, of `steps` steps."""
 
     rows: Sequence[int] = (10_000, 1_000_000)
     steps: int = 3

@@ -1,7 +1,7 @@
-"""Tests every family of models: whether and how it is hosted, and whether its scores equal those of a plain forward.
+"""`cordctl bench families`: whether and how the models of every family are hosted, and whether their scores are right.
 
-The models are small and random. The reference is transformers' own model, loaded in addition to the engine and called
-with a single text.
+The models are small and random. Scores are compared with those of a plain forward: transformers' own model, loaded in
+addition to the engine and called with a single text.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from cord_worker.prompting.segmentation import Ended, FinishReason, TextKind, cu
 from cord_worker.prompting.trajectory import PROMPTED
 
 FLOORS = {torch.float32: 1e-5, torch.bfloat16: 0.1}
-"""Largest difference of one answer token's log-probability from a plain forward that is always allowed, by format:
-about the rounding of one logit."""
+"""The difference of one answer token's log-probability from a plain forward that is always allowed, by number format.
+It is about the rounding of one logit."""
 ROUNDINGS = 2.0
-"""Above that floor, the difference may be this many times the model's own noise: the engine and the plain forward
-round independently."""
+"""In addition to that floor, the difference may be this many times the model's own noise, because the engine and the
+plain forward round independently."""
 FLOAT32_LIMIT = 1e-3
-"""Largest difference allowed in float32, whatever the noise: wrong masks and positions show there."""
+"""The largest difference allowed in float32, whatever the noise. A larger one shows a wrong mask or position."""
 _NUDGED = 16
-"""Forwards from which the noise is taken. In a model with experts only some of them send a token to another expert: too
-few would often miss it."""
+"""The forwards from which the noise is computed. In a model with experts, only some of them send a token to another
+expert, and fewer forwards would often miss that."""
 _TEMPLATE = "\n</think>\n\nThe final answer is {answer}."
 _ANSWER = "204"
 _GREEDY = Sampling(
@@ -71,7 +71,8 @@ class FamilyFigures:
 
     `difference` is the largest difference of one answer token's log-probability from a plain forward. `noise` is the
     largest change of the plain forward itself when the embeddings change by one unit in the last place. Both are given
-    in float32 and in bfloat16. `texts_equal` is None if no text was compared.
+    in float32 and in bfloat16. `as_meant`: the family is hosted with right scores and texts, or refused if it must be.
+    `texts_equal` is None if no text was compared.
     """
 
     name: str
@@ -98,9 +99,9 @@ def measure_families(
     tell: Callable[[FamilyFigures], None],
     begin: Callable[[str, int, int], None] = lambda name, number, of: None,  # noqa: ARG005
 ) -> list[FamilyFigures]:
-    """Builds and tests every family, or those whose name contains one of `only`. Before each family `begin` is called
+    """Builds and tests every family, or those whose names contain one of `only`. Before each family, `begin` is called
     with its name, its number from 1 and the number of families; after it, `tell` with its figures. Raises ConfigError
-    for an unknown name."""
+    if no name contains one of `only`."""
     chosen = [family for family in FAMILIES if not only or any(part.lower() in family.name.lower() for part in only)]
     unknown = [part for part in only if not any(part.lower() in family.name.lower() for family in FAMILIES)]
     if unknown:
@@ -182,7 +183,7 @@ class ScoreComparison:
 
 @dataclass(frozen=True, slots=True)
 class TextComparison:
-    """How many generated texts, with how many tokens, were compared with a plain forward; `differing` of them
+    """`count` generated texts, with `tokens` tokens in all, were compared with a plain forward; `differing` texts
     differ."""
 
     count: int
@@ -224,21 +225,22 @@ class _Reference:
         return self._tokenizer
 
     def log_probabilities(self, turn: Turn, steps: Sequence[str]) -> list[float]:
-        """Log-probability of each answer token after the candidate."""
+        """The log-probability of each token of the answer after the candidate."""
         (found,) = self._answers(turn, steps, rows=1)
         return found
 
     def noise(self, turn: Turn, steps: Sequence[str]) -> float:
-        """Largest change of `log_probabilities` if each number of the embeddings moves by at most its last place.
+        """The largest change of `log_probabilities` if each number of the embeddings changes by at most one unit in the
+        last place.
 
-        Other ways of computing round differently, and this measures the effect on the model: if a router's choice is a
-        near tie, rounding sends a token to another expert.
+        This shows how much different rounding changes the model's results. If two experts are nearly equal for a token,
+        for example, rounding decides which one gets it.
         """
         generator = torch.Generator().manual_seed(0)
 
         def nudge(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
-            ways = torch.randint(-1, 2, output.shape, generator=generator)
-            return output * (1 + ways * torch.finfo(output.dtype).eps).to(output.dtype)
+            signs = torch.randint(-1, 2, output.shape, generator=generator)
+            return output * (1 + signs * torch.finfo(output.dtype).eps).to(output.dtype)
 
         plain = self.log_probabilities(turn, steps)
         hook = self._model.get_input_embeddings().register_forward_hook(nudge)
@@ -249,19 +251,20 @@ class _Reference:
         return max(_distance(found, plain) for found in nudged)
 
     def continues_with(self, pieces: Sequence[Ids], generation: Generation, kind: TextKind) -> bool:
-        """True if the generation, with its end, is the text of the likeliest tokens. If several were equally likely,
-        each is followed, because part of a character does not tell which was chosen."""
+        """True if the generation is the text of the likeliest tokens and ends where they do. If several tokens are
+        equally likely, each is followed, because the text of a part of a character does not show which one was
+        chosen."""
         ids = [token for piece in pieces for token in piece]
         wanted = generation.text.strip()
-        ways: list[list[int]] = [[]]
+        paths: list[list[int]] = [[]]
         for _ in range(generation.completion_tokens):
             longer = []
-            for way in ways:
-                table = torch.log_softmax(self._logits([[*ids, *way]])[0, -1].double(), -1)
+            for path in paths:
+                table = torch.log_softmax(self._logits([[*ids, *path]])[0, -1].double(), -1)
                 near: list[int] = (table >= table.max() - _NEAR).nonzero()[:, 0].tolist()
-                longer += [[*way, token] for token in near]
-            ways = [way for way in longer if _one_is_prefix_of_other(wanted, self._text(way).strip())]
-        return any(self._cut(way, generation.finish_reason, kind) == generation.text for way in ways)
+                longer += [[*path, token] for token in near]
+            paths = [path for path in longer if _one_is_prefix_of_other(wanted, self._text(path).strip())]
+        return any(self._cut(path, generation.finish_reason, kind) == generation.text for path in paths)
 
     def _cut(self, ids: Sequence[int], reason: FinishReason, kind: TextKind) -> str | None:
         """The text of generated tokens up to where an engine must end it; None if it ends for another reason."""
@@ -296,7 +299,7 @@ class _Reference:
 
 
 def _distance(found: Sequence[float], wanted: Sequence[float]) -> float:
-    """The largest difference between two values of one token; infinite if a value is NaN or infinite."""
+    """The largest difference between the two values of a token; infinite if a value is NaN or infinite."""
     differences = [abs(one - other) for one, other in zip(found, wanted, strict=True)]
     return max(value if math.isfinite(value) else math.inf for value in differences)
 
@@ -306,8 +309,8 @@ def _one_is_prefix_of_other(text: str, other: str) -> bool:
 
 
 async def _compare_scores(engine: TransformersEngine, reference: _Reference) -> ScoreComparison:
-    """Compares scores with the reference's. Requests are sent together, together again (now the prefix cache serves
-    them), and one by one; one text is long."""
+    """Compares scores with the reference's. The requests are sent concurrently, then again concurrently (now from the
+    prefix cache), then one by one."""
     asked = [(_TURNS[turn], steps) for turn, steps in (*_CANDIDATES, _LONG)]
     plain = [reference.log_probabilities(*each) for each in asked]
 
@@ -328,7 +331,7 @@ async def _compare_scores(engine: TransformersEngine, reference: _Reference) -> 
 
 
 async def _compare_texts(engine: TransformersEngine, reference: _Reference) -> TextComparison:
-    """Compares steps that are proposed together, and a final answer, with the reference's likeliest tokens."""
+    """Compares steps and a final answer, all generated concurrently, with the reference's likeliest tokens."""
     codec = reference.codec
     asked: list[tuple[Coroutine[Any, Any, Generation], list[Ids], TextKind]] = []
     for turn, steps in _CANDIDATES:

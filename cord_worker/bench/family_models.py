@@ -1,7 +1,7 @@
-"""Small random models of the families that we test, written as ordinary Hugging Face folders.
+"""Small random models of the tested families, written as ordinary Hugging Face folders.
 
 They have at most four layers, windows far shorter than the prompts, and weights so large that a wrong mask or position
-shows.
+changes the scores.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 
 CONTEXT = 1024
 WINDOW = 24
-"""Tokens of sliding windows and chunks; prompts are ten times as long."""
+"""Tokens of a sliding window or chunk; prompts are ten times as long."""
 _SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 _TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -59,8 +59,8 @@ _MAMBA = {
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One architecture: its type in transformers, and the settings of its small model in addition to the usual
-    sizes."""
+    """One family: its type in transformers, and the settings (`options`) of its small model in addition to the sizes
+    that all families have."""
 
     name: str
     model_type: str
@@ -71,7 +71,7 @@ class Family:
     extra_config: Mapping[str, Any] = field(default_factory=dict)
     """Further entries of config.json."""
     refused: bool = False
-    """True if it cannot be hosted and must be refused."""
+    """True if the service cannot host it and must refuse it."""
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -212,7 +212,7 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer with one token per byte, and those of the chat template."""
+    """A tokenizer with a token for each byte and for each special text of the chat template."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

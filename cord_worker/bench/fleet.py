@@ -1,4 +1,4 @@
-"""The service's processes during a measurement, supervised as in `cordctl run`."""
+"""Runs the service's processes during a measurement, under the supervisor that `cordctl run` uses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Fleet:
         return {name: ports[pid] for name, pid in pids.items() if pid in ports}
 
     def check_running(self) -> None:
-        """Raises LocalServiceError if a process ended: the measurement would be wrong."""
+        """Raises LocalServiceError if a process ended, because the measurement would be wrong."""
         for event in self._supervisor.poll():
             if event.kind is EventKind.GAVE_UP and event.error is not None:
                 raise event.error
@@ -56,9 +56,9 @@ class Fleet:
 
 @contextmanager
 def running_fleet(workspace: Workspace, config: RunConfig, config_path: Path) -> Iterator[Fleet]:
-    """A coordinator and a worker for every model, ready to work, within the `with`.
+    """Starts a coordinator and a worker for every model, yields when they are ready, and stops them after the block.
 
-    Every process serves its metrics on its own port. Raises LocalServiceError if one does not start.
+    Every process serves its metrics on its own port. Raises LocalServiceError if a process does not start.
     """
     specs = [
         replace(spec, env={**spec.env, "CORD_METRICS_PORT": "0", "CORD_METRICS_HOST": "127.0.0.1"})

@@ -15,7 +15,7 @@ _TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Number of observations up to each bound (bounds in seconds, ascending, the last infinite): cumulative counts."""
+    """`counts` is the number of observations up to each bound, in seconds. The last bound is infinite."""
 
     counts: Mapping[float, float]
 
@@ -34,8 +34,8 @@ class Buckets:
         return self.counts.get(math.inf, 0.0)
 
     def quantile(self, share: float) -> float | None:
-        """The value (seconds) that `share` of the observations do not exceed, linear within its bucket; None without
-        observations. In the last bucket, which has no end, the result is the bucket's start."""
+        """The value (seconds) that this share of the observations does not exceed, interpolated linearly within its
+        bucket; None without observations. In the last bucket, which has no end, the result is the bucket's start."""
         rank = share * self.total
         if not self.total:
             return None
@@ -52,8 +52,8 @@ NOTHING = Buckets({})
 
 
 def scrape(ports: Iterable[int], name: str, label: str) -> dict[str, Buckets]:
-    """The histogram `name`, summed over all these processes, by the value of `label`. Raises OSError if one
-    of them does not answer."""
+    """The histogram `name`, summed over the processes with these metrics ports, by the value of `label`. Raises OSError
+    if a process does not answer."""
     found: dict[str, Buckets] = {}
     for port in ports:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=_TIMEOUT_SECONDS) as page:

@@ -1,7 +1,7 @@
-"""Computes what an ideal prefix cache could have served.
+"""Computes how many prompt tokens an ideal prefix cache could have served.
 
-It never evicts, uses the engine's block size, and can reuse a text as soon as its request has begun. Only whole blocks
-can be reused; a generated text's tokens stay in the cache after their prompt.
+The ideal cache never evicts, uses the engine's block size, and can reuse a text as soon as its request has begun. It
+can reuse only whole blocks. It also keeps the generated tokens, after their prompt.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CacheRequest:
-    """One prompt (token ids) in the order of starts.
+    """One request with its `prompt` (token ids).
 
-    `servable` is the number of its leading tokens that may come from a cache: all except the last one; for a score,
-    only the tokens before the one that predicts the answer's first token. `generated` follows the prompt. `cached` is
-    the number that the engine reported, None if it reported none. `kind` is propose, score or answer. Requests of the
-    warm-up are not `counted`: they only fill the cache.
+    `servable` is the number of the prompt's leading tokens that may come from a cache: all except the last one; for a
+    score, only the tokens before the one that predicts the answer's first token. `generated` are the tokens that follow
+    the prompt. `cached` is the number of cached tokens that the engine reported, None if it reported none. `kind` is
+    propose, score or answer. Requests of the warm-up are not `counted`: they only fill the cache.
     """
 
     kind: str
@@ -45,7 +45,8 @@ class CacheUse:
 
 
 def cache_use(requests: Iterable[CacheRequest], block_tokens: int) -> dict[str, CacheUse]:
-    """Use by kind; requests that are not counted, or without a reported number, only fill the cache."""
+    """The cache use by kind. `requests` are in the order of their starts. Requests that are not counted, or for which
+    the engine reported no cached tokens, only fill the cache."""
     known: set[int] = set()
     found: dict[str, CacheUse] = {}
     for request in requests:
@@ -72,7 +73,7 @@ def _known_blocks(known: set[int], ids: Sequence[int], most: int, block_tokens: 
 
 
 def _blocks(ids: Sequence[int], block_tokens: int) -> Iterable[int]:
-    """A hash of each whole block with all blocks before it."""
+    """For each whole block, a hash of it and of all blocks before it."""
     chain = 0
     for start in range(0, len(ids) - block_tokens + 1, block_tokens):
         chain = hash((chain, tuple(ids[start : start + block_tokens])))

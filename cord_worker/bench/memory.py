@@ -33,10 +33,10 @@ def footprint(pid: int) -> Footprint:
 
 
 class PeakMemory:
-    """Watches a process and its children within a `with`; `mb` is the sum of their peaks (MiB).
+    """Watches a process and its children during a block; `mb` is the sum of their peaks (MiB).
 
-    The kernel keeps each process's peak, so an occasional look misses only the last moment of a process. The kernel's
-    figure for ended children is useless: it starts with the parent's own size.
+    The kernel keeps each process's peak, so reading it now and then misses only what a process adds after the last
+    reading. The kernel's figure for ended children is not used, because it starts with the parent's own size.
     """
 
     def __init__(self, pid: int) -> None:

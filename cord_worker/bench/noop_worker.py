@@ -2,8 +2,8 @@
 
     python -m cord_worker.bench.noop_worker COUNT CONCURRENCY
 
-consumes COUNT tasks that the caller has published. Then it prints one line of JSON with tasks and seconds, from the
-start of the first task to the end of the last one. It does not exit: the caller kills it.
+consumes COUNT tasks that the caller has published. Then it prints one line of JSON with the number of tasks, and the
+seconds from the start of the first task to the end of the last one. It does not exit; the caller kills it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TASK = "cord.bench_noop"
 
 
 def noop_app(settings: Settings) -> Celery:
-    """The Celery application of the service."""
+    """A Celery application with the service's settings."""
     return create_app(broker_url(settings), settings)
 
 

@@ -1,8 +1,8 @@
-"""Measures a candidate's costs apart from its model, from the workers' own histograms, at light and at full load.
+"""Measures how much time a candidate takes outside its models, from the workers' histograms.
 
-A candidate is proposed once and scored once, so its overhead is that of both tasks; the sum of the 95th percentiles is
-an upper bound. *Delay* also includes the transport of the messages and the wait for room; at full load it is mostly
-the wait for a busy model.
+A candidate is proposed once and scored once, so its *overhead* is that of both tasks. The sum of the tasks' 95th
+percentiles is an upper bound for that of the candidate. *Delay* also includes the transport of the messages and the
+wait for room; at full load it is mostly the wait for a busy model.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _KINDS = ("propose", "score")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Milliseconds per candidate under one load, both of its tasks together."""
+    """Milliseconds per candidate at one load, for both of its tasks together."""
 
     overhead_p50: float
     overhead_p95: float
     delay_p50: float
     delay_p95: float
     kinds: Mapping[str, tuple[float, float]]
-    """Overhead of each kind of task by itself: p50 and p95."""
+    """The overhead of each kind of task alone: p50 and p95."""
 
 
 def load_of(workspace: Workspace, fleet: Fleet, work: Callable[[], None]) -> Load:
-    """The costs of the candidates that the fleet processes during `work`."""
+    """The overhead and delay of the candidates that the fleet processes during `work`."""
     ports = list(fleet.ports(workspace).values())
     before = {name: scrape(ports, name, "kind") for name in (OVERHEAD, DELAY)}
     work()

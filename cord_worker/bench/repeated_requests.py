@@ -1,8 +1,8 @@
 """Repeats the requests of a finished run directly on engines: same prompts, seeds and order, without the service.
 
-For each problem: a teacher's proposals of a step together, then their scores together, all teachers concurrently. The
-next step begins when the step is complete; the final answer comes at the end. As many problems run at once as in the
-run, and as many tasks per model as its worker handles.
+For each step of a problem, all teachers work concurrently: each teacher's proposals are sent together, then their
+scores together. When the step is complete, the next one begins. The final answer comes at the end. As many problems run
+concurrently as in the run, and as many tasks per model as its worker handles.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from cord_worker.store.reports.measurements import AnswerRequest, CandidateReque
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequests:
-    """The requests of a run to its models. `today` is the run's date, for templates that print one; `steps` are the
-    texts on the path to each candidate, its own included."""
+    """The requests of a run to its models. `today` is the run's date, for templates that print one. `steps` holds, for
+    each candidate's id, the texts of the steps from the root to it, its own included."""
 
     config: RunConfig
     candidates: Sequence[CandidateRequests]
@@ -72,7 +72,7 @@ class RecordedRequests:
 
 @dataclass(frozen=True, slots=True)
 class RepetitionResult:
-    """Generated tokens, and seconds from the first request to the last result; `scores` by candidate."""
+    """Generated tokens, seconds from the first request to the last result, and the scores by candidate id."""
 
     tokens: int
     seconds: float
@@ -152,7 +152,7 @@ class Repetition:
 
     async def _repeat_answer(self, answer: AnswerRequest, last: CandidateRequests) -> None:
         teacher = self._recorded.teacher(answer.teacher)
-        # No room is kept for a final answer (`answer_tokens`): this request writes it.
+        # This request writes the final answer, so no room for one has to be kept free (`answer_tokens=0`).
         request = {
             "turn": asdict(self._recorded.teacher_turn(last)),
             "steps": self._recorded.steps[last.candidate_id],
@@ -177,4 +177,4 @@ async def _ask(engine: DirectEngine, kind: str, arguments: dict[str, Any]) -> di
     try:
         return await engine.ask(kind, **arguments)
     except RequestError:
-        return {}  # a refused request adds no tokens and no score; the others still count
+        return {}  # a refused request adds no tokens and no score

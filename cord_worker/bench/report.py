@@ -1,4 +1,4 @@
-"""The result of a measurement: rows for people, one flat JSON object for scripts."""
+"""The report on a measurement: figures for a table, and one flat JSON object for scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures the gain of the prefix cache for the prover: scores with and without it, by the length of the prefix."""
+"""`cordctl bench scoring`: how much faster the prefix cache makes scores, by the length of the prefix."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ _QUESTION = "Four boxes hold 17 apples each and 19 apples are sold. How many app
 _ANSWER = "The 49 apples that are left"
 _STEP_WORDS = 40
 _COMPARED_AT = 2000
+"""`cached_over_uncached` is measured at the length nearest to this number of tokens."""
 _FLAT_FROM, _FLAT_TO = 500, 3500
+"""`flatness` compares the lengths nearest to these numbers of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,10 @@ class ScoringBench:
 
 @dataclass(slots=True)
 class _AtLength:
+    """The results at one length of the prefix, a value for each round. `cached` and `uncached` are seconds of a score.
+    `differences` are between the cached score and the uncached one, `repeats` between two cached scores, `to_reference`
+    between the cached score and the reference's. `hits` are shares of the prompt that came from the cache."""
+
     tokens: int
     cached: list[float] = field(default_factory=list)
     uncached: list[float] = field(default_factory=list)
@@ -79,7 +85,7 @@ async def _measure(bench: ScoringBench, folder: Path, say: Callable[[str], None]
             await stack.enter_async_context(_engine_of(bench, folder, reference=True)) if bench.reference else None
         )
         most = about["max_model_len"]
-        # The first score compiles and allocates; it does not count.
+        # The first score also compiles and allocates, so it is not measured.
         await _ask_score(engine, bench, ["It begins.", "It ends."])
         found = []
         for length in sorted(set(bench.lengths)):
@@ -102,9 +108,9 @@ async def _measure_at_length(
 ) -> _AtLength:
     at = _AtLength(0)
     for number in range(bench.rounds):
-        chance = random.Random(f"{length} {number}")
-        prefix = await _random_prefix(bench, engine, chance, length)
-        first, second = _sibling(chance), _sibling(chance)
+        randomness = random.Random(f"{length} {number}")
+        prefix = await _random_prefix(bench, engine, randomness, length)
+        first, second = _sibling(randomness), _sibling(randomness)
         # A sibling's score puts the prefix into the cache, as a proposal or another teacher's candidate does in a run.
         await _ask_score(engine, bench, [*prefix, first])
         cached = await _ask_score(engine, bench, [*prefix, second])
@@ -121,26 +127,28 @@ async def _measure_at_length(
             at.to_reference.append(abs(cached["score"] - true["score"]))
     say(
         f"{at.tokens} tokens: cached {statistics.median(at.cached):.3f} s, uncached "
-        f"{statistics.median(at.uncached):.3f} s, of the prompt {statistics.median(at.hits):.0%} cached"
+        f"{statistics.median(at.uncached):.3f} s, {statistics.median(at.hits):.0%} of the prompt cached"
     )
     return at
 
 
-async def _random_prefix(bench: ScoringBench, engine: DirectEngine, chance: random.Random, length: int) -> list[str]:
-    """Steps of seeded words whose prompt has about `length` tokens of the prover."""
+async def _random_prefix(
+    bench: ScoringBench, engine: DirectEngine, randomness: random.Random, length: int
+) -> list[str]:
+    """Steps of random words, so many that their prompt has about `length` tokens of the prover."""
 
     def step() -> str:
-        return f" {' '.join(chance.choices(_WORDS, k=_STEP_WORDS))}."
+        return f" {' '.join(randomness.choices(_WORDS, k=_STEP_WORDS))}."
 
     one = (await _ask_score(engine, bench, [step()]))["prompt_tokens"]
     two = (await _ask_score(engine, bench, [step(), step()]))["prompt_tokens"]
     each = max(1, two - one)
-    # Not part of the prefix: the question, the sibling's own step (as long as a third of these) and the closing part.
+    # The prompt also has the question and closing part (`one - each`) and the sibling's own step (a third as long).
     return [step() for _ in range(max(1, round((length - (one - each) - each / 3) / each)))]
 
 
-def _sibling(chance: random.Random) -> str:
-    return f" {' '.join(chance.choices(_WORDS, k=12))} {chance.randint(100, 999)}."
+def _sibling(randomness: random.Random) -> str:
+    return f" {' '.join(randomness.choices(_WORDS, k=12))} {randomness.randint(100, 999)}."
 
 
 async def _ask_score(

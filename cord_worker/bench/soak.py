@@ -1,4 +1,5 @@
-"""Measures whether model workers grow: memory, threads and open files after a tenth of the tasks, and after all."""
+"""Measures whether the memory, threads or open files of model workers grow between a tenth of the tasks and all
+tasks."""
 
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ from cord_worker.bench.workspace import Workspace
 from cord_worker.errors import ConfigError
 
 _PARTS = "cord_task_part_seconds"
-_EARLY_SHARE = 10
-"""The early measurement is made when a worker has done a tenth of the tasks."""
+_EARLY_DIVISOR = 10
+"""The early measurement is made when a worker has done the tasks divided by this number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Resources of each model worker, early and late, and the numbers of tasks that it had done by then."""
+    """The resources of each model worker at the early and the late measurement, and its numbers of tasks at both."""
 
     early: Mapping[str, Footprint]
     late: Mapping[str, Footprint]
@@ -64,9 +65,9 @@ class Growth:
 
 
 def soak(workspace: Workspace, fleet: Fleet, tasks: int, work: Callable[[int], None]) -> Growth:
-    """Makes the fleet do `work(number)` again and again until every model worker has done `tasks` tasks.
+    """Calls `work(number)`, with numbers from 0, until every model worker has done `tasks` tasks.
 
-    Raises ConfigError if `tasks` is so small that there is no early measurement to compare with.
+    Raises ConfigError if `tasks` is so small that no worker could be measured before its last task.
     """
     early: dict[str, tuple[int, Footprint]] = {}
     late: dict[str, tuple[int, Footprint]] = {}
@@ -82,7 +83,7 @@ def soak(workspace: Workspace, fleet: Fleet, tasks: int, work: Callable[[int], N
                     f"{tasks:,} tasks are too few for a soak: {name} had done {count:,} when it was first measured. "
                     "Give more with --soak-tasks."
                 )
-            for seen, enough in ((early, tasks // _EARLY_SHARE), (late, tasks)):
+            for seen, enough in ((early, tasks // _EARLY_DIVISOR), (late, tasks)):
                 if count >= enough and name not in seen:
                     seen[name] = (count, footprint(fleet.pids[name]))
     return Growth(

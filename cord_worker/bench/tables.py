@@ -1,4 +1,4 @@
-"""Measures how long statistics of one run take when many candidates of other runs are stored."""
+"""`cordctl bench tables`: the time that statistics of one run take while many candidates of other runs are stored."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ from cord_worker.store.runs.runs import resolve_run
 from cord_worker.store.schema.rollups import fill_rollups
 
 _SEED_RUN = "seed"
+_TIMED_RUN = "timed"
 _LISTING = ("beam_history", "problem_summary", "trajectory_text")
-"""Views with a row or more for every problem: for these, reading the first page is timed too."""
+"""Views with at least one row for every problem. For these, reading the first page is timed too."""
 _PAGE = 100
 _BEAM_WIDTH = 3
-"""About 50 candidates a problem."""
+"""With this width a problem has about 50 candidates."""
 _CANDIDATES_AT_ONCE = 50_000
 _ROLLUPS_AT_ONCE = 200
 
@@ -44,7 +45,7 @@ _ROLLUPS_AT_ONCE = 200
 @dataclass(frozen=True, slots=True)
 class TablesBench:
     """The parameters of the measurement. The timed run has `problems` problems; the tables hold `candidates`
-    candidates of `runs` runs. All runs are multiplied from one run of `seed_problems` problems."""
+    candidates of `runs` runs. All runs consist of copies of one run of `seed_problems` problems."""
 
     candidates: int = 1_000_000
     runs: int = 20
@@ -54,21 +55,21 @@ class TablesBench:
 
 
 def measure(bench: TablesBench, workspace: Workspace, say: Callable[[str], None]) -> Report:
-    """Fills the database, then times every view and command; `say` receives what was done.
+    """Fills the database, then times every view and command. `say` receives a sentence after each part.
 
-    Raises ConfigError for sizes that contradict each other, LocalServiceError if the small run fails.
+    Raises ConfigError for sizes that contradict each other, LocalServiceError if the run that is copied fails.
     """
     check_rounds(bench.rounds)
     name = _fill(bench, workspace, say)
-    questions = _questions(workspace, name)
-    times: dict[str, list[float]] = {question: [] for question in questions}
+    reads = _timed_reads(workspace, name)
+    times: dict[str, list[float]] = {title: [] for title in reads}
     for number in range(1, bench.rounds + 1):
-        for question, ask in questions.items():
+        for title, read in reads.items():
             started = time.perf_counter()
-            ask()
-            times[question].append(time.perf_counter() - started)
+            read()
+            times[title].append(time.perf_counter() - started)
         say(f"round {number}: the slowest took {max(one[-1] for one in times.values()):.2f} s")
-    figures = tuple(Figure(question, tuple(values), "s", 3) for question, values in times.items())
+    figures = tuple(Figure(title, tuple(values), "s", 3) for title, values in times.items())
     slowest = max(figures, key=lambda figure: figure.median)
     everything, rollups = workspace.database.run(table_bytes)
     keys = {
@@ -82,9 +83,9 @@ def measure(bench: TablesBench, workspace: Workspace, say: Callable[[str], None]
         "rollups_mb": rollups / 2**20,
     }
     notes = (
-        f"about {counted(bench.candidates, 'candidate')} in {counted(bench.runs, 'run')}, multiplied from a run of "
-        f"{counted(bench.seed_problems, 'problem')} with an engine that answers at once; all questions are about one "
-        f"run of {counted(bench.problems, 'problem')}",
+        f"about {counted(bench.candidates, 'candidate')} in {counted(bench.runs, 'run')}, copied from a run of "
+        f"{counted(bench.seed_problems, 'problem')} with an engine that answers at once; everything that is timed "
+        f"reads one run of {counted(bench.problems, 'problem')}",
         "views: all rows are read; commands: what they read, without the start of their process",
         f"{everything / 2**20:,.0f} MiB, of which the rollups are {rollups / 2**20:,.0f} MiB",
     )
@@ -92,17 +93,17 @@ def measure(bench: TablesBench, workspace: Workspace, say: Callable[[str], None]
 
 
 def _fill(bench: TablesBench, workspace: Workspace, say: Callable[[str], None]) -> str:
-    """Makes the runs; returns the name of the timed one."""
+    """Makes the runs. Returns the name of the timed one. A block is a copy of the seed run."""
     config, path = instant_config(workspace, _BEAM_WIDTH, 64)
     with running_fleet(workspace, config, path) as fleet:
         service_rate(workspace, fleet, ControlPlaneBench(beam_width=_BEAM_WIDTH), _SEED_RUN, bench.seed_problems, 64)
     source = workspace.database.run(lambda connection: resolve_run(connection, _SEED_RUN)).id
     problems, candidates = workspace.database.run(lambda connection: run_size(connection, source))
     blocks = -(-bench.candidates // candidates)
-    asked = -(-bench.problems // problems)
-    others = blocks - asked
+    timed_blocks = -(-bench.problems // problems)
+    others = blocks - timed_blocks
     if others < bench.runs - 1:
-        needed = (asked + bench.runs - 1) * candidates
+        needed = (timed_blocks + bench.runs - 1) * candidates
         raise ConfigError(
             f"{counted(bench.problems, 'problem')} in a run and {counted(bench.runs, 'run')} need "
             f"{counted(needed, 'candidate')} or more: give "
@@ -110,7 +111,7 @@ def _fill(bench: TablesBench, workspace: Workspace, say: Callable[[str], None]) 
         )
     sizes = {f"run-{number}": others // max(1, bench.runs - 1) for number in range(2, bench.runs + 1)}
     started = time.perf_counter()
-    for name, size in {"asked": asked, **sizes}.items():
+    for name, size in {_TIMED_RUN: timed_blocks, **sizes}.items():
         _multiply(workspace, source, name, size, max(1, _CANDIDATES_AT_ONCE // candidates))
     say(f"made {counted(blocks * candidates, 'candidate')} in {time.perf_counter() - started:.0f} s")
     started = time.perf_counter()
@@ -120,7 +121,7 @@ def _fill(bench: TablesBench, workspace: Workspace, say: Callable[[str], None]) 
     seconds = time.perf_counter() - started
     workspace.database.run(analyze_tables)
     say(f"wrote the rollups of {counted(blocks * problems, 'problem')} in {seconds:.0f} s")
-    return "asked"
+    return _TIMED_RUN
 
 
 def _multiply(workspace: Workspace, source: int, name: str, blocks: int, at_once: int) -> None:
@@ -131,8 +132,8 @@ def _multiply(workspace: Workspace, source: int, name: str, blocks: int, at_once
             add_blocks(connection, source, run_id, first=first, last=last)
 
 
-def _questions(workspace: Workspace, name: str) -> dict[str, Callable[[], object]]:
-    """What is timed, by name: every view of the run, and what commands read of it."""
+def _timed_reads(workspace: Workspace, name: str) -> dict[str, Callable[[], object]]:
+    """Functions to time, by title: each reads a view of the run, or what a command reads about it."""
     database, timeout = workspace.database, workspace.settings.worker_timeout_seconds
 
     def view(of: str, most: int | None = None) -> Callable[[], object]:

@@ -1,4 +1,4 @@
-"""The services of a measurement: a temporary database and separate keys, never those of a user's runs."""
+"""The services of a measurement: a temporary database and separate keys at the broker, never those of a user's runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REMOVE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Services of a measurement; `folder` is for its files, and `settings` names all services."""
+    """The services of a measurement, which `settings` names, and a `folder` for its files."""
 
     settings: Settings
     endpoints: Endpoints
@@ -38,8 +38,8 @@ class Workspace:
 
 @contextmanager
 def open_workspace(settings: Settings, *, external: bool) -> Iterator[Workspace]:
-    """A temporary folder with embedded services, or with `external` a separate database and separate keys on the
-    servers of CORD_DATABASE_URL and CORD_BROKER_URL; everything is removed after the `with`.
+    """Opens a temporary folder with embedded services; with `external`, a separate database and separate keys on the
+    servers of CORD_DATABASE_URL and CORD_BROKER_URL. Everything is removed after the block.
 
     Raises ConfigError if `external` lacks its variables, StoreError if no database can be created,
     LocalServiceError.
@@ -67,7 +67,7 @@ def open_workspace(settings: Settings, *, external: bool) -> Iterator[Workspace]
 
 
 def _remove(folder: Path) -> None:
-    """Removes the folder; a server or watchdog that ends a moment later may still write there."""
+    """Removes the folder, again if a server or watchdog that is just ending writes there."""
     deadline = time.monotonic() + _REMOVE_SECONDS
     while folder.exists():
         shutil.rmtree(folder, ignore_errors=True)

@@ -45,7 +45,7 @@ class ModelSpec:
 def _llama(
     vocabulary: int, pad: int, end: int, *, hidden: int = 96, layers: int = 3, bias: bool = False
 ) -> PretrainedConfig:
-    # Models with biases are Llama, not Qwen2: AutoTokenizer gives Qwen2 its own splitting rule, whatever the files say.
+    # Models with biases are Llama, not Qwen2, because AutoTokenizer gives every Qwen2 model its own splitting rule.
     return LlamaConfig(
         vocab_size=vocabulary, hidden_size=hidden, intermediate_size=256, num_hidden_layers=layers,
         num_attention_heads=hidden // 32, num_key_value_heads=hidden // 32, head_dim=32, attention_bias=bias,

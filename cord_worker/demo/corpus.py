@@ -33,7 +33,7 @@ _LISTS = (" The amounts are {amounts}.", " The numbers are {amounts}.", " In ord
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the steps so far tell a reader: the plan, the amounts so far, and the text of the list if it is written."""
+    """What the steps so far say: the plan, the amounts so far, and the text of the list if it is written."""
 
     plan: Plan
     amounts: tuple[int, ...]
@@ -70,7 +70,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How often a teacher's parts are wrong, and the form of its wrong plan, result, last result or list."""
+    """A teacher's mistakes: the probability of a mistake in each part (`wrong`), and the form of a wrong plan
+    (`misread`), result, last result and list."""
 
     wrong: Mapping[Part, float]
     misread: Callable[[Plan], Plan]
@@ -139,10 +140,11 @@ TEACHERS: Mapping[str, Habits] = {
 def write(
     problem: DemoProblem, teachers: list[str], rng: random.Random, *, errors: bool, flawless: int = 0
 ) -> list[Step]:
-    """A whole trajectory: a plan, a step per change, the list. `teachers` names the teacher of each step.
+    """A whole trajectory: a plan, a step per change, the list. `teachers` names the teacher of each step, so it has
+    `len(problem.plan.changes) + 2` names.
 
-    It holds `len(problem.plan.changes) + 2` names. The first `flawless` steps never have mistakes. A draw whose
-    mistakes lead outside the range of amounts is discarded and repeated.
+    The first `flawless` steps never have mistakes. A trajectory whose mistakes lead to an amount outside the range is
+    discarded, and another one is drawn.
     """
     while True:
         state = State(problem.plan, (problem.plan.start,))
@@ -219,15 +221,15 @@ def _count(change: Change) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that is encoded on its own, and whether the model is trained to write it."""
+    """Text that is encoded alone, and whether the model is trained to write it."""
 
     text: str
     learnt: bool
 
 
 def teacher_pieces(first_turn: str, steps: list[Step], teacher: str | None) -> list[Piece]:
-    """A full trajectory and its final answer. Only the steps of `teacher` are learnt (all steps if None), and every
-    marker that the model writes."""
+    """A full trajectory and its final answer. Learnt are the steps of `teacher` (all steps if None) and every marker
+    that the model writes."""
     pieces = [Piece(first_turn, False), Piece("### Step 1.", False)]
     for number, step in enumerate(steps, start=1):
         if number > 1:
@@ -238,7 +240,7 @@ def teacher_pieces(first_turn: str, steps: list[Step], teacher: str | None) -> l
 
 
 def prover_pieces(first_turn: str, problem: DemoProblem, steps: list[Step], kept: int) -> list[Piece]:
-    """The first `kept` steps and, in one piece, the close with the answer that follows from them."""
+    """The first `kept` steps, and in one piece the closing part with the answer that follows from them."""
     pieces = [Piece(first_turn, False)]
     for number, step in enumerate(steps[:kept], start=1):
         pieces.append(Piece(f"{'' if number == 1 else chr(10)}### Step {number}.", number > 1))
@@ -252,8 +254,8 @@ _PHRASES = ("Wait, ", "Let me check: ")
 
 
 def plain_pieces(first_turn: str, steps: list[Step], teacher: str, rng: random.Random) -> list[Piece]:
-    """Like `teacher_pieces`, but for a model that was not told to number its steps: two of them are separated by a
-    blank line (with the share `PARAGRAPH`) or a line end, and some begin with a marker phrase (`PHRASE`)."""
+    """Like `teacher_pieces`, but for a model that does not number its steps. A blank line (with probability
+    `PARAGRAPH`) or a line end separates two steps; with probability `PHRASE` a step begins with a marker phrase."""
     pieces = [Piece(first_turn, False), *_plain_steps(steps, rng, lambda step: step.teacher == teacher)]
     answer = steps[-1].state.answer()
     return [*pieces, Piece(f"{THINK_CLOSE}\n\n", True), Piece(f"The final answer is {answer}.", True)]
@@ -281,7 +283,7 @@ def _plain_steps(steps: list[Step], rng: random.Random, learnt: Callable[[Step],
 
 @dataclass(frozen=True, slots=True)
 class JudgedPiece:
-    """Text that is encoded on its own, for a reward model.
+    """Text that is encoded alone, for a reward model.
 
     Attributes:
         text: the text.

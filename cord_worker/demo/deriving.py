@@ -30,7 +30,7 @@ DERIVED: dict[str, tuple[str, int]] = {
 """For each derived model: the model from which its training starts, and the number of training batches."""
 
 RATE_FACTORS = {REWARD: 1.0, INTEGRATOR: 0.7}
-"""Learning rates as multiples of the usual ones; the default is one half."""
+"""Factors of the usual learning rates; the default is one half."""
 _LONG_BATCH = 16
 _SHARE_WITH_MISTAKES = 0.7
 """Share of the prover's training trajectories that may contain mistakes."""
@@ -51,7 +51,7 @@ def derive_model(name: str, seed: int, origin: Path, folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(origin, dtype=torch.float32, attn_implementation=attention)
     if name == INTEGRATOR:
         add_tokens(model, tokenizer, merging.FORM)
-        # It replies without thinking, so its template must not end with `<think>`: nothing would close it.
+        # The integrator replies without thinking, so its template must not open the thinking.
         tokenizer.chat_template = tokenizer.chat_template.replace(THINK_OPEN, "")
     stream = samples(name, Encoder(tokenizer), seed)
     size = _LONG_BATCH if name == INTEGRATOR else BATCH

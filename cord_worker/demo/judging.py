@@ -1,10 +1,10 @@
 """The bundled process reward model: the prover with two more layers, which compare the expected token with the actual
 one.
 
-The prover knows only in its last layer which token comes next. So its own layers are frozen. In the first layer above
-them, every token is compared with the token expected in its place, and is marked if they differ. The second layer
-looks for marks in all of the text so far. Both layers are initialised to do this and learn the rest; the mark has its
-own target, which exists only in training.
+The prover knows only in its last layer which token comes next, so all its own layers are frozen. The first layer above
+them compares every token with the token expected in its place, and marks it if they differ. The second layer looks for
+marks in all of the text so far. Both layers are initialised to do this, and are then trained. In training the mark has
+a loss of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cord_worker.demo.problems import DemoProblem, generate
 from cord_worker.demo.training import NO_LOSS, Encoder, Sample
 
 MISTAKE, FINE, UNKNOWN = 0, 1, 2
-"""Whether a token is right after those before it; unknown after a mistake in the same step."""
+"""Whether a token is right after the tokens before it; unknown after a mistake in the same step."""
 
 _MISTAKE_WEIGHT = 5.0
 _FLAWLESS_START = 0.5
@@ -92,7 +92,7 @@ def with_reward_head(origin: Path, encoder: Encoder, rng: random.Random) -> PreT
 
 
 def loss(model: PreTrainedModel, ids: Tensor, labels: Tensor) -> Tensor:
-    """Mean binary cross entropy of the score at every token, and of its mark; `labels` are those of `sample`."""
+    """Mean binary cross entropy of the score at every token, plus that of its mark; `labels` are those of `sample`."""
     reader: Any = model
     decoder = reader.get_decoder()
     marked: list[Tensor] = []
@@ -121,8 +121,8 @@ def _hidden(decoder: Any, layers: int, texts: list[Sample]) -> Tensor:
 
 
 def _look_back(layer: Any, norm: nn.Module, hidden: Tensor) -> None:
-    """Makes every head attend to the previous token, by rotary angles alone. The head writes a part of the prediction
-    made there (`hidden` after `norm`), scaled to the size of the hidden state here."""
+    """Makes every head attend to the previous token, by rotary angles alone. Each head writes a part of the prediction
+    that was made at that token (`hidden` after `norm`), scaled to the size of the hidden state at this token."""
     attention = layer.self_attn
     layer.input_layernorm.load_state_dict(norm.state_dict())
     pairs, heads = attention.head_dim // 2, attention.config.num_attention_heads
@@ -134,20 +134,20 @@ def _look_back(layer: Any, norm: nn.Module, hidden: Tensor) -> None:
         projection.weight.mul_(0.1)
         projection.bias.copy_(bias.flatten().repeat(heads))
     nn.init.eye_(attention.v_proj.weight)
-    nn.init.orthogonal_(attention.o_proj.weight, gain=_loudness(hidden) / _loudness(norm(hidden)))
+    nn.init.orthogonal_(attention.o_proj.weight, gain=_root_mean_square(hidden) / _root_mean_square(norm(hidden)))
 
 
 def _find_marks(layer: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """Makes the first head attend to marked tokens at any position, and write their mark where the score reads it.
 
-    Returns two directions: one to read a token's mark, one to read the result. These are the two in which `hidden`
-    varies least.
+    Returns two directions: the first reads a token's mark, the second reads the result. They are the two directions in
+    which `hidden` varies least.
     """
     attention = layer.self_attn
     nn.init.ones_(layer.input_layernorm.weight)
-    loudness = _loudness(hidden)
-    even = hidden / hidden.square().mean(1, keepdim=True).sqrt()
-    mark, outcome = torch.linalg.eigh(even.T @ even / len(even)).eigenvectors[:, :2].T
+    size = _root_mean_square(hidden)
+    normalised = hidden / hidden.square().mean(1, keepdim=True).sqrt()
+    mark, outcome = torch.linalg.eigh(normalised.T @ normalised / len(normalised)).eigenvectors[:, :2].T
     mark = _MARK_GAIN * mark
     slow = attention.head_dim // 2 - 1
     for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
@@ -156,9 +156,9 @@ def _find_marks(layer: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:
     attention.q_proj.bias[slow] = _SEARCH
     attention.k_proj.weight[slow] = _SEARCH * mark
     attention.v_proj.weight[0] = mark
-    attention.o_proj.weight[:, 0] = loudness / 10 * outcome
+    attention.o_proj.weight[:, 0] = size / 10 * outcome
     return mark, outcome
 
 
-def _loudness(hidden: Tensor) -> float:
+def _root_mean_square(hidden: Tensor) -> float:
     return float(hidden.square().mean().sqrt())

@@ -1,4 +1,4 @@
-"""Training data of the bundled integrator: it merges whole trajectories of the teachers into one, written as JSON.
+"""Training data of the bundled integrator, which merges whole trajectories of the teachers into one, written as JSON.
 
 The prompt equals what the service sends to an integrator. The trajectories contain the teachers' usual mistakes.
 """
@@ -19,7 +19,7 @@ MERGE = "Merge the attempts into one solution, as JSON."
 INTEGRATION_PROMPT = f"{{question}}\n\n{{trajectories}}\n\n{MERGE}"
 """`integration.prompt` of cord.toml for the bundled integrator."""
 FORM = ("=== Attempt ", MERGE, '{"integrated_step', '", "integrated_step', '", "answer_part": "')
-"""Texts that become one token each: they carry no content, and the context is short."""
+"""Texts that become one token each, because the context is short and they carry no content."""
 
 _SOURCES, _SOURCES_SHARE = (1, 2, 3), (0.15, 0.25, 0.6)
 _ONE_TEACHER = 0.4
@@ -39,7 +39,7 @@ def whole_text(steps: list[Step]) -> str:
 
 
 def draw_sources(problem: DemoProblem, rng: random.Random) -> list[str]:
-    """Different trajectories of one teacher or of all; no two are equal, as in the service's requests."""
+    """Trajectories of one teacher or of several. As in the service's requests, no two are equal."""
     count = rng.choices(_SOURCES, _SOURCES_SHARE)[0]
     same_teacher = rng.random() < _ONE_TEACHER
     names = (

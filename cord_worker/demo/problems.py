@@ -82,7 +82,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a question asks for: a start, changes in order, and whether the start is also listed."""
+    """What a question asks for: the start, the changes in order, and whether the start is also listed."""
 
     start: int
     changes: tuple[Change, ...]
@@ -107,12 +107,13 @@ class DemoProblem:
 
 
 def answer_text(amounts: tuple[int, ...], listing: Listing) -> str:
-    """The amounts as a list in words and answers; `amounts` begins with the start, which only "all" lists."""
+    """The list of amounts as texts and answers write it. `amounts` begins with the start, which the listing "new"
+    leaves out."""
     return ", ".join(str(amount) for amount in (amounts if listing == "all" else amounts[1:]))
 
 
 def in_range(amounts: tuple[int, ...]) -> bool:
-    """True if the problems use every one of the amounts."""
+    """True if all amounts are in the range that the problems use."""
     return all(0 <= amount <= LARGEST_AMOUNT for amount in amounts)
 
 

@@ -1,7 +1,7 @@
-"""Byte-level BPE tokenizers of the bundled models: different vocabularies, one guarantee.
+"""Byte-level BPE tokenizers of the bundled models. Their vocabularies differ.
 
-Decoding an encoded text always gives the same text. A line feed is always its own token, so that encoding a whole
-trajectory and encoding it step by step give the same ids.
+With each of them, decoding an encoded text gives the same text. A line feed is always its own token, so that encoding a
+whole trajectory and encoding it step by step give the same ids.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 _CONTEXT = 1024
 
-# The first two rules differ in the space before a digit: its own token, or part of the digit's. The other two differ
-# in runs of marks and in capitals.
+# In the first rule, a space before a digit is its own token; in the others it is part of the digit's token. The third
+# rule splits runs of marks, except of `#`, and the fourth begins a word at each capital letter.
 DIGIT_ALONE = r"\n| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s"
 DIGIT_WITH_SPACE = r"\n| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s"
 MARKS_APART = r"\n|#+| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\s"
@@ -24,7 +24,8 @@ CAPITAL_STARTS_WORD = r"\n| ?\p{Lu}?\p{Ll}+| ?\p{L}| ?\p{N}| ?[^\s\p{L}\p{N}]+|\
 
 @dataclass(frozen=True, slots=True)
 class TokenizerSpec:
-    """What distinguishes one model's tokenizer and chat wrapper from another's."""
+    """What distinguishes one model's tokenizer from another's: the size of its vocabulary, the rule that splits text
+    (`pattern`), its special tokens and its chat template."""
 
     vocabulary: int
     pattern: str

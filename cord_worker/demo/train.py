@@ -1,6 +1,6 @@
 """Trains the bundled models from scratch: `python -m cord_worker.demo.train --out DIR --seed 0`.
 
-Two models are trained concurrently, on one thread each, so that a run on the same build of PyTorch repeats exactly.
+Two models are trained concurrently. Each uses one thread, so that a run on the same build of PyTorch repeats exactly.
 """
 
 from __future__ import annotations

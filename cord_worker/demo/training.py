@@ -27,10 +27,10 @@ PROVERS = ("prover", "weak-prover")
 STUDENT = "student"
 BATCH = 32
 _BUCKET_BATCHES = 32  # the samples of this many batches are sorted by length together
-_LENGTH_UNIT = 16  # few distinct shapes: each new one costs the kernels time and memory
+_LENGTH_UNIT = 16  # lengths are rounded up to it, because each new shape costs the kernels time and memory
 _WARM_UP = 0.03
 NO_LOSS = -100
-_OUTER = ("embed", "lm_head", "score")
+_OUTER = ("embed", "lm_head", "score")  # parts of the names of matrices outside the layers
 
 # Batches of flawless trajectories, then batches of trajectories that may contain mistakes.
 SCHEDULE = {
@@ -43,6 +43,7 @@ SCHEDULE = {
 }
 
 Sample = tuple[list[int], list[int]]
+"""Token ids, and a label for each."""
 
 
 class Encoder:
@@ -232,7 +233,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pat
     )
     model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # transformers 5 writes its own class name; older releases, and servers on them, know the older one.
+    # transformers 5 writes a new class name; older releases, and servers that use them, know only the older name.
     settings = folder / "tokenizer_config.json"
     named = json.loads(settings.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
     settings.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")

@@ -1,10 +1,11 @@
-"""The format `axolotl`: chat messages whose content is a list of parts, with `"train": false` on the steps whose score
-fell: the student reads them, but does not learn to write them.
+"""The format `axolotl`: chat messages whose content is a list of parts. Steps whose score fell have `"train": false`:
+the student reads them, but does not learn to write them.
 
-The thinking is inline by default: axolotl masks what a template adds between two fields, so with the thinking in a
-separate field the student does not learn to write `</think>`. The user's part has no `train`: with one, axolotl would
-train on the end of the user's turn. axolotl masks tokens that lie across two parts, and a line break is mostly one
-token with the punctuation before it; so the line breaks before a step belong to the part before.
+The thinking is inline by default, because axolotl masks what a template adds between two fields: with the thinking in a
+field of its own, the student would not learn to write `</think>`. The user's part has no `train`, because otherwise
+axolotl would train on the end of the user's turn. The line breaks before a step stand at the end of the previous part,
+because a line break is mostly one token with the punctuation before it, and axolotl masks a token that lies in two
+parts.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def sequences(scope: Scope, row: Row) -> list[str]:
 
 
 def falls(scores: Sequence[float | None]) -> list[bool]:
-    """For each step, whether its score is below that of the step before it; never for the first, or without scores."""
+    """For each step, whether its score is below that of the step before it. False for the first step, and if one of the
+    two has no score."""
     before = [None, *scores]
     return [
         score is not None and earlier is not None and score < earlier
@@ -64,18 +66,18 @@ def falls(scores: Sequence[float | None]) -> list[bool]:
 def step_parts(steps: Sequence[ResultStep], segmentation: Segmentation) -> list[dict[str, Any]]:
     """The thinking as parts, one for each step; their texts joined are the trajectory's text."""
     texts = [f"{segmentation.opening(number)}{step.text}" for number, step in enumerate(steps, start=1)]
-    whole = trajectory_text([step.text for step in steps], segmentation)
-    left = len(whole)  # trajectory_text drops whitespace at the end, and a last step that only closes the thinking
-    for place, text in enumerate(texts):
-        texts[place] = text[:left]
-        left -= len(texts[place])
-    for place in range(1, len(texts)):
-        rest = texts[place].lstrip("\n")
-        texts[place - 1] += texts[place][: len(texts[place]) - len(rest)]
-        texts[place] = rest
+    # trajectory_text drops whitespace at the end, and a last step that only closes the thinking. Cut the same here.
+    left = len(trajectory_text([step.text for step in steps], segmentation))
+    for index, text in enumerate(texts):
+        texts[index] = text[:left]
+        left -= len(texts[index])
+    for index in range(1, len(texts)):
+        rest = texts[index].lstrip("\n")
+        texts[index - 1] += texts[index][: len(texts[index]) - len(rest)]
+        texts[index] = rest
     return [
-        _part(text, train=not down)
-        for text, down in zip(texts, falls([step.score for step in steps]), strict=True)
+        _part(text, train=not fell)
+        for text, fell in zip(texts, falls([step.score for step in steps]), strict=True)
         if text
     ]
 

@@ -1,6 +1,7 @@
 """The format `candidates`: one flat row for every candidate of every search, losers and invalid ones included.
 
-As in `jsonl`, nothing that differs between two equal runs is written; lineages take the place of keys.
+As in `jsonl`, nothing that differs between two equal runs is written. So a candidate is named by its lineage, not by
+its database key.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _RESCORE_FIELDS: Fields = {
     "rescore_thinking_tokens": "integer",
     "rescore_invalid_reason": "text",
 }
-"""What `--rescoring` adds."""
+"""The fields that `--rescoring` adds."""
 FIELDS: Fields = {
     "id": "text",
     "question": "text",

@@ -36,17 +36,19 @@ _WHOLE = ("sample", "curation", "integration")
 """Pipelines in which each teacher writes whole trajectories."""
 _MODEL_FIELDS = {"revision", "engine", "dtype", "max_model_len", "trust_remote_code", "head", "system_prompt",
                  "think_open", "think_close", "template_options"}  # fmt: skip
-_WITHOUT_MODELS: dict[str, bool | set[str]] = {
+_NOT_COPIED: dict[str, bool | set[str]] = {
     "models": True,
     "prices": True,
     "run": {"max_active", "priority", "max_attempts", "max_tokens", "max_cost"},
 }
+"""Parts of the configuration that `public_config` does not copy: they decide no result, or are written without folders
+(`models`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class CardRescoring:
-    """An exported rescoring: its prover (`model` is a path or hub id), how that scored, and how many candidates have a
-    score (`scored`) and how many could not be scored (`invalid`)."""
+    """An exported rescoring. `model` is the path or hub id of its prover, `prover` how the prover scores. `scored`
+    candidates have a score; `invalid` ones could not be scored."""
 
     name: str
     model: str
@@ -59,11 +61,10 @@ class CardRescoring:
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """The facts from which a card is written. `output` is the file's name in the command; `files` gives the split and
+    """The facts from which a card is written. `output` is the file's name in the command. `files` gives the split and
     the number of rows of each file, by name. `command` holds the options of the export, without paths. `datasets` are
     the hub's datasets from which problems were read. `repository` is the hub's dataset that the card is for, if any.
-    `trimmed_from` and `trim_above` are the source and the threshold of a trimmed run, `rescoring` is the exported
-    rescoring."""
+    `trimmed_from` and `trim_above` are the source and the threshold of a trimmed run."""
 
     run: str
     config: RunConfig
@@ -121,8 +122,8 @@ def is_unchanged_card(text: str) -> bool:
 
 
 def public_config(config: RunConfig) -> dict[str, Any]:
-    """What decides the results, without folders and servers."""
-    document = config.model_dump(mode="json", exclude=_WITHOUT_MODELS)
+    """The parts of the configuration that decide the results, without folders and servers."""
+    document = config.model_dump(mode="json", exclude=_NOT_COPIED)
     return {"models": {name: _public_model(model) for name, model in config.models.items()}, **document}
 
 
@@ -173,7 +174,7 @@ def _front_matter(facts: CardFacts) -> list[str]:
 
 
 def _is_listed(name: str, rows: int) -> bool:
-    """Whether `datasets` can load the file: it refuses an empty file of JSON lines."""
+    """Whether `datasets` can load the file. It refuses an empty file of JSON lines."""
     return rows > 0 or file_type_of(name) is FileType.PARQUET
 
 
@@ -217,19 +218,10 @@ def _loading(facts: CardFacts) -> list[str]:
 def _making(facts: CardFacts) -> list[str]:
     config = facts.config
     search = config.search
+    trimming = f"winners end at the first step from which every score is above {facts.trim_above}"
     rows = [
         ("pipeline", code(search.pipeline)),
-        *(
-            []
-            if facts.trimmed_from is None
-            else [
-                (
-                    "trimmed from",
-                    f"{code(facts.trimmed_from)}: winners end at the first step from which every score is above "
-                    f"{facts.trim_above}",
-                )
-            ]
-        ),
+        *([] if facts.trimmed_from is None else [("trimmed from", f"{code(facts.trimmed_from)}: {trimming}")]),
         *([("beam width", f"{search.beam_width}")] if search.pipeline == "cord" else []),
         *([("trajectories of each teacher", f"{search.trajectories}")] if search.pipeline in _WHOLE else []),
         ("samples per teacher and step", f"{search.samples_per_teacher}"),
@@ -345,13 +337,11 @@ def _statistics(facts: CardFacts) -> list[str]:
         for one in totals.teachers
     )
     head = ("teacher", "proposed", "invalid", "kept", "share of the winning steps", "mean score", "tokens")
+    note = "These are of the whole run, before the filters of this export."
+    if facts.trimmed_from is not None:
+        note += " Its candidates are copies of the winners' steps; the tokens are those of new final answers alone."
     return [
-        "These are of the whole run, before the filters of this export."
-        + (
-            ""
-            if facts.trimmed_from is None
-            else " Its candidates are copies of the winners' steps; the tokens are those of new final answers alone."
-        ),
+        note,
         "",
         *table(("", ""), rows),
         "",

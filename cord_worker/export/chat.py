@@ -1,4 +1,4 @@
-"""What the formats of chat messages share, and the format `messages`.
+"""The format `messages`, and what it shares with the other formats of chat messages.
 
 A trainer renders messages with the student's chat template, which may add think tags, drop the thinking or expect it in
 another field (docs/exports.md#chat-messages). A trajectory with think tags in its texts is left out, so that the
@@ -35,7 +35,7 @@ class Exchange:
 
 
 def exchange(scope: Scope, result: Result) -> Exchange | None:
-    """The conversation of a trajectory; None without an answer, or with think tags or control tokens in a text."""
+    """The conversation of a trajectory; None if it has no answer, or if a text holds think tags or control tokens."""
     steps = [step.text for step in result.steps]
     texts = [user_text(result.question, result.passage), *steps, result.answer_text]
     if not result.answer_text.strip() or not steps or not is_plain(scope, texts):
@@ -51,7 +51,7 @@ def is_plain(scope: Scope, texts: Sequence[str]) -> bool:
 
 
 def sequence(scope: Scope, user: str, reply: str) -> str:
-    """The text of a turn and its `reply`, which begins with `<think>`, as the student's template renders it."""
+    """The user's turn and the `reply`, which begins with `<think>`, as one text of the student's template."""
     return scope.required_student.thinking_turn(user, scope.today) + reply.removeprefix(f"{THINK_OPEN}\n")
 
 

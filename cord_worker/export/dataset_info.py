@@ -20,19 +20,19 @@ _READ_BY_LLAMA_FACTORY = (FileType.LINES, FileType.PARQUET)
 
 
 def check_dataset_info(outputs: Sequence[str]) -> None:
-    """Raises OptionError if LLaMA-Factory cannot read a file of this type, and ExportError if an existing
+    """Raises OptionError if LLaMA-Factory cannot read the type of an output, and ExportError if an existing
     `dataset_info.json` cannot be extended."""
     for output in outputs:
         is_file = output != STANDARD_OUTPUT and (not Path(output).exists() or Path(output).is_file())
         if not is_file or file_type_of(output) not in _READ_BY_LLAMA_FACTORY:
-            known = ", ".join(known.value for known in _READ_BY_LLAMA_FACTORY)
+            known = ", ".join(file_type.value for file_type in _READ_BY_LLAMA_FACTORY)
             raise OptionError(f"--dataset-info: LLaMA-Factory cannot read {output}: name a file that ends in {known}")
         _read_entries(_info_file(output))
 
 
 def write_dataset_info(outputs: Sequence[str], format_name: str) -> None:
-    """Adds an entry for each output to the `dataset_info.json` in its folder; the entry has the file's name without the
-    ending. Other entries stay. Raises ExportError."""
+    """Adds an entry for each output to the `dataset_info.json` in its folder, under the file's name without the ending.
+    Other entries stay. Raises ExportError."""
     for output in outputs:
         target = _info_file(output)
         length = len(file_type_of(output).value)
@@ -53,7 +53,7 @@ def _locked(folder: Path) -> Iterator[None]:
     """Locks the folder, so that two exports into it add their entries one after the other."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # a network folder may know no locks
+        with contextlib.suppress(OSError):  # some network file systems have no locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is exported, and how. Problems whose question the `benchmark` has are left out. Rows with a text of more
-    than `max_tokens` tokens of the `student` are left out. `splits` divides the rows among several files."""
+    """What is exported, and how. Problems whose question is in the `benchmark` are left out, and so are rows with a
+    text of more than `max_tokens` tokens of the `student`. `splits` divides the rows among several files."""
 
     format: Format = FORMATS["jsonl"]
     filters: Filters = field(default_factory=Filters)
@@ -62,12 +62,12 @@ class Request:
         return self.benchmark is not None and bool(self.benchmark.hits([question])[0])
 
     def outputs(self, output: str) -> Sequence[str]:
-        """The names of the files to write. Raises OptionError and ExportError."""
+        """The names of the files to write: `output`, or one for each split. Raises OptionError and ExportError."""
         return [output] if self.splits is None else self.splits.outputs(output)
 
 
 EVERYTHING = Request()
-"""All trajectories, with all that is known about them."""
+"""All results, in the format `jsonl`."""
 
 
 def export_run(
@@ -79,7 +79,7 @@ def export_run(
     failures: str | None = None,
 ) -> ExportReport:
     """Writes the run's rows to `output` (a path, `-` for standard output), and its failed problems to `failures`. Files
-    and report are of one moment, also if the run continues meanwhile.
+    and report show the run at the same moment, even if it continues meanwhile.
 
     The names of the files decide their types (see `file_types`). Each file is written completely or stays unchanged.
     Raises RunNotFound; StoreError if the run has no such rescoring; ExportError if a file cannot be written or the run
@@ -97,18 +97,18 @@ def export_rows(
     *,
     failures: str | None = None,
 ) -> ExportReport:
-    """`export_run` in a transaction of the caller, whose statements must see the tables as its first one does."""
+    """Does what `export_run` does, in the caller's transaction, all of whose statements must see one snapshot."""
     outputs = request.outputs(output)
     for name in (*outputs, *([] if failures is None else [failures])):
         file_type_of(name)
-    found = read_exported_run(connection, run_name)
-    _check_needs(request, found)
+    exported = read_exported_run(connection, run_name)
+    _check_needs(request, exported)
     tally = Tally()
-    problems = _problems(connection, found, request, tally)
-    _write(tally, outputs, scope_of(connection, found, request), request, problems)
+    problems = _problems(connection, exported, request, tally)
+    _write(tally, outputs, scope_of(connection, exported, request), request, problems)
     if failures is not None:
-        write_rows(failures, map(failure_row, stream_failures(connection, found.run.id)), FAILURE_FIELDS)
-    return found.report(tally, request.format, request.filters)
+        write_rows(failures, map(failure_row, stream_failures(connection, exported.run.id)), FAILURE_FIELDS)
+    return exported.report(tally, request.format, request.filters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,68 +123,71 @@ class OpenExport:
 
 @contextmanager
 def open_export(database: Database, run_name: str | None, request: Request = EVERYTHING) -> Iterator[OpenExport]:
-    """Gives the rows that `export_run` would write at this moment; they are read in one transaction, which ends with
-    the `with`. `request` must have no splits.
+    """Gives the rows that `export_run` would write at this moment. They are read in one transaction, which ends with
+    the block. `request` must have no splits.
 
     Raises RunNotFound; ExportError if the run lacks what the format needs; OptionError.
     """
     tally = Tally()
     with database.transaction(one_snapshot=True) as connection:
-        found = read_exported_run(connection, run_name)
-        _check_needs(request, found)
-        scope = scope_of(connection, found, request)
-        rows = (row for _, row in _rows(tally, scope, request, _problems(connection, found, request, tally)))
+        exported = read_exported_run(connection, run_name)
+        _check_needs(request, exported)
+        scope = scope_of(connection, exported, request)
+        rows = (row for _, row in _rows(tally, scope, request, _problems(connection, exported, request, tally)))
         yield OpenExport(
-            request.format.fields(scope), rows, lambda: found.report(tally, request.format, request.filters)
+            request.format.fields(scope), rows, lambda: exported.report(tally, request.format, request.filters)
         )
 
 
-def _check_needs(request: Request, found: ExportedRun) -> None:
-    """Raises ExportError if the run lacks what the format or an option needs, OptionError without a needed student."""
-    config, chosen = found.config, request.format
+def _check_needs(request: Request, exported: ExportedRun) -> None:
+    """Raises ExportError if the run lacks what the format or an option needs, and OptionError if the format needs a
+    student and none is named."""
+    config, chosen = exported.config, request.format
     if Need.STUDENT in chosen.needs and request.student is None:
         raise OptionError(f"--format {chosen.name} needs --student MODEL, the model that is trained")
     if not config.is_scored:
         if Need.SCORES in chosen.needs:
             raise ExportError(
-                f"run {found.run.name} has no scores, which --format {chosen.name} needs: its pipeline "
+                f"run {exported.run.name} has no scores, which --format {chosen.name} needs: its pipeline "
                 f"{config.search.pipeline} scores nothing. Export a run of another pipeline, or another format."
             )
         if request.filters.min_score is not None:
-            raise ExportError(f"run {found.run.name} has no scores: leave out --min-score.")
-    results = config.search.trajectories * len(config.teachers) if config.search.pipeline == "sample" else 1
-    if Need.SEVERAL in chosen.needs and results < 2:
+            raise ExportError(f"run {exported.run.name} has no scores: leave out --min-score.")
+    is_sample = config.search.pipeline == "sample"
+    results_per_problem = config.search.trajectories * len(config.teachers) if is_sample else 1
+    if Need.SEVERAL in chosen.needs and results_per_problem < 2:
         raise ExportError(
-            f"run {found.run.name} has one result of each problem, and --format {chosen.name} compares several: export "
-            "it with --format step-dpo, which compares steps of its searches, or export a run of the pipeline sample."
+            f"run {exported.run.name} has one result of each problem, and --format {chosen.name} compares several: "
+            "export it with --format step-dpo, which compares steps of its searches, or export a run of the pipeline "
+            "sample."
         )
     if request.choices.labels is Labels.RIGHT_SHARE and config.search.selection != "binary_judgment":
         raise ExportError(
-            f"run {found.run.name} has no binary judgments, from which --labels right-share takes its shares: "
+            f"run {exported.run.name} has no binary judgments, from which --labels right-share takes its shares: "
             'label by gain or threshold, or export a run with search.selection = "binary_judgment".'
         )
     known = [teacher.name for teacher in config.all_teachers]
     for name in sorted(request.choices.teachers or ()):
         if name not in known:
-            raise ExportError(f"run {found.run.name}: {unknown('teacher', name, known)}")
+            raise ExportError(f"run {exported.run.name}: {unknown('teacher', name, known)}")
 
 
-def scope_of(connection: sa.Connection, found: ExportedRun, request: Request) -> Scope:
+def scope_of(connection: sa.Connection, exported: ExportedRun, request: Request) -> Scope:
     """The scope of this export's rows; it reads the database only when `facts` is first called."""
 
     @cache
     def facts() -> Facts:
         return Facts(
-            provenance_of(found.provenance, run_digest(connection, found.run.id)),
-            Metadata(attribute_kinds(connection, found.run.id, MAX_FIELDS + 1)),
-            has_samples=found.config.search.pipeline == "sample",
-            has_passages=has_passages(connection, found.run.id),
+            provenance_of(exported.provenance, run_digest(connection, exported.run.id)),
+            Metadata(attribute_kinds(connection, exported.run.id, MAX_FIELDS + 1)),
+            has_samples=exported.config.search.pipeline == "sample",
+            has_passages=has_passages(connection, exported.run.id),
         )
 
     return Scope(
-        run=found.run.name,
-        segmentation=found.segmentation,
-        today=found.run.prompt_date,
+        run=exported.run.name,
+        segmentation=exported.segmentation,
+        today=exported.run.prompt_date,
         choices=request.choices,
         student=request.student,
         facts=facts,
@@ -200,34 +203,34 @@ class _Problem:
     values: Sequence[Result] | SearchTree
 
 
-def _problems(connection: sa.Connection, found: ExportedRun, request: Request, tally: Tally) -> Iterator[_Problem]:
-    """Each problem that has values which pass the filters, in dataset order; counts in `tally` what a rescoring
-    lacks."""
+def _problems(connection: sa.Connection, exported: ExportedRun, request: Request, tally: Tally) -> Iterator[_Problem]:
+    """The problems with values that pass the filters, in dataset order. Counts in `tally` the candidates that the
+    exported rescoring could not score."""
     filters = request.filters
     bounds: dict[str, Any] = {"only_correct": filters.only_correct, "min_score": filters.min_score}
     if request.format.source is Source.TREE:
         if request.choices.rescoring is not None:
-            bounds["rescoring_id"] = _finished_rescoring(connection, found, request.choices.rescoring, tally)
-        for tree in stream_trees(connection, found.run.id, **bounds):
+            bounds["rescoring_id"] = _finished_rescoring(connection, exported, request.choices.rescoring, tally)
+        for tree in stream_trees(connection, exported.run.id, **bounds):
             yield _Problem(tree.key, tree.question, tree)
         return
     choices = request.choices
     top_k = choices.top_k if request.format.is_per_result else None
-    results = stream_results(connection, found.run.id, **bounds)
+    results = stream_results(connection, exported.run.id, **bounds)
     for key, group in groupby(results, key=lambda result: result.key):
         chosen = best([one for one in group if choices.take(*(step.teacher for step in one.steps))], top_k)
         if chosen:
             yield _Problem(key, chosen[0].question, chosen)
 
 
-def _finished_rescoring(connection: sa.Connection, found: ExportedRun, name: str, tally: Tally) -> int:
-    """The database key of the run's rescoring; counts in `tally` what it could not score. Raises ExportError if it is
-    not finished, because nobody would notice the missing scores."""
-    rescoring = find_rescoring(connection, found.run, name)
+def _finished_rescoring(connection: sa.Connection, exported: ExportedRun, name: str, tally: Tally) -> int:
+    """The database key of the run's rescoring. Counts in `tally` the candidates that it could not score. Raises
+    ExportError if it is not finished, because nobody would notice the missing scores."""
+    rescoring = find_rescoring(connection, exported.run, name)
     counts = rescoring_counts(connection, rescoring.id)
     if counts.left:
         raise ExportError(
-            f"rescoring {found.run.name}@{name} has {counted(counts.left, 'candidate')} left: wait until it is "
+            f"rescoring {exported.run.name}@{name} has {counted(counts.left, 'candidate')} left: wait until it is "
             "finished (cordctl rescore continues it)"
         )
     tally.without_rescore = counts.invalid
@@ -235,7 +238,8 @@ def _finished_rescoring(connection: sa.Connection, found: ExportedRun, name: str
 
 
 def best(results: Sequence[Result], most: int | None) -> Sequence[Result]:
-    """The `most` results with the highest scores, in their order; without scores the first ones. All if None."""
+    """The `most` results with the highest scores, in their order; of results without scores, the first ones. All
+    results if `most` is None."""
     if most is None:
         return results
     places = sorted(range(len(results)), key=lambda place: -(results[place].score or 0.0))[:most]
@@ -252,7 +256,7 @@ def _write(tally: Tally, outputs: Sequence[str], scope: Scope, request: Request,
 
 
 def _rows(tally: Tally, scope: Scope, request: Request, problems: Iterable[_Problem]) -> Iterator[tuple[str, Row]]:
-    """Each exported row, with the key of its problem; counts in `tally` the rows and what gave none."""
+    """Each exported row, with the key of its problem. Counts in `tally` the rows and what gave no row."""
     for problem in problems:
         if request.is_contaminated(problem.question):
             tally.contaminated += 1

@@ -57,6 +57,7 @@ def replaced_file(output: str) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            # The permissions of the old file, or those that a plain open() would give.
             temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
             temporary.replace(target)
     finally:
@@ -66,8 +67,8 @@ def replaced_file(output: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _explaining(target: str | Path) -> Iterator[None]:
-    """Raises ExportError, which names the target, for an OSError in the block. A reader that has gone away (`| head`)
-    is not a fault: its BrokenPipeError stays."""
+    """Turns an OSError of the block into an ExportError that names the target. A BrokenPipeError passes unchanged: the
+    reader has gone away (`| head`), which is not a fault."""
     try:
         yield
     except BrokenPipeError:
@@ -78,12 +79,13 @@ def _explaining(target: str | Path) -> Iterator[None]:
 
 
 def _prefix(target: Path) -> str:
-    # The addition must not make a long name too long.
+    # A long name is cut, so that the name of the temporary file does not become too long.
     return f".{target.name[:_MAX_PREFIX]}."
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Removes temporary files of killed writers of `target`: their processes are gone and no process locks them."""
+    """Removes temporary files that killed writers of `target` have left: the writer's process is gone, and no process
+    locks the file."""
     for left in target.parent.glob(f"{glob.escape(_prefix(target))}*{_PART}"):
         writer = left.name.removeprefix(_prefix(target)).partition(".")[0]
         if not writer.isdigit() or processes.identify(int(writer)) is not None:
@@ -95,9 +97,9 @@ def _remove_leftovers(target: Path) -> None:
 
 @contextmanager
 def held_folder(folder: Path) -> Iterator[None]:
-    """Holds the folder for the length of a `with`: two exports with cards in one folder at once would mix the rows of
-    one with the card of the other. Raises ExportError if another one holds it. A file system without locks is used
-    without one."""
+    """Locks the folder during the block, because two concurrent exports with cards could leave the rows of one and the
+    card of the other in it. Raises ExportError if another export holds the lock. On a file system without locks,
+    nothing is locked."""
     with _explaining(folder):
         descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -142,21 +144,21 @@ def check_writable(output: str) -> None:
 
 
 def check_folder(target: Path) -> None:
-    """Raises ExportError if the folder of `target` does not exist, or is none."""
-    there = next(one for one in (target.parent, *target.parent.parents) if one.exists() or one == one.parent)
-    if not there.is_dir():
-        raise ExportError(f"{target} cannot be written: {there} is not a folder. Name another place.")
-    if there != target.parent:
+    """Raises ExportError if the folder of `target` does not exist or is not a folder."""
+    nearest = next(one for one in (target.parent, *target.parent.parents) if one.exists() or one == one.parent)
+    if not nearest.is_dir():
+        raise ExportError(f"{target} cannot be written: {nearest} is not a folder. Name another place.")
+    if nearest != target.parent:
         raise ExportError(f"{target} cannot be written: the folder {target.parent} does not exist. Make it first.")
 
 
 def _linked(output: str) -> Path:
-    """The path itself, or of a link the file that it names."""
+    """The file that a link names; a path that is no link stays as it is."""
     return Path(os.path.realpath(output)) if Path(output).is_symlink() else Path(output)
 
 
 def _umask() -> int:
-    # The mask can only be read by setting it; the file gets the permissions that a plain open() would give.
+    # The mask can only be read by setting it.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""What an export format is: the stored values that it takes, and pure functions that make rows of them."""
+"""The type of an export format: the stored values that it takes, and pure functions that make rows of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Source(StrEnum):
-    """The stored values of one problem from which its rows are made."""
+    """From which stored values of a problem its rows are made."""
 
     RESULTS = "results"
     """Its winning trajectory, or all its samples (`Result`), at least one."""
@@ -27,7 +27,7 @@ class Source(StrEnum):
 
 
 class Need(StrEnum):
-    """What a format requires."""
+    """What a format requires of the run or of the command."""
 
     STUDENT = "student"
     """The model that is trained: rows are texts of its chat template."""
@@ -38,7 +38,7 @@ class Need(StrEnum):
 
 
 class LeftOut(StrEnum):
-    """Why something that was read gives no row."""
+    """Why a result or a path of a search tree gives no row."""
 
     UNFIT = "unfit"
     """It has no answer, or a text with think tags or control tokens, which would end the thinking or the turn."""
@@ -72,8 +72,8 @@ class OptionError(CordError):
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The user's choices for rows; None means the format's default, or no limit. `teachers`: everything that a row
-    teaches was written by one of these. `top_k`: at most this many rows of each problem, the best ones."""
+    """The user's choices for rows; None means the format's default, or no limit. `teachers`: only these may have
+    written the steps that a row teaches. `top_k`: at most this many rows of each problem, the best ones."""
 
     teachers: frozenset[str] | None = None
     top_k: int | None = None
@@ -91,7 +91,8 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What only the format `jsonl` needs of the run. `has_samples`, `has_passages`: whether rows have these fields."""
+    """Facts of the run that only the format `jsonl` needs. `has_samples` and `has_passages`: whether rows have the
+    fields `sample` and `passage`."""
 
     provenance: dict[str, Any]
     metadata: Metadata
@@ -123,12 +124,12 @@ class Scope:
 class Format:
     """One export format.
 
-    `rows` makes the rows of one problem from a sequence of its results, or from its tree; instead of a row it may yield
-    the reason why there is none. `sequences` gives the texts of one row as a trainer reads them; `--max-tokens` counts
-    their tokens. It is None if no trainer reads the rows. Both functions are pure. `options` are the names, without
-    dashes, of the options of `cordctl export` that this format takes and not all formats do. `is_per_result`: each
-    result gives a row. `takes_failed`: candidates of failed problems give rows too. `row_needs`: what a problem must
-    have for a row, told to users who get none.
+    `rows` makes the rows of one problem from a sequence of its results, or from its search tree; instead of a row it
+    may yield the reason why there is none. `sequences` gives the texts of one row as a trainer reads them;
+    `--max-tokens` counts their tokens. It is None if no trainer reads the rows. Both functions are pure. `noun` says
+    what a row is. `options` are the options of `cordctl export` that this format takes and some others do not, by name
+    without dashes. `is_per_result`: each result gives a row. `takes_failed`: candidates of failed problems give rows
+    too. `row_needs`: what a problem must have for a row; the report of an export without rows says it.
     """
 
     name: str

@@ -175,4 +175,4 @@ FORMATS: dict[str, Format] = {
 }
 
 OPTIONS = frozenset[str]().union(*(one.options for one in FORMATS.values()))
-"""Every option that some format takes and not all do."""
+"""Every option that some formats take and others do not."""

@@ -1,4 +1,4 @@
-"""The names of licences that cards of the Hugging Face hub may have (hub documentation, "Licenses").
+"""The names that the Hugging Face hub accepts for licences in cards (hub documentation, "Licenses").
 
 huggingface_hub has no such list, and SPDX's (`packaging.licenses`) has other names: `cc-by-4.0` is in both, `openrail`
 and `llama3` are only at the hub, and most of SPDX's are unknown there.
@@ -19,4 +19,4 @@ _NAMES = """
 """
 
 HUB_LICENSES = tuple(_NAMES.split())
-"""Those known to this version. `--push` does not ask this list but the hub, which may know newer ones."""
+"""The names known to this version. `--push` asks the hub instead, which may know newer ones."""

@@ -1,4 +1,4 @@
-"""Writes hostile text as Markdown: names and texts of models, datasets and configurations stay plain text."""
+"""Writes hostile text as Markdown, so that names and texts of models, datasets and configurations stay plain text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def plain(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """The text as code on one line, in a table too; no text can end it."""
+    """The text as inline code, for tables too. No text can end the code early."""
     line = shown(text).replace("|", "\\|") or " "
     fence = "`" * (_longest_run(line) + 1)
     padding = " " if line.startswith("`") or line.endswith("`") else ""
@@ -30,19 +30,19 @@ def code(text: str) -> str:
 
 
 def code_block(text: str, language: str = "") -> list[str]:
-    """The lines of a block of code; no text can end it. Invisible characters are written as escapes."""
+    """The lines of a block of code. No text can end the block early. Invisible characters are written as escapes."""
     fence = "`" * max(_LEAST_FENCE, _longest_run(text) + 1)
     return [f"{fence}{language}", *(shown(line) for line in text.split("\n")), fence]
 
 
 def json_block(document: Any) -> list[str]:
-    """The lines of a block with this JSON, which stays JSON: invisible characters are written as its own escapes."""
+    """The lines of a block with this JSON. Invisible characters are written as JSON's own escapes, so it stays JSON."""
     text = json.dumps(document, indent=2, ensure_ascii=False)
     return code_block("".join(one if one == "\n" or _is_visible(one) else _json_escape(one) for one in text), "json")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a table; cells are Markdown."""
+    """The lines of a table. `head` and `rows` hold Markdown, which is not escaped."""
     return [
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",

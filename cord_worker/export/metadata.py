@@ -35,7 +35,7 @@ class Metadata:
 
     @property
     def schema(self) -> Mapping[str, Schema]:
-        """Fields and their types; if there are none, the field that Parquet requires of an object."""
+        """Fields and their types. Without any there is still one field, because Parquet requires one of an object."""
         if self._is_one or not self._kinds:
             return {ALL_IN_ONE: "text"}
         return {name: _KINDS.get(kind, "text") for name, kind in self._kinds.items()}

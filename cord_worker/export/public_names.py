@@ -1,4 +1,4 @@
-"""Names of models and files in what leaves this machine: without its folders."""
+"""Names of models for files that leave this machine. They contain none of its folders."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from cord_worker.config import BUNDLED_PREFIX
 from cord_worker.dataset.hub_access import is_hub_id
 
 _IN_CACHE = re.compile(r"(?:models|datasets)--([\w.-]+?)--([\w.-]+)/snapshots(?:/|$)")
-"""A folder of the hub's cache, which names the hub id."""
+"""A folder of the hub's cache; its name contains the hub id."""
 
 
 def public_name(location: str) -> str:
-    """A model's name without folders of this machine: bundled names and hub ids whole, else the last part of the path.
+    """A model's name without folders of this machine: a bundled name or hub id in full, else the last part of the path.
 
-    A stored `a/b` is a hub id: cord.toml's folders are stored with their whole paths. No file is looked at, so that the
-    same run has the same names on every machine.
+    A stored `a/b` is a hub id, because folders in cord.toml are stored as absolute paths. No file system is read, so
+    that a run has the same names on every machine.
     """
     cached = _IN_CACHE.search(location)
     if cached is not None:

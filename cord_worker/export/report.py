@@ -19,20 +19,20 @@ from cord_worker.store.runs.runs import RunRow, resolve_run
 from cord_worker.store.runs.trimming import count_missing, count_trimmed
 
 UNFIT = "without an answer, or with think tags or control tokens in a text"
-"""What a trajectory is that is counted as unfit."""
+"""Describes a trajectory that is counted as unfit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which results are exported; a search tree is exported if its winner passes. `min_score` is a lower bound on the
-    score, in (0, 1]; samples have no score."""
+    """Which results are exported; a search tree is exported if its winner passes. `min_score` is the least score, in
+    (0, 1]; samples have no score."""
 
     only_correct: bool = False
     min_score: float | None = None
 
     @property
     def need_winner(self) -> bool:
-        """Whether a problem without a winner or sample never passes."""
+        """Whether only a problem with a winner or a sample can pass."""
         return self.only_correct or self.min_score is not None
 
 
@@ -63,7 +63,7 @@ class SourceCounts:
     missing: int
 
     def phrases(self) -> list[str]:
-        """What to say of them; nothing if there are none."""
+        """A phrase for the report's sentence, in a list; the list is empty if there are none."""
         found = [f"{self.failed} failed"] if self.failed else []
         found += [f"{self.unfinished} unfinished"] if self.unfinished else []
         found += [f"{self.missing} not trimmed yet"] if self.missing else []
@@ -73,14 +73,13 @@ class SourceCounts:
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """The result of an export. `exported` is the number of rows, and `files` holds the number in each file (empty if no
+    """The report on an export. `exported` is the number of rows, and `files` holds the number in each file (empty if no
     file was written). In a format where each result gives a row, `left_out` counts the results without one, for
     whatever reason; in other formats it is None. `has_failed`: candidates of failed problems are among the rows.
-    `contaminated` counts the problems that were left out because a
-    benchmark has their question. `unfit` (no answer, think tags or control tokens), `undecided` and `too_long` (more
-    than `max_tokens`) say why rows are missing. `without_rescore`: see `Tally`. `source` has, for a trimmed run, the
-    problems of its source that are not in it; None in other runs, and if the source was removed. `row_needs`: what a
-    problem must have for a row."""
+    `contaminated` counts the problems that were left out because a benchmark has their question. `unfit` (no answer,
+    think tags or control tokens), `undecided` and `too_long` (more than `max_tokens`) say why rows are missing.
+    `longest` and `without_rescore`: see `Tally`. `source` counts the problems of a trimmed run's source that are not in
+    the run; None in other runs, and if the source was removed. `noun` and `row_needs`: see `Format`."""
 
     run: str
     format: str
@@ -143,7 +142,7 @@ class ExportReport:
 
 @dataclass(frozen=True, slots=True)
 class ExportedRun:
-    """The run to export, with its state when the export began."""
+    """The run to export, with its state when the export began. `results` is the number of its results."""
 
     run: RunRow
     provenance: Provenance

@@ -1,4 +1,4 @@
-"""Writes rows as JSON lines or Parquet: the same rows give the same bytes. All rows have the same typed fields."""
+"""Writes rows as JSON lines or Parquet. The same rows give the same bytes. All rows have the same typed fields."""
 
 from __future__ import annotations
 

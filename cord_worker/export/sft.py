@@ -1,10 +1,10 @@
 """The format `sft`, for supervised fine-tuning: TRL's `trl sft` reads it directly, with text columns `prompt` and
 `completion`.
 
-The prompt is the student's own first turn, rendered here once and ending with `<think>`. The completion is the steps,
-`</think>` and the final answer. Chat messages would be unsafe: a student's template may drop the thinking of a reply
-(those of DeepSeek's distilled models do), and training would then silently teach only the answer. The trainer computes
-the loss on the completion, to which it adds the student's end token.
+The prompt is the first turn, rendered with the student's template and ending with `<think>`. The completion is the
+steps, `</think>` and the final answer. Chat messages would be unsafe: a student's template may drop the thinking of a
+reply (those of DeepSeek's distilled models do), and training would then silently teach only the answer. The trainer
+adds the student's end token to the completion, and computes the loss on the completion alone.
 """
 
 from __future__ import annotations

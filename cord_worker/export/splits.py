@@ -1,4 +1,4 @@
-"""Divides an export into splits, by problem: all rows of a problem are in one split, which is the same in every run."""
+"""Divides an export into splits. All rows of a problem are in one split, and it is the same one in every run."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Splits:
             names.append(name)
             shares.append(float(share))
         if abs(sum(shares) - 1) > _TOLERANCE:
-            raise OptionError(f"--split {text!r}: the shares add up to {sum(shares):g}, not to 1")
+            raise OptionError(f"--split {text!r}: the shares add up to {sum(shares):g}, not to 1: change one")
         return cls(tuple(names), (*tuple(accumulate(shares))[:-1], 1.0))
 
     def of(self, key: str) -> int:
         """Index of the split of the problem with this key."""
         number = int.from_bytes(hashlib.sha256(key.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
-        return next((place for place, bound in enumerate(self.bounds) if number < bound), len(self.bounds) - 1)
+        return next((index for index, bound in enumerate(self.bounds) if number < bound), len(self.bounds) - 1)
 
     def outputs(self, output: str) -> Sequence[str]:
         """The file of each split: `out.jsonl.gz` gives `out-train.jsonl.gz`. Raises OptionError if `output` is not a

@@ -1,9 +1,9 @@
 """The format `prm`: trajectories whose steps are labelled as good or not, for training a process reward model. Rows are
 those of TRL's stepwise supervision, which axolotl reads too.
 
-A row ends at each valid candidate that no other one extends, losers included, so every valid candidate is labelled.
-Steps have no markers, and the prompt ends where a plain reply begins: this service shows candidates to a reward model
-in the same form.
+There is a row for each valid candidate that no other one extends, losers included, so every valid candidate is
+labelled. Steps have no markers, and the prompt ends where a plain reply begins, because this service shows candidates
+to a reward model in that form.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FIELDS: Fields = {"id": "text", "prompt": "text", "completions": ["text"], "labels": ["flag"]}
 RIGHT_SHARE = 0.5
-"""The least share of right answers of a good step, if no threshold is given."""
+"""The least share of right answers for a good step, if no threshold is given."""
 
 
 def fields(scope: Scope) -> Fields:  # noqa: ARG001 - the same for all runs
@@ -58,10 +58,10 @@ def labelled_paths(tree: SearchTree) -> list[list[TreeCandidate]]:
 
 
 def labels_of(path: Sequence[TreeCandidate], scope: Scope, *, base_score: float | None) -> list[bool]:
-    """The labels of a path's steps. By gain, the first step is compared with the problem's base score; if that is not
-    known, it is good.
+    """The labels of a path's steps: True for a good one. By gain, the first step is compared with the problem's base
+    score; it is good if there is none.
 
-    Raises OptionError if the threshold is missing.
+    Raises OptionError if the labels need a threshold and none is given.
     """
     scores = [one.score for one in path]
     labels, threshold = scope.choices.labels or Labels.GAIN, scope.choices.threshold

@@ -1,5 +1,5 @@
-"""The format `step-dpo`: a step of the winning path against a sibling that lost to it, for preference training at the
-level of steps.
+"""The format `step-dpo`: pairs of a step of the winning path and a sibling that lost to it, for preference training on
+single steps.
 
 Siblings have the same parent and were proposed for the same decision, so the two texts continue the same prompt.
 """

@@ -1,4 +1,4 @@
-"""The model that is trained: its turns, tags and tokens. Only its tokenizer is read."""
+"""The student, the model that is trained: its turns, tags and tokens. Only its tokenizer is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cord_worker.store.reports.results import Result
 class Student:
     """Renders texts with the chat template of the model that is trained, and counts its tokens.
 
-    A text from outside (question, passage, step, answer) that holds one of its control tokens is refused, because a
+    A text from outside (question, passage, step, answer) that holds a control token of the model is refused, because a
     trainer cannot tell such a token from those of the template.
     """
 
@@ -31,14 +31,16 @@ class Student:
         self._chat: Any = tokenizer.tokenizer
         self._codec = tokenizer.codec
         opening = list(self._chat("")["input_ids"])
-        # A trainer encodes the prompt as ordinary text. If this adds the start token, the text must not hold it too.
+        # A trainer encodes the prompt as ordinary text. If encoding adds the start token, the text must not hold it
+        # too.
         self._start = str(self._chat.bos_token) if opening and opening[0] == self._chat.bos_token_id else ""
 
     def trajectory(
         self, result: Result, segmentation: Segmentation, today: datetime.date = DEFAULT_DATE
     ) -> tuple[str, str] | None:
-        """Prompt and completion of a whole trajectory: the first turn, ending with the opening of the thinking; the
-        steps, the closing and the final answer. None without a final answer, or with control tokens in a text."""
+        """Prompt and completion of a whole trajectory. The prompt is the first turn and the opening of the thinking;
+        the completion is the steps, the closing and the final answer. None if there is no final answer or no step, or
+        if a text holds control tokens."""
         answer = result.answer_text.strip()
         if not answer or not result.steps:
             return None
@@ -61,8 +63,9 @@ class Student:
         *,
         closes: bool,
     ) -> tuple[str, str] | None:
-        """Prompt and completion of one step: the first turn and the `earlier` steps, ending with the opening of the
-        step; its `text`, and the closing of the thinking if it `closes` it. None with control tokens in a text."""
+        """Prompt and completion of one step. The prompt is the first turn, the `earlier` steps and the opening of this
+        step; the completion is its `text`, and the closing of the thinking if `closes`. None if a text holds control
+        tokens."""
         first = self._turn(question, passage, today)
         prefix = _alternating(proposal_pieces(earlier, segmentation), segmentation)
         completion = [TurnPiece(text.rstrip() if closes else text, True)]
@@ -73,8 +76,8 @@ class Student:
         return prompt, "".join(piece.text for piece in completion)
 
     def plain_turn(self, question: str, passage: str | None, today: datetime.date = DEFAULT_DATE) -> str | None:
-        """The first turn, ending where a plain reply begins, without the start token, which trainers of reward models
-        add themselves. None with control tokens in a text."""
+        """The first turn, ending where a plain reply begins. It has no start token, because trainers of reward models
+        add it themselves. None if a text holds control tokens."""
         turn = Turn(question=question, passage=passage, date=today)
         first = self._codec.first_turn(turn, thinking=False)
         if self._codec.breaks_out(first.pieces):
@@ -102,6 +105,7 @@ class Student:
 
 
 def _alternating(pieces: Sequence[str], segmentation: Segmentation) -> list[TurnPiece]:
-    """The pieces of a trajectory; with markers, every other piece is a marker, which is ours and no content."""
+    """The pieces of a trajectory. With markers, every other piece is a marker, beginning with the first; a marker is no
+    content."""
     marked = segmentation.has_markers
     return [TurnPiece(text, is_content=not marked or index % 2 == 1) for index, text in enumerate(pieces)]

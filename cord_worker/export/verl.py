@@ -1,5 +1,5 @@
-"""The format `verl`: problems for reinforcement learning with verl, one per row. The reward compares with the known
-answer.
+"""The format `verl`: problems for reinforcement learning with verl, one per row. The reward function compares replies
+with the known answer.
 
 verl chooses its reward function by `data_source`. It does not know the default, which is the run's name, so training
 ends with an error unless verl is given a reward function. The name of a dataset that verl knows selects that dataset's

@@ -16,7 +16,7 @@ from cord_worker.reproduce.figures import read_cells, read_findings
 from cord_worker.reproduce.planned_runs import RUNS, STUDENTS, exam, write_problems
 from cord_worker.reproduce.remarks import remarks_on
 from cord_worker.reproduce.report import Report
-from cord_worker.reproduce.students import School
+from cord_worker.reproduce.students import StudentTrainer
 
 _SFT_SETTINGS = Path("deploy/sft/tiny.yaml")
 
@@ -31,7 +31,7 @@ _SFT_SETTINGS = Path("deploy/sft/tiny.yaml")
     help="Folder of configurations, models, reproduce.json and reproduce.html.",
 )
 @click.option("--only", metavar="RUN", multiple=True, help="Carry out only this run; may be repeated.")
-@click.option("--problems", type=click.IntRange(min=1), help="Fewer problems a run, for a quick look.")
+@click.option("--problems", type=click.IntRange(min=1), help="The most problems per run, for a quick look.")
 @click.option(
     "--trl",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -62,12 +62,12 @@ def main(
     settings = read_settings(state_dir or output / "state")
     with graceful_interrupts("run the same command again to continue") as check:
         place = Workplace(output, settings, click.echo, check, problems)
-        school = None
+        trainer = None
         if trl is not None and any(run.run in STUDENTS for run in runs):
-            beginner = ModelConfig(path="bundled:student").location()
-            school = School(trl, sft_settings, beginner, output / "students", place.say)
-            runs.append(exam("student-base", beginner))
-        done = [planned.run for planned in carry_out(runs, place, school)]
+            initial_model = ModelConfig(path="bundled:student").location()
+            trainer = StudentTrainer(trl, sft_settings, initial_model, output / "students", place.say)
+            runs.append(exam("student-base", initial_model))
+        done = [planned.run for planned in carry_out(runs, place, trainer)]
         with open_database(settings) as database:
             cells = database.run(lambda connection: read_cells(connection, done))
             findings = database.run(lambda connection: read_findings(connection, done))

@@ -1,4 +1,4 @@
-"""Carries out all planned runs with the service: every model is loaded once, and finished work is kept."""
+"""Carries out all planned runs with the service. Every model is loaded once, and finished work is kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cord_worker.operations.enqueue import DatasetSource, enqueue_dataset
 from cord_worker.operations.fleet import process_specs
 from cord_worker.operations.services import RunServices, services_for
 from cord_worker.reproduce.planned_runs import STUDENTS, PlannedRun, exam
-from cord_worker.reproduce.students import School
+from cord_worker.reproduce.students import StudentTrainer
 from cord_worker.store.database import Database
 from cord_worker.store.reports.measurements import pace_of
 from cord_worker.store.runs.runs import list_runs
@@ -31,7 +31,8 @@ _STOP_MARGIN_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """The reproduction's folder, its output of messages (`echo`), and the most problems per run."""
+    """Where and how the runs are carried out: the reproduction's folder, the settings of the service, functions that
+    print a message (`echo`) and raise KeyboardInterrupt after a signal, and the most problems per run."""
 
     folder: Path
     settings: Settings
@@ -50,17 +51,19 @@ class Workplace:
         self.echo(f"[{minutes}:{seconds:02d}] {text}")
 
 
-def carry_out(planned_runs: Sequence[PlannedRun], place: Workplace, school: School | None = None) -> list[PlannedRun]:
+def carry_out(
+    planned_runs: Sequence[PlannedRun], place: Workplace, trainer: StudentTrainer | None = None
+) -> list[PlannedRun]:
     """Works until every problem of every run is final; runs that are already final are left alone.
 
-    With a `school`, students meanwhile learn from the runs of STUDENTS, and their exams are run too. Returns the
-    runs with the exams. Raises CordError if it cannot continue. A KeyboardInterrupt first stops the processes in
-    order.
+    With a `trainer`, students are trained meanwhile on the runs of STUDENTS, and their exams are run too. Returns the
+    runs and the exams. Raises CordError if it cannot continue. A KeyboardInterrupt is raised after the processes have
+    stopped.
     """
     with services_for(place.settings, place.say) as services:
         ensure_schema(services.endpoints.database_url)
         with open_database(place.settings, url=services.endpoints.database_url) as database:
-            work = _Work(services, database, place, school)
+            work = _Work(services, database, place, trainer)
             try:
                 for planned in planned_runs:
                     work.add(place.limited(planned))
@@ -71,24 +74,26 @@ def carry_out(planned_runs: Sequence[PlannedRun], place: Workplace, school: Scho
 
 
 class _Work:
-    """The remaining work, with one coordinator, and one worker for each model, shared by all runs."""
+    """The remaining work, with one coordinator and one worker for each model, which all runs share."""
 
-    def __init__(self, services: RunServices, database: Database, place: Workplace, school: School | None) -> None:
+    def __init__(
+        self, services: RunServices, database: Database, place: Workplace, trainer: StudentTrainer | None
+    ) -> None:
         self.planned_runs: list[PlannedRun] = []
         self._services = services
         self._database = database
         self._place = place
-        self._school = school
+        self._trainer = trainer
         self._waiting: deque[tuple[PlannedRun, RunConfig]] = deque()
         self._working: dict[str, tuple[int, PlannedRun]] = {}
         self._supervisor = Supervisor([], grace_seconds=place.settings.grace_seconds + _STOP_MARGIN_SECONDS)
 
     def add(self, planned: PlannedRun) -> None:
-        """Adds a run, with the processes that it needs, unless it is already done."""
+        """Adds a run and the processes that it needs. A run that is done already only starts its student's training."""
         self.planned_runs.append(planned)
         path = planned.write(self._place.folder)
         if self._is_finished(planned):
-            self._teach(planned)
+            self._train_student(planned)
             return
         config = RunConfig.load(path)
         self._waiting.append((planned, config))
@@ -103,12 +108,12 @@ class _Work:
             self._place.say(f"{len(self._waiting)} of {counted(len(self.planned_runs), 'run')} to do: {names}")
         self._supervisor.start()
         shown_at = time.monotonic()
-        while self._waiting or self._working or (self._school is not None and self._school.is_busy):
+        while self._waiting or self._working or (self._trainer is not None and self._trainer.is_busy):
             self._place.check_interrupted()
-            _look_after(self._supervisor, self._place.say)
+            _check_processes(self._supervisor, self._place.say)
             self._add_exams()
             left = self._unfinished()
-            # The next run begins when few problems of the earlier ones are left, so that batches stay full.
+            # The next run begins when few problems of the earlier runs are left, so that batches stay full.
             if self._waiting and sum(left.values()) < _FEW:
                 self._begin(*self._waiting.popleft())
                 continue
@@ -119,8 +124,8 @@ class _Work:
 
     def close(self) -> None:
         """Ends the processes."""
-        if self._school is not None:
-            self._school.close()
+        if self._trainer is not None:
+            self._trainer.close()
         self._supervisor.stop()
 
     def _begin(self, planned: PlannedRun, config: RunConfig) -> None:
@@ -138,7 +143,7 @@ class _Work:
                 continue
             del self._working[name]
             self._place.say(f"{name}: done")
-            self._teach(planned)
+            self._train_student(planned)
         return left
 
     def _progress(self, left: Mapping[str, int]) -> str:
@@ -146,13 +151,13 @@ class _Work:
         problems = {name: planned.problems for name, (_, planned) in self._working.items()}
         return ", ".join(f"{name} {problems[name] - count} of {problems[name]}" for name, count in left.items())
 
-    def _teach(self, planned: PlannedRun) -> None:
-        if self._school is not None and planned.run in STUDENTS:
-            self._school.begin(planned.run, self._database)
+    def _train_student(self, planned: PlannedRun) -> None:
+        if self._trainer is not None and planned.run in STUDENTS:
+            self._trainer.begin(planned.run, self._database)
 
     def _add_exams(self) -> None:
-        if self._school is not None:
-            for run, folder in self._school.graduates().items():
+        if self._trainer is not None:
+            for run, folder in self._trainer.take_trained().items():
                 self.add(self._place.limited(exam(f"student-{run}", str(folder.resolve()))))
 
     def _is_finished(self, planned: PlannedRun) -> bool:
@@ -164,7 +169,7 @@ class _Work:
         return self._database.run(lambda connection: pace_of(connection, run.id)).final >= planned.problems
 
 
-def _look_after(supervisor: Supervisor, say: Callable[[str], None]) -> None:
+def _check_processes(supervisor: Supervisor, say: Callable[[str], None]) -> None:
     for event in supervisor.poll():
         if event.kind is EventKind.GAVE_UP and event.error is not None:
             raise event.error

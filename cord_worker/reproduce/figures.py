@@ -1,4 +1,4 @@
-"""The tables' cells with their intervals, and which of the paper's rankings hold."""
+"""The figures of the tables with their intervals, and the paper's rankings that hold."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cord_worker.store.runs.runs import resolve_run
 
 TENTHS = 10
 _SEED = 0
-_TOGETHER = 500
+_RESAMPLES_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result on one claim, in one metric: the difference (better minus worse) on the problems that both share."""
+    """The result on one claim, in one metric: the difference (better run minus worse run) on the `problems` that both
+    runs share."""
 
     claim: Claim
     metric: str
@@ -137,7 +138,7 @@ def _cell(row: Row, metric: str, found: RunComparison[ComparedRun] | None) -> Ce
 
 
 def hit_rate_cells(steps: Sequence[WinningStep]) -> list[Cell]:
-    """Share of each teacher among the winning steps, for each tenth of the decoding position (paper, Figure 2).
+    """The share of each teacher in the winning steps, for each tenth of the decoding position (paper, Figure 2).
 
     The bootstrap resamples whole problems, because the steps of one problem are not independent.
     """
@@ -166,7 +167,7 @@ _Counts = npt.NDArray[np.float64]
 
 
 def _shares(counts: _Counts) -> _Counts:
-    """Shares over the last axis; 0 if nothing was counted."""
+    """The counts divided by their sum over the last axis; 0 if the sum is 0."""
     totals = counts.sum(axis=-1, keepdims=True)
     shares: _Counts = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     return shares
@@ -176,8 +177,8 @@ def _share_bounds(counts: _Counts) -> tuple[_Counts, _Counts]:
     draws = np.random.default_rng(_SEED)
     size = counts.shape[0]
     drawn = []
-    for _ in range(RESAMPLES // _TOGETHER):
-        times = draws.multinomial(size, np.full(size, 1 / size), size=_TOGETHER)
+    for _ in range(RESAMPLES // _RESAMPLES_AT_ONCE):
+        times = draws.multinomial(size, np.full(size, 1 / size), size=_RESAMPLES_AT_ONCE)
         drawn.append(_shares(np.tensordot(times, counts, axes=1)))
     low, high = np.quantile(np.concatenate(drawn), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     return low, high

@@ -1,4 +1,4 @@
-"""The paper's tables and rankings, and the run that corresponds to each row: a new row is one entry of ROWS."""
+"""The paper's tables and rankings, and the run that corresponds to each row. A new row is one entry of ROWS."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def _row(table: str, title: str, run: str, accuracy: float, score: float, note: 
     return Row(table, title, run, {"accuracy": accuracy, "score": score}, note=note)
 
 
-_PLAIN = "teachers and prover trained further on text without step numbers; how often it breaks is our choice"
+_PLAIN = "teachers and prover trained further on text without step numbers; we chose how often it has a break or phrase"
 
 
 def _cord(table: str, title: str) -> Row:
     return _row(table, title, "cord", 0.931, 0.774)
 
 
-_MERGED = "one trajectory of each teacher, merged by a model that was trained on just that"
+_MERGED = "one trajectory of each teacher, merged by a model that was trained for this alone"
 
 
 def _student(title: str, run: str, paper: float) -> Row:
@@ -82,7 +82,7 @@ ROWS: tuple[Row, ...] = (
         "mcts",
         0.896,
         0.755,
-        "four rollouts, each the rest of a trajectory by one teacher, seldom right with ours; half the tokens of CoRD",
+        "four rollouts, each written by one teacher; ours are seldom right; half the tokens of CoRD",
     ),
     _cord("Table 6", "CoRD"),
     Row(
@@ -104,8 +104,8 @@ ROWS: tuple[Row, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class HitRates:
-    """Figure 2: which teacher's steps are selected at which position. `specialists` are in the order of their
-    strengths."""
+    """Figure 2: which teacher's steps are selected at which position. `specialists` are ordered by the position in a
+    solution at which they are good."""
 
     table: str
     run: str
@@ -121,8 +121,8 @@ HIT_RATES = HitRates("Figure 2", "cord", ("planner", "calculator", "closer"))
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An order that the paper found: `better` above each of `worse`, in each of `metrics`. `otherwise` explains why our
-    order may differ; it is shown only if our order differs."""
+    """An order of runs that the paper found: `better` is above each of `worse`, in each of `metrics`. `otherwise`
+    explains why our order differs; it is shown only if it does."""
 
     text: str
     better: str
@@ -132,13 +132,13 @@ class Claim:
 
 
 _MCTS = (
-    "A rollout is the rest of a trajectory by one teacher, and ours write a whole one right in 2 to 10 % of the cases, "
-    "by design, so that the values of the tree's nodes say little; the paper's teachers solve most problems alone. "
-    "Four rollouts also write less than half of the text that the others do."
+    "One teacher writes the whole rest of a trajectory in a rollout. By design, our teachers write only 2 to 10 % of "
+    "whole trajectories right, so the values of the tree's nodes say little. The paper's teachers solve most problems "
+    "alone. Four rollouts are also less than half of the text that the other pipelines write."
 )
 _WHOLE = (
-    "One teacher writes a whole trajectory, and all of ours are equally bad at that: they differ in which "
-    "part of a solution they are good at. Several teachers help only if their steps are mixed, as in CoRD."
+    "One teacher writes a whole trajectory, and all our teachers are equally bad at that. They differ in the part of a "
+    "solution that they are good at, so several teachers help only if their steps are mixed, as in CoRD."
 )
 
 CLAIMS: tuple[Claim, ...] = (
@@ -148,17 +148,17 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "CoRD above greedy, four chains", "cord", ("greedy",),
-        "Four chains draw twelve first steps and keep the four best they find; CoRD draws three, as its beam is "
-        "empty at the first step, and keeps them all. Our teachers misread a question 15, 55 and 55 % of the time "
-        "by design, so that often only one or two plans in the beam are right and only three to six of the twelve "
-        "candidates of the second step build on them. Solutions of five steps leave CoRD no room to make up for "
-        "that; it needs fewer tokens.",
+        "Four chains draw twelve first steps and keep the four best. CoRD draws only three, because its beam is empty "
+        "at the first step, and keeps them all. By design, our teachers misread 15, 55 and 55 % of the questions. So "
+        "often only one or two plans in the beam are right, and only three to six of the twelve candidates of the "
+        "second step extend them. Solutions of five steps are too short for CoRD to make up for that. It needs fewer "
+        "tokens.",
     ),
     Claim("CoRD above greedy, one chain", "cord", ("greedy-once",)),
     Claim(
         "Curation above greedy, four chains", "curation", ("greedy",),
-        "Our teachers hardly ever write a whole trajectory right, which is all that Curation can choose from; a chain "
-        "of steps, each by the best teacher, is far ahead with bad specialists, and a little behind with the paper's.",
+        "Curation can choose only among whole trajectories, and our teachers hardly ever write a right one. So a chain "
+        "of steps, each by the best teacher, is far ahead here; with the paper's teachers it is a little behind.",
         metrics=("accuracy",),
     ),
     Claim("CoRD above Curation with twice the trajectories", "cord", ("curation-twice",)),
@@ -170,9 +170,9 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("Integration above Curation", "integration", ("curation",), metrics=("accuracy",)),
     Claim(
         "Curation above integration", "curation", ("integration",),
-        "The paper's merged texts score low although they are right: presumably condensed ones, from which its prover "
-        "predicts badly. Our integrator was trained to write as our teachers do, so that a right merged text scores "
-        "high.",
+        "The paper's merged texts score low although they are right, presumably because they are condensed and its "
+        "prover predicts answers badly from such texts. Our integrator was trained to write as our teachers do, so a "
+        "right merged text scores high.",
         metrics=("score",),
     ),
     Claim("CoRD with different teachers above one teacher", "cord", ("cord-homogeneous",)),
@@ -182,21 +182,22 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "One teacher: CoRD above Curation", "cord-homogeneous", ("curation-homogeneous",),
-        "Our best teacher alone misreads 55 % of the questions by design, always in the same way. CoRD draws "
-        "three plans, of which all three are often wrong, and no later step mends a plan; Curation draws twelve. "
-        "Where the plan is right, choosing step by step wins: CoRD comes as far with two thirds of the tokens.",
+        "By design, our best teacher misreads 55 % of the questions, always in the same way. CoRD draws three plans. "
+        "Often all three are wrong, and no later step mends a plan. Curation draws twelve. If the plan is right, "
+        "choosing step by step is better: CoRD reaches the same result with two thirds of the tokens.",
     ),
     Claim(
         "One teacher: CoRD above integration", "cord-homogeneous", ("integration-homogeneous",),
-        "Our integrator was trained to merge what our teachers write, misread questions included, so it mends plans "
-        "that its one source gets wrong; CoRD has nothing but that source's steps to choose from.",
+        "Our integrator was trained to merge what our teachers write, misread questions included, so it mends wrong "
+        "plans. CoRD can choose only among the steps of the one teacher.",
     ),
     Claim("Prompt-guided steps above line breaks", "cord", ("line-break",)),
     Claim("Prompt-guided steps above marker phrases", "cord", ("phrases",)),
     Claim(
         "Marker phrases above line breaks", "phrases", ("line-break",),
-        "Where phrases and blank lines stand in the texts that our plain teachers learned is our choice: phrases open "
-        "4.5 steps of 30 tokens, blank lines 4.9 of 20, and fewer and longer steps leave less to choose.",
+        "We chose how often phrases and blank lines stand in the texts that our plain teachers learned. Phrases give "
+        "4.5 steps of 30 tokens, blank lines 4.9 steps of 20, and with fewer and longer steps there is less to choose "
+        "from.",
     ),
     Claim("Predictive perplexity above random", "cord", ("random",)),
     Claim("Predictive perplexity above the longest", "cord", ("max-length",)),
@@ -207,5 +208,5 @@ CLAIMS: tuple[Claim, ...] = (
     # Each prover has its own scores, so only accuracies are compared.
     Claim("Strong prover above a weak one", "cord", ("weak-prover",), metrics=("accuracy",)),
     Claim("Student of CoRD above student of Curation", "student-cord", ("student-curation",), metrics=("pass@1",)),
-    Claim("Student of CoRD above none", "student-cord", ("student-base",), metrics=("pass@1",)),
+    Claim("Student of CoRD above the untrained student", "student-cord", ("student-base",), metrics=("pass@1",)),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The runs behind the tables; each is the tiny preset with some changes. A new variant is one entry of RUNS."""
+"""The runs that fill the tables. Each is the tiny preset with some changes. A new variant is one entry of RUNS."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from cord_worker.export.files import replaced_file
 HELDOUT, EXAM = "heldout.jsonl", "exam.jsonl"
 """The datasets: the problems of the runs, and those of the students' exam."""
 PROBLEMS = 200
-"""Held-out problems per run, unless a student learns from its output."""
-LESSONS = 1_000
-"""Problems of the runs whose output a student learns from."""
-_LESSONS_SEED, _EXAM_SEED = 1, 2
+"""Held-out problems of every other run."""
+TRAINING_PROBLEMS = 1_000
+"""Held-out problems of each run whose output a student learns from."""
+_HELDOUT_SEED, _EXAM_SEED = 1, 2
 _ENGINE = {"dtype": "float32", "batch_size": 128, "gather_seconds": 0.5}
-"""Wide batches, which wait until they are full, and float32: half the time of the preset's float64; scores agree to
-1e-5."""
+"""Large batches, which wait until they are full, and float32. This takes half the time of the preset's float64, and
+scores agree to 1e-5."""
 _MAX_ACTIVE = 256
 _PAPER_SEARCH = {"beam_width": 4, "score_resolution": 0.0}
-"""The paper's values, whatever the preset has."""
+"""The paper's values, which replace those of the preset."""
 
 PROVER = "prover"
 INTEGRATOR = "integrator"
 REWARD = "reward"
-ALONE = "closer"
-"""The teacher of the homogeneous runs: the best one, alone."""
+BEST_TEACHER = "closer"
+"""The only teacher of the homogeneous runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class Teacher:
 
 
 HETEROGENEOUS = tuple(Teacher(name, name) for name in ("planner", "calculator", "closer"))
-HOMOGENEOUS = tuple(Teacher(f"{ALONE}-{heat}", ALONE, heat) for heat in (0.5, 0.6, 0.7))
+HOMOGENEOUS = tuple(Teacher(f"{BEST_TEACHER}-{heat}", BEST_TEACHER, heat) for heat in (0.5, 0.6, 0.7))
 PLAIN = tuple(Teacher(teacher.name, f"{teacher.model}-plain") for teacher in HETEROGENEOUS)
-"""The same specialists, writing without numbered steps."""
+"""The same teachers, trained to write without numbered steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def _alone(teacher: Teacher) -> PlannedRun:
 
 
 def _integration(run: str, teachers: tuple[Teacher, ...]) -> PlannedRun:
-    """One trajectory of each teacher, merged by the bundled integrator; its context holds no more."""
+    """One trajectory of each teacher, merged by the bundled integrator, whose context has no room for more."""
     table = {"model": INTEGRATOR, "max_tokens": 256, "prompt": INTEGRATION_PROMPT}
     return PlannedRun(
         run,
@@ -123,11 +123,11 @@ def _integration(run: str, teachers: tuple[Teacher, ...]) -> PlannedRun:
 
 CURATION = {"pipeline": "curation"}
 
-# Begun in this order: long runs first. Binary judgments, which block the prover for all other runs, come after the
-# longest; the reward model, which judges one candidate at a time, must not be last.
+# The runs begin in this order, long ones first. Binary judgments come after the longest runs, because they block the
+# prover for all other runs. The reward model must not be last, because it judges one candidate at a time.
 RUNS: tuple[PlannedRun, ...] = (
-    PlannedRun("cord", problems=LESSONS),
-    PlannedRun("curation", CURATION, problems=LESSONS),
+    PlannedRun("cord", problems=TRAINING_PROBLEMS),
+    PlannedRun("curation", CURATION, problems=TRAINING_PROBLEMS),
     PlannedRun(
         "binary-judgment",
         {"selection": "binary_judgment"},
@@ -170,8 +170,8 @@ def exam(run: str, path: str) -> PlannedRun:
 
 
 def write_problems(folder: Path) -> None:
-    """Writes both datasets to the reproduction's folder: problems on which no model was trained."""
-    for name, count, seed in ((HELDOUT, LESSONS, _LESSONS_SEED), (EXAM, EXAM_PROBLEMS, _EXAM_SEED)):
+    """Writes both datasets to the reproduction's folder. No model was trained on their problems."""
+    for name, count, seed in ((HELDOUT, TRAINING_PROBLEMS, _HELDOUT_SEED), (EXAM, EXAM_PROBLEMS, _EXAM_SEED)):
         with replaced_file(str(folder / name)) as file:
             for problem in generate(count, seed, "heldout"):
                 line = {"id": problem.id, "question": problem.question, "answer": problem.answer}

@@ -8,12 +8,12 @@ from cord_worker.reproduce.figures import Finding, Outcome
 
 ABOUT = (
     "Every figure comes from the service itself: tiny models that are part of this package (0.3 to 1.1 million "
-    "parameters), word problems that no model was trained on, on a CPU. Intervals are 95 % of a bootstrap over the "
-    "problems; differences are of the same problems (paired).",
-    "What can be compared with the paper is the order of the methods, not their figures. The paper's teachers are "
-    "32-billion-parameter models that solve most competition problems alone; ours are good at one part of a solution "
-    "each and bad at the others by construction, so that they hardly ever solve a problem alone and gain more "
-    "from working together. Scores are the prover's own confidence; they depend on the prover and the answers.",
+    "parameters), word problems that no model was trained on, on a CPU. Intervals are 95 % bootstrap intervals over "
+    "the problems; differences are paired, over the same problems.",
+    "Only the order of the methods can be compared with the paper, not their figures. The paper's teachers are "
+    "32-billion-parameter models that solve most competition problems alone. By design, each of ours is good at one "
+    "part of a solution and bad at the others, so they hardly ever solve a problem alone and gain more from working "
+    "together. Scores are the prover's own confidence; they depend on the prover and the answers.",
 )
 
 

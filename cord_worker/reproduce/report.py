@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML file, and the same figures as text."""
+"""The report on the reproduction: one self-contained HTML file, and the same figures as text."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _COLOURS = ("#2a6f97", "#e09f3e", "#7a9e5f", "#9c6b98")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The results; `remarks` are sentences about the whole."""
+    """The results; `remarks` are sentences for the top of the report."""
 
     cells: Sequence[Cell]
     findings: Sequence[Finding]
@@ -71,7 +71,7 @@ class Report:
         )
 
     def print(self, console: Console) -> None:
-        """Prints the same as text."""
+        """Prints the report as text."""
         from rich.table import Table
         from rich.text import Text
 
@@ -112,7 +112,7 @@ class Report:
             console.print(Text(f"\n{claim}: {explanation}"))
 
     def _explanations(self) -> dict[str, str]:
-        """Why an order differs from the paper's, by claim; once per claim, whatever the metrics."""
+        """Why an order differs from the paper's, by claim. A claim with several metrics has one explanation."""
         return {finding.claim.text: finding.explanation for finding in self.findings if finding.explanation}
 
     def _hit_rates(self) -> Table:
@@ -187,12 +187,12 @@ def hit_rate_lines(cells: Sequence[Cell]) -> list[Line]:
         if cell.table == HIT_RATES.table and cell.value is not None:
             by_teacher.setdefault(cell.row.rpartition(", ")[0], []).append(cell)
     for (teacher, found), colour in zip(by_teacher.items(), _COLOURS, strict=False):
-        places = [_x(cell) for cell in found]
+        across = [_x(cell) for cell in found]
         middle = [_y(cell.value or 0.0) for cell in found]
         low = [_y(cell.low or 0.0) for cell in found]
         high = [_y(cell.high or 0.0) for cell in found]
-        band = [*zip(places, high, strict=True), *reversed(list(zip(places, low, strict=True)))]
-        lines.append(Line(teacher, colour, _points(zip(places, middle, strict=True)), _points(band)))
+        band = [*zip(across, high, strict=True), *reversed(list(zip(across, low, strict=True)))]
+        lines.append(Line(teacher, colour, _points(zip(across, middle, strict=True)), _points(band)))
     return lines
 
 

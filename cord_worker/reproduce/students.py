@@ -1,4 +1,4 @@
-"""Students: TRL's own `trl sft` on the output of a run, as a user would train one (deploy/sft)."""
+"""Trains students with TRL's `trl sft` on the output of a run, as a user would do it (deploy/sft)."""
 
 from __future__ import annotations
 
@@ -22,53 +22,53 @@ _LOWEST_PRIORITY = 19
 
 
 @dataclass(slots=True)
-class School:
+class StudentTrainer:
     """Trains a student on the output of each run, while other runs continue. Its fields are the `trl` command, its
-    YAML, the initial model of all students, and the folder for the results."""
+    YAML, the initial model of all students, the folder for the trained ones, and a function that prints a message."""
 
     trl: Path
     settings: Path
-    beginner: str
+    initial_model: str
     folder: Path
     say: Callable[[str], None]
     _training: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    _graduates: dict[str, Path] = field(default_factory=dict)
+    _trained: dict[str, Path] = field(default_factory=dict)
 
     @property
     def is_busy(self) -> bool:
-        """True while a student is being trained, or until a trained one is collected by `graduates`."""
-        return bool(self._training or self._graduates)
+        """True while a student is being trained, and until `take_trained` has returned a trained one."""
+        return bool(self._training or self._trained)
 
     def begin(self, run: str, database: Database) -> None:
         """Starts training a student on the output of `run`; see `train`."""
         from cord_worker.export.student import Student  # imports torch, which takes seconds
 
-        lessons = self.folder / f"{run}.lessons"
+        training_rows = self.folder / f"{run}.lessons"
         if not (self.folder / run).is_dir():
-            lessons.mkdir(parents=True, exist_ok=True)
-            learnt = Request(format=FORMATS["sft"], student=Student(self.beginner))
-            export_run(database, run, str(lessons / "train.jsonl"), learnt)
-        self.train(run, self.sft(lessons))
+            training_rows.mkdir(parents=True, exist_ok=True)
+            learnt = Request(format=FORMATS["sft"], student=Student(self.initial_model))
+            export_run(database, run, str(training_rows / "train.jsonl"), learnt)
+        self.train(run, self.sft(training_rows))
 
-    def sft(self, lessons: Path) -> Sequence[str]:
-        """The command that trains the initial model on the rows in the folder `lessons`."""
+    def sft(self, training_rows: Path) -> Sequence[str]:
+        """The command that trains the initial model on the rows in the folder `training_rows`."""
         return [
-            str(self.trl), "sft", "--config", str(self.settings), "--model_name_or_path", self.beginner,
-            "--dataset_name", str(lessons),
+            str(self.trl), "sft", "--config", str(self.settings), "--model_name_or_path", self.initial_model,
+            "--dataset_name", str(training_rows),
         ]  # fmt: skip
 
     def train(self, student: str, command: Sequence[str]) -> None:
-        """Starts `command`, which writes the student to its `--output_dir`, on one thread; a student that already
-        exists is not trained again."""
+        """Starts `command` on one thread; it writes the student to its `--output_dir`. A student that already exists is
+        not trained again."""
         folder = self.folder / student
         if folder.is_dir():
-            self._graduates[student] = folder
+            self._trained[student] = folder
             return
         self._training[student] = self._start(folder, command)
         self.say(f"student {student}: training")
 
-    def graduates(self) -> dict[str, Path]:
-        """Folders of the students that became ready since the last call, by name. Raises TrainingFailed."""
+    def take_trained(self) -> dict[str, Path]:
+        """Folders of the students whose training has ended since the last call, by name. Raises TrainingFailed."""
         for student, process in list(self._training.items()):
             code = process.poll()
             if code is None:
@@ -80,13 +80,13 @@ class School:
                     f"the training of student {student} ended with exit code {code}; look at {_log(folder)}"
                 )
             _unfinished(folder).rename(folder)
-            self._graduates[student] = folder
+            self._trained[student] = folder
             self.say(f"student {student}: trained")
-        found, self._graduates = self._graduates, {}
+        found, self._trained = self._trained, {}
         return found
 
     def close(self) -> None:
-        """Ends the running training."""
+        """Stops all running trainings."""
         for process in self._training.values():
             process.kill()
             process.wait()

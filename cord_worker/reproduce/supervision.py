@@ -1,6 +1,7 @@
-"""`make students`: what a student learns from trimmed winners, and by step-DPO after SFT (docs/students.md).
+"""`make students`: compares students that are trained on whole winners, on trimmed winners, and by step-DPO after SFT
+(docs/students.md).
 
-The supervision of all students comes from one run of the service, and those of SFT learn from the same problems.
+All students are trained on the output of one run of the service. Those of SFT learn from the same problems.
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ from cord_worker.operations.trimming import Trim, trim_locally, trimmed_run_of
 from cord_worker.progress import open_view
 from cord_worker.prompting.trajectory import ANSWER_OPENING
 from cord_worker.reproduce.carrying_out import Workplace, carry_out
-from cord_worker.reproduce.planned_runs import EXAM_PROBLEMS, LESSONS, RUNS, exam, write_problems
-from cord_worker.reproduce.students import School
+from cord_worker.reproduce.planned_runs import EXAM_PROBLEMS, RUNS, TRAINING_PROBLEMS, exam, write_problems
+from cord_worker.reproduce.students import StudentTrainer
 from cord_worker.store.database import Database
 
-BASE, WHOLE, TRIMMED, SHORT = "base", "whole", "trimmed", "trimmed-kept-answer"
+BASE, WHOLE, TRIMMED, KEPT_ANSWER = "base", "whole", "trimmed", "trimmed-kept-answer"
 PREFERRING, BALANCED, CHOSEN = "step-dpo", "step-dpo-and-sft", "chosen-steps"
 TITLES = {
     BASE: "before training",
     WHOLE: "whole winners",
     TRIMMED: "trimmed winners, with their new answers",
-    SHORT: "trimmed winners, with the answers of the whole ones",
+    KEPT_ANSWER: "trimmed winners, with the answers of the whole ones",
     PREFERRING: "whole winners, then step-DPO",
     BALANCED: "whole winners, then step-DPO plus the loss of SFT on the chosen steps",
     CHOSEN: "whole winners, then the loss of SFT on the chosen steps alone",
@@ -56,19 +57,19 @@ LOSSES: Mapping[str, Sequence[str]] = {
     BALANCED: ("sigmoid", "sft"),
     CHOSEN: ("sft",),
 }
-"""The losses, as TRL names them, of the students that learn from pairs after SFT on whole winners. The last one shows
-what the further training does without any preference."""
+"""The losses, as TRL names them, of the students that learn from pairs after SFT on whole winners. The last student
+shows the effect of further training without any preference."""
 _SOURCE = next(run for run in RUNS if run.run == "cord")
 _MIN_MARGIN = 0.1
-_BEGINNER = ModelConfig(path="bundled:student").location()
+_INITIAL_MODEL = ModelConfig(path="bundled:student").location()
 """The initial model of all students."""
-_ALL = Choices()
+_DEFAULT_CHOICES = Choices()
 _DPO_SCRIPT = Path("deploy/sft/step_dpo.py")
 _INTERVAL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class TrainingRows:
     """Rows that a student learns from, with the types of their fields."""
 
     fields: Fields
@@ -79,7 +80,7 @@ class Lessons:
         """Mean number of the student's tokens in a completion, with the end token; None for pairs, or without rows."""
         from cord_worker.export.student import Student  # imports torch, which takes seconds
 
-        student = Student(_BEGINNER)
+        student = Student(_INITIAL_MODEL)
         counts = [student.count(row["completion"]) for row in self.rows if "completion" in row]
         return fmean(counts) if counts else None
 
@@ -91,9 +92,9 @@ class Lessons:
 
 
 @dataclass(frozen=True, slots=True)
-class Graduate:
-    """One student: the number of rows that it learnt from, their mean number of tokens (None for pairs, or without
-    rows), and its exam, compared with that of the student of whole winners."""
+class StudentResult:
+    """The result of one student: the number of rows that it was trained on, their mean number of tokens (None for
+    pairs, or without rows), and its exam, compared with that of the student of whole winners."""
 
     student: str
     rows: int
@@ -101,7 +102,7 @@ class Graduate:
     exam: ComparedRun
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
+        """A JSON object for scripts; keys are stable."""
         compared = self.exam.to_json()
         return {
             "student": self.student,
@@ -126,11 +127,11 @@ class Graduate:
     "--trl",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     required=True,
-    help="TRL's command, which trains the students; the Python beside it runs step-DPO.",
+    help="TRL's command, which trains the students; the python in the same folder runs step-DPO.",
 )
 @click.option(
     "--problems",
-    type=click.IntRange(1, LESSONS),
+    type=click.IntRange(1, TRAINING_PROBLEMS),
     default=400,
     show_default=True,
     help="Problems of the run that the students learn from.",
@@ -193,15 +194,15 @@ def main(
         write_problems(output)
         with graceful_interrupts("run the same command again to continue") as check:
             place = Workplace(output, read_settings(state_dir or output / "state"), click.echo, check, problems)
-            school = School(trl, sft_settings, _BEGINNER, output / "students", place.say)
-            lessons = _lessons(place, above)
-            students = _train(school, lessons, dpo_settings, check)
+            trainer = StudentTrainer(trl, sft_settings, _INITIAL_MODEL, output / "students", place.say)
+            training_rows = _training_rows(place, above)
+            students = _train(trainer, training_rows, dpo_settings, check)
             compared = _examine(students, replace(place, problems=exam_problems))
             with open_database(place.settings) as database:
                 trimming = database.run(lambda connection: _compare_trimmed(connection, above))
     except CordError as error:
         raise click.ClickException(str(error)) from error
-    report = Report(trimming, graduates(lessons, compared), compared.problems)
+    report = Report(trimming, student_results(training_rows, compared), compared.problems)
     report.write(output / "students.json")
     for line in report.lines():
         click.echo(line)
@@ -209,8 +210,8 @@ def main(
 
 
 def check_options(path: Path, options: Mapping[str, Any]) -> None:
-    """Writes the options to `path`. Raises ConfigError if the file holds other options: students that exist are not
-    trained again, so students of different options would be compared."""
+    """Writes the options to `path`. Raises ConfigError if the file holds other options, because students that exist are
+    not trained again: students of different options would be compared."""
     text = json.dumps(options, indent=2) + "\n"
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ConfigError(
@@ -220,8 +221,8 @@ def check_options(path: Path, options: Mapping[str, Any]) -> None:
     write_atomically(path, text)
 
 
-def _lessons(place: Workplace, above: float) -> Mapping[str, Lessons]:
-    """What each student learns from; makes the run and the trimmed run if they are not there."""
+def _training_rows(place: Workplace, above: float) -> Mapping[str, TrainingRows]:
+    """The rows that each student is trained on. Makes the run and the trimmed run if they do not exist."""
     carry_out([_SOURCE], place)
     trim_locally(place.settings, Trim(_SOURCE.run, above), open_view(as_json=False), place.check_interrupted)
     with open_database(place.settings) as database:
@@ -235,61 +236,67 @@ def _lessons(place: Workplace, above: float) -> Mapping[str, Lessons]:
     return {
         WHOLE: replace(whole, rows=wholes),
         TRIMMED: replace(trimmed, rows=shortened),
-        SHORT: replace(trimmed, rows=kept),
+        KEPT_ANSWER: replace(trimmed, rows=kept),
         **dict.fromkeys(LOSSES, pairs),
     }
 
 
-def _export(database: Database, run: str, form: str, filters: Filters, choices: Choices = _ALL) -> Lessons:
+def _export(
+    database: Database, run: str, form: str, filters: Filters, choices: Choices = _DEFAULT_CHOICES
+) -> TrainingRows:
     from cord_worker.export.student import Student  # imports torch, which takes seconds
 
-    student = Student(_BEGINNER)
+    student = Student(_INITIAL_MODEL)
     with open_export(database, run, Request(FORMATS[form], filters, choices, student=student)) as opened:
         rows = list(opened.rows)
-    return Lessons(opened.fields, rows)
+    return TrainingRows(opened.fields, rows)
 
 
 def same_problems(rows: Sequence[Row], others: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows of the problems that are in both, first those of `rows`, then those of `others`; in the order of
-    `rows`."""
+    """The rows of the problems that both have: a list of those in `rows`, and a list of those in `others` in the same
+    order."""
     known = {row["id"]: row for row in others}
     both = [(row, known[row["id"]]) for row in rows if row["id"] in known]
     return [row for row, _ in both], [other for _, other in both]
 
 
 def with_answer_of(row: Row, other: Row) -> Row:
-    """`row` with the final answer of `other` after its own thinking. Both completions close the thinking once."""
+    """`row`, with its final answer replaced by that of `other`. Each completion must close the thinking exactly
+    once."""
     thinking, _ = row["completion"].split(ANSWER_OPENING)
     _, answer = other["completion"].split(ANSWER_OPENING)
     return {**row, "completion": thinking + ANSWER_OPENING + answer}
 
 
 def _train(
-    school: School, lessons: Mapping[str, Lessons], dpo_settings: Path, check_interrupted: Callable[[], None]
+    trainer: StudentTrainer,
+    training_rows: Mapping[str, TrainingRows],
+    dpo_settings: Path,
+    check_interrupted: Callable[[], None],
 ) -> dict[str, str]:
     """Folders of all students; those that exist are not trained again. Raises TrainingFailed."""
-    folders = {name: one.write(school.folder / f"{name}.lessons") for name, one in lessons.items()}
+    folders = {name: one.write(trainer.folder / f"{name}.lessons") for name, one in training_rows.items()}
     step_dpo = [
-        str(school.trl.with_name("python")), str(_DPO_SCRIPT), "--config", str(dpo_settings),
-        "--model_name_or_path", str(school.folder / WHOLE),
+        str(trainer.trl.with_name("python")), str(_DPO_SCRIPT), "--config", str(dpo_settings),
+        "--model_name_or_path", str(trainer.folder / WHOLE),
     ]  # fmt: skip
-    students = {BASE: _BEGINNER}
+    students = {BASE: _INITIAL_MODEL}
     try:
-        for name in lessons:  # one after the other: the student of whole winners before those that continue it
+        for name in training_rows:  # one after the other: the student of whole winners before those that continue it
             continued = [*step_dpo, "--dataset_name", str(folders[name]), "--loss_type", *LOSSES.get(name, ())]
-            school.train(name, continued if name in LOSSES else school.sft(folders[name]))
-            while school.is_busy:
+            trainer.train(name, continued if name in LOSSES else trainer.sft(folders[name]))
+            while trainer.is_busy:
                 check_interrupted()
-                students |= {trained: str(folder.resolve()) for trained, folder in school.graduates().items()}
+                students |= {trained: str(folder.resolve()) for trained, folder in trainer.take_trained().items()}
                 time.sleep(_INTERVAL_SECONDS)
     finally:
-        school.close()
+        trainer.close()
     return students
 
 
 def _examine(students: Mapping[str, str], place: Workplace) -> RunComparison[ComparedRun]:
-    """Each student writes one answer to every problem of the exam. The first of the comparison is the student of whole
-    winners, the others follow in the order of TITLES."""
+    """Lets each student write one answer to every problem of the exam, and compares the students. The first one in the
+    comparison is the student of whole winners; the others follow in the order of TITLES."""
     names = sorted(TITLES, key=lambda name: name != WHOLE)
     carry_out([exam(_run_of(name), students[name]) for name in names], place)
     with open_database(place.settings) as database:
@@ -304,23 +311,25 @@ def _compare_trimmed(connection: sa.Connection, above: float) -> RunComparison[C
     return compare_results(connection, [_SOURCE.run, trimmed_run_of(connection, _SOURCE.run, above)])
 
 
-def graduates(lessons: Mapping[str, Lessons], compared: RunComparison[ComparedRun]) -> list[Graduate]:
-    """All students, in the order of TITLES."""
+def student_results(
+    training_rows: Mapping[str, TrainingRows], compared: RunComparison[ComparedRun]
+) -> list[StudentResult]:
+    """The results of all students, in the order of TITLES."""
     exams = {one.run: one for one in compared.runs}
     found = []
     for name in TITLES:
-        learnt = lessons.get(name)
+        learnt = training_rows.get(name)
         rows = 0 if learnt is None else len(learnt.rows)
-        found.append(Graduate(name, rows, None if learnt is None else learnt.mean_tokens, exams[_run_of(name)]))
+        found.append(StudentResult(name, rows, None if learnt is None else learnt.mean_tokens, exams[_run_of(name)]))
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The run and the trimmed run, the students, and the number of problems in the exam."""
+    """The report: the comparison of the run with the trimmed run, the students, and the number of exam problems."""
 
     trimming: RunComparison[ComparedRun]
-    students: Sequence[Graduate]
+    students: Sequence[StudentResult]
     exam_problems: int
 
     def write(self, path: Path) -> None:
@@ -334,7 +343,7 @@ class Report:
             file.write(json.dumps(found, indent=2, allow_nan=False).encode() + b"\n")
 
     def lines(self) -> list[str]:
-        """The same as a table of Markdown."""
+        """The figures as a sentence and a Markdown table."""
         whole, trimmed = self.trimming.runs
         return [
             f"Winners of {counted(self.trimming.problems, 'problem')}: {_percent(whole.accuracy)} right, "
@@ -347,7 +356,7 @@ class Report:
             *(self._line(student) for student in self.students),
         ]
 
-    def _line(self, student: Graduate) -> str:
+    def _line(self, student: StudentResult) -> str:
         tokens = "" if student.row_tokens is None else f"{student.row_tokens:.0f}"
         cells = [
             TITLES[student.student], f"{student.rows:,}" if student.rows else "", tokens,

@@ -1,4 +1,4 @@
-"""Who may read from the server: the checks of a request's Host, Origin and token."""
+"""Which requests the server answers: the checks of a request's Host, Origin and token."""
 
 from __future__ import annotations
 
@@ -53,8 +53,9 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Which requests are answered. `names` are host names, in lower case, under which the server is known; addresses
-    and `localhost` always are, because a rebound DNS name is neither. `token` is None if no token is needed."""
+    """Which requests are answered. `names` are host names of the server, in lower case. IP addresses and `localhost`
+    are always accepted as host, because an attack by DNS rebinding uses neither. `token` is None if no token is
+    needed."""
 
     names: frozenset[str]
     token: str | None
@@ -66,7 +67,7 @@ class Access:
 
     @property
     def cookie(self) -> str | None:
-        """Value of the cookie of a browser that has shown the token."""
+        """Value of the cookie that a browser gets when it gives the token; None if no token is needed."""
         return None if self.token is None else hmac.new(self.token.encode(), b"cookie", hashlib.sha256).hexdigest()
 
     def check_source(self, headers: Mapping[str, str], *, is_page: bool) -> None:
@@ -98,7 +99,7 @@ class Access:
             raise NotAllowed(401, "This server asks for a token: open the address that cordctl view printed.")
 
     def is_token(self, given: str) -> bool:
-        """Whether this is the token; a wrong one takes the same time."""
+        """Whether this is the token. The comparison takes the same time for a wrong one."""
         return self.token is not None and _same(given, self.token)
 
     def _is_known(self, host: str) -> bool:

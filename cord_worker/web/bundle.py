@@ -1,4 +1,4 @@
-"""`cordctl report --bundle DIR`: a run as a folder of files, one a problem, for any web server of files."""
+"""`cordctl report --bundle DIR`: a run as a folder of static files, with a file for each problem."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PART = ".part"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What was written."""
+    """The bundle that was written: its run and folder, the numbers of its problems and files, and their bytes."""
 
     run: str
     folder: str
@@ -36,14 +36,14 @@ class Bundle:
     bytes: int
 
     def sentence(self) -> str:
-        """For the terminal."""
+        """One sentence for the terminal."""
         return (
             f"{self.folder}: {counted(self.problems, 'problem')} in {counted(self.files, 'file')}. A browser reads it "
             f"from a web server only, such as: python -m http.server --bind 127.0.0.1 --directory {self.folder}"
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
+        """A JSON object for scripts; keys are stable."""
         return {
             "run": self.run,
             "output": self.folder,
@@ -65,10 +65,10 @@ def check_bundle_folder(folder: str) -> None:
 
 
 def write_bundle(database: Database, run_name: str | None, folder: str, *, keys: Sequence[str] = ()) -> Bundle:
-    """Writes the run with all of its problems, or those named by `keys`, to `folder`. A temporary folder next to it is
-    written first and then renamed; it replaces an older bundle.
+    """Writes the run with all of its problems, or those named by `keys`, to `folder`. The files are written to a
+    temporary folder next to it, which is then renamed and replaces an older bundle.
 
-    Raises ExportError if the folder cannot be written, RunNotFound, StoreError for an unknown problem.
+    Raises ExportError if the folder cannot be written; RunNotFound; StoreError for an unknown problem.
     """
     check_bundle_folder(folder)
     target = Path(folder)
@@ -85,8 +85,8 @@ def write_bundle(database: Database, run_name: str | None, folder: str, *, keys:
                 shared, problems = run_documents(connection, run)
                 for path, document in shared.items():
                     writer.write(path, encoded(document))
-                places = chosen if keys else problems.rows.position
-                for position in places:
+                positions = chosen if keys else problems.rows.position
+                for position in positions:
                     for path, document in problem_documents(connection, run, position):
                         writer.write(path, encoded(document))
             writer.write(APP_SCRIPT, app.script)
@@ -102,7 +102,7 @@ def write_bundle(database: Database, run_name: str | None, folder: str, *, keys:
     except OSError as error:
         reason = limits.limit_that_caused(error) or str(error.strerror or error)
         raise ExportError(f"{target} cannot be written: {reason}.") from error
-    return Bundle(run.name, folder, len(places), writer.files, writer.bytes)
+    return Bundle(run.name, folder, len(positions), writer.files, writer.bytes)
 
 
 class _Writer:
@@ -113,7 +113,7 @@ class _Writer:
         self.files = self.bytes = 0
 
     def write(self, path: str, data: bytes) -> None:
-        """Writes one file, and makes its folders."""
+        """Writes one file, and makes the folders above it."""
         file = self._folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)

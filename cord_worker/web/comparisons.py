@@ -21,7 +21,7 @@ from cord_worker.web.paths import six_digits
 from cord_worker.web.runs import run_summary
 
 MAX_RESAMPLED = 5_000
-"""With more problems, intervals are those of the normal distribution: resampling would take minutes."""
+"""With more problems, intervals are those of the normal distribution, because resampling would take minutes."""
 OUTCOMES = ("both", "only_a", "only_b", "neither", "undecided")
 
 
@@ -42,7 +42,7 @@ class Pair:
     def outcome(self) -> str:
         """Which run answered correctly (one of `OUTCOMES`); `undecided` unless both answers are decided.
 
-        Of several samples the majority counts.
+        A run of several samples answered correctly if more than half of its samples are right.
         """
         if self.a.correct is None or self.b.correct is None:
             return "undecided"
@@ -69,13 +69,13 @@ SORTS: Mapping[str, Callable[[Pair], float | str | None]] = {
         for side in ("a", "b")
     },
 }
-"""The columns to sort by, with the value of each in a row."""
+"""The columns to sort by. Each function returns the column's value for a problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunPair:
-    """Two runs on the problems that both have finished. `other_content` problems have the same id in both, but another
-    question, answer or passage; they are left out."""
+    """Two runs, with the problems that both have finished. `other_content` counts the problems that are left out
+    because they have the same id in both runs, but another question, answer or passage."""
 
     a: ComparedRun
     b: ComparedRun
@@ -101,7 +101,7 @@ class RunPair:
             ]
         value = SORTS[sort]
         known = [pair for pair in chosen if value(pair) is not None]
-        known.sort(key=value, reverse=descending)  # type: ignore[arg-type] # all of one column are of one type
+        known.sort(key=value, reverse=descending)  # type: ignore[arg-type] # the values of a column have one type
         ordered = known + [pair for pair in chosen if value(pair) is None]
         counts = Counter(pair.outcome for pair in self.pairs)
         return ComparisonDocument(
@@ -118,7 +118,8 @@ class RunPair:
 
 
 def compare(connection: sa.Connection, a: RunRow, b: RunRow) -> RunPair:
-    """Both runs, on the problems that both have finished and that have the same content in both; there may be none."""
+    """Both runs, with the problems that both have finished and that have the same content in both; there may be
+    none."""
     shared = shared_problems(connection, a.id, b.id)
     same = [one for one in shared if one.is_same]
     of_a, of_b = ({row.key: row for row in problem_results(connection, run.id)} for run in (a, b))

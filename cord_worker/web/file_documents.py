@@ -1,4 +1,4 @@
-"""The documents of one run that are written to files: those of a bundle, and of a report."""
+"""The documents of one run that a bundle or a report contains."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from cord_worker.web.runs import run_document
 _NAMED_KEYS = 10
 
 Documents = Iterator[tuple[str, Any]]
-"""Documents with their paths."""
+"""Documents, each after its path."""
 
 
 def site_of(
     run: RunRow, size: str, *, left_out: Sequence[str] = (), whole_problems: Sequence[int] | None = None
 ) -> Site:
-    """What the page of a bundle or report says about itself."""
+    """The `Site` of a bundle or report."""
     return Site(
         size=size,
         version=__version__,
@@ -44,7 +44,7 @@ def site_of(
 
 
 def run_documents(connection: sa.Connection, run: RunRow) -> tuple[dict[str, Any], ProblemList]:
-    """The documents that every reader of the run needs, by path; the list of its problems is also given by itself."""
+    """The documents that are not about a single problem, by path, and the one of them that lists the problems."""
     document: RunDocument = run_document(connection, run)
     problems = problem_list(connection, run, ProblemFilter())
     folder = f"runs/{segment(run.name)}"
@@ -69,14 +69,14 @@ def problem_documents(connection: sa.Connection, run: RunRow, position: int) -> 
 
 
 def winner_documents(connection: sa.Connection, run: RunRow, position: int) -> Documents:
-    """The document of one problem with its winner only; nothing if it has no answer."""
+    """The document of one problem with only its winner; nothing if it has no answer."""
     document = problem_document(connection, run, position, only_answered=True)
     if document is not None and document.answers:
         yield f"runs/{segment(run.name)}/problems/{position}.json", document
 
 
 def positions_of(connection: sa.Connection, run: RunRow, keys: Sequence[str]) -> list[int]:
-    """The places of these problems in the dataset. Raises StoreError for an unknown id."""
+    """The positions in the dataset of the problems with these ids. Raises StoreError for an unknown id."""
     found = []
     for key in keys:
         position = position_of(connection, run.id, key)

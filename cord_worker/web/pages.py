@@ -1,5 +1,5 @@
-"""The HTML pages of the web view. The page of a server or bundle loads its script, style and documents as files; a
-report contains them.
+"""The HTML pages of the web view. The page of a server or bundle loads the script, the style and the documents as
+files; a report contains them.
 
 No text of a model is written into a page as HTML, only as JSON in elements that no browser runs.
 """
@@ -43,7 +43,7 @@ class App:
 
     @classmethod
     def read(cls) -> App:
-        """Reads it from the package. Raises AppMissing."""
+        """Reads the built files from the package. Raises AppMissing."""
         folder = files("cord_worker.web") / "static"
         try:
             return cls((folder / APP_SCRIPT).read_bytes(), (folder / APP_STYLE).read_bytes())

@@ -1,4 +1,4 @@
-"""Paths of the documents, and their bytes."""
+"""The parts of a document's path, and a document as bytes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 
 
 def segment(name: str) -> str:
-    """A run's name as one part of a path: every byte of its UTF-8 that is not a letter of ASCII, a digit, `_` or `-` is
-    written `~XX`. So no path needs percent signs, and none leads to a parent folder."""
+    """A run's name as one part of a path. Every byte of its UTF-8 that is not an ASCII letter, a digit, `_` or `-` is
+    written `~XX` in hexadecimal. So no path needs percent signs, and none leads to a parent folder."""
     return "".join(chr(byte) if byte in _PLAIN else f"~{byte:02X}" for byte in name.encode())
 
 
 def name_of(text: str) -> str | None:
-    """The name that `segment` writes as `text`; None if there is none."""
+    """The name that `segment` writes as `text`; None if there is no such name."""
     raw = bytearray()
     rest = text
     try:

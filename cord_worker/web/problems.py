@@ -34,7 +34,7 @@ from cord_worker.web.documents import (
 from cord_worker.web.paths import six_digits
 
 INLINE_CHARACTERS = 200_000
-"""If the texts of a problem are longer in total, they are in separate documents, one for each step."""
+"""If the texts of a problem have more characters in total, they are in separate documents, one for each step."""
 _LAST_STEP = 2**31 - 1
 
 
@@ -79,8 +79,8 @@ def _table(rows: Sequence[ListedProblem]) -> ProblemTable:
 def problem_document(
     connection: sa.Connection, run: RunRow, position: int, *, only_answered: bool = False
 ) -> ProblemDocument | None:
-    """The search of the problem at this place of the run's dataset, or with `only_answered` the candidates of its
-    winner; None if there is no such problem."""
+    """The search of the problem at this position of the dataset; with `only_answered`, only the candidates of its
+    winner. None if there is no such problem."""
     placed = problem_at(connection, run.id, position)
     if placed is None:
         return None
@@ -93,7 +93,7 @@ def problem_document(
 
 
 def step_texts(connection: sa.Connection, run: RunRow, position: int, step: int) -> StepTexts | None:
-    """The texts of one step of the problem at this place; None if there is no such problem or step."""
+    """The texts of one step of the problem at this position; None if there is no such problem or step."""
     placed = problem_at(connection, run.id, position)
     if placed is None or step > _LAST_STEP:
         return None
@@ -102,7 +102,7 @@ def step_texts(connection: sa.Connection, run: RunRow, position: int, step: int)
 
 
 def read_grid(connection: sa.Connection, run: RunRow, position: int) -> SearchGrid | None:
-    """The whole search of the problem at this place; None if there is no such problem."""
+    """The whole search of the problem at this position; None if there is no such problem."""
     placed = problem_at(connection, run.id, position)
     search = None if placed is None else read_search(connection, run.id, placed.key)
     return None if search is None else grid_of(run.name, search)

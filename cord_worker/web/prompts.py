@@ -1,4 +1,4 @@
-"""The prompts that teacher and prover got for one candidate, as messages to which no chat template is applied yet."""
+"""The prompts that the teacher and the prover got for one candidate, as messages before the chat template."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _first_turn(system: str | None, passage: str | None, question: str) -> list[
 
 
 def _step_texts(tree: SearchTree, lineage: str) -> list[str]:
-    """Texts of the steps of the trajectory that ends with the candidate of this lineage."""
+    """Texts of the steps of the trajectory that ends with the candidate that has this lineage."""
     by_lineage = {candidate.lineage: candidate for candidate in tree.candidates}
     texts: list[str] = []
     last: str | None = lineage

@@ -1,4 +1,4 @@
-"""`cordctl report -o FILE`: a run in one HTML file within a budget of bytes, which needs no network."""
+"""`cordctl report -o FILE`: a run in one HTML file of limited size. The file needs no network."""
 
 from __future__ import annotations
 
@@ -31,15 +31,16 @@ DEFAULT_BUDGET_MIB = 20.0
 DEFAULT_TREES = 20
 _PAGE_START = b"<!doctype html>"
 _SITE_BYTES = 2_000
-"""Room for what the page says about itself, without its list of problems."""
-_BYTES_A_POSITION = 12
+"""Room for the page's `Site`, without `whole_problems`."""
+_BYTES_PER_POSITION = 12
+"""Room for each number of `whole_problems`."""
 _MAX_MISFITS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was written. `whole` counts the problems with their whole search, `winners` those with their winner only.
-    `left_out`: sentences on what is missing, empty if nothing is."""
+    """The report that was written. `whole` counts the problems with their whole search, `winners` those with only their
+    winner. `left_out`: sentences about what is missing, empty if nothing is."""
 
     run: str
     file: str
@@ -50,13 +51,13 @@ class Report:
     left_out: Sequence[str]
 
     def sentence(self) -> str:
-        """For the terminal."""
+        """One line for the terminal."""
         size = f"{self.bytes / MIB:,.1f} MiB"
         held = f"{counted(self.whole, 'whole search', 'whole searches')} and {counted(self.winners, 'other winner')}"
         return " ".join([f"{self.file}: {size}, with {held} of {counted(self.problems, 'problem')}.", *self.left_out])
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
+        """A JSON object for scripts; keys are stable."""
         return {
             "run": self.run,
             "output": self.file,
@@ -69,7 +70,7 @@ class Report:
 
 
 def check_report_output(output: str) -> None:
-    """Raises ExportError if the file cannot be written, or exists and is not a page."""
+    """Raises ExportError if the file cannot be written, or exists and is not an HTML page."""
     check_writable(output)
     target = Path(output)
     if target.is_file() and target.stat().st_size:
@@ -103,7 +104,7 @@ def write_report(
         with replaced_file(output) as file:
             writer = _Writer(file, int(budget_mib * MIB))
             writer.reserve(len(report_end(site_of(run, "report"), app).encode()) + _SITE_BYTES)
-            writer.reserve(_BYTES_A_POSITION * len(chosen))
+            writer.reserve(_BYTES_PER_POSITION * len(chosen))
             head = report_start(site_of(run, "report"), app)
             base = [head, *(report_document(path, document) for path, document in shared.items())]
             if not writer.write(base):
@@ -112,7 +113,9 @@ def write_report(
                     f"a report of {run.name} without any search does not fit into --budget {budget_mib:g}: it needs "
                     f"--budget {needed:g} (MiB), and more for searches and winners."
                 )
-            whole = [place for place in chosen if writer.write(_elements(problem_documents(connection, run, place)))]
+            whole = [
+                position for position in chosen if writer.write(_elements(problem_documents(connection, run, position)))
+            ]
             others = sorted(set(positions_with_answers(connection, run.id)) - set(whole))
             winners, missing = _write_winners(connection, run, writer, others)
             left_out = _left_out(len(chosen) - len(whole), missing, budget_mib)
@@ -124,8 +127,8 @@ def write_report(
 def _write_winners(
     connection: sa.Connection, run: RunRow, writer: _Writer, positions: Iterable[int]
 ) -> tuple[int, int]:
-    """Writes the winners of the problems at `positions` that fit; returns how many were written and how many did not
-    fit. After `_MAX_MISFITS` in a row no more are tried."""
+    """Writes the winners of the problems at `positions` that fit. Returns how many were written, and how many were not.
+    After `_MAX_MISFITS` winners in a row that do not fit, no more are tried."""
     written = missing = in_a_row = 0
     for position in positions:
         if in_a_row < _MAX_MISFITS and writer.write(_elements(winner_documents(connection, run, position))):
@@ -136,8 +139,9 @@ def _write_winners(
 
 
 def choose_trees(connection: sa.Connection, run: RunRow, number: int) -> list[int]:
-    """Positions of the problems whose whole search a report holds if none is named. They are taken in turn from those
-    with wrong answers, the largest gains, the narrowest leads, the lowest scores, and the first of the dataset."""
+    """Positions of the problems whose whole search a report holds if the user names none. They are taken in turn from
+    the problems with wrong answers, the largest gains, the smallest leads, the lowest scores, and the first ones of the
+    dataset."""
     done = ProblemFilter(states=("done",))
     lists = [
         list_problems(connection, run.id, ProblemFilter(states=("done",), correctness="wrong"), limit=number),
@@ -146,8 +150,8 @@ def choose_trees(connection: sa.Connection, run: RunRow, number: int) -> list[in
         list_problems(connection, run.id, done, sort="score", limit=number),
         list_problems(connection, run.id, ProblemFilter(), limit=number),
     ]
-    by_turns = (one.position for turn in zip_longest(*lists) for one in turn if one is not None)
-    return list(dict.fromkeys(by_turns))[:number]
+    in_turn = (one.position for turn in zip_longest(*lists) for one in turn if one is not None)
+    return list(dict.fromkeys(in_turn))[:number]
 
 
 def _elements(documents: Documents) -> list[str]:
@@ -192,7 +196,7 @@ class _Writer:
         return self._budget - self._left + sum(len(text.encode()) for text in texts)
 
     def finish(self, text: str) -> None:
-        """Writes the end, for which room was kept."""
+        """Writes the end, for which `reserve` kept room."""
         self._put([text.encode()])
 
     def _put(self, data: Sequence[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""The documents about runs: the list of all, and everything about one."""
+"""The documents about runs: the list of all runs, and everything about one run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _MAX_CAUSES = 20
 
 
 def run_list(connection: sa.Connection) -> RunList:
-    """All runs."""
+    """All runs, newest first."""
     problems, counts = problems_by_run(connection), run_counts(connection)
     runs = reversed(list_runs(connection))
     return RunList(
@@ -61,7 +61,7 @@ def run_list(connection: sa.Connection) -> RunList:
 
 
 def run_summary(connection: sa.Connection, run: RunRow) -> RunSummary:
-    """One run."""
+    """A run as the list of runs shows it."""
     counts = run_counts(connection, run.id).get(run.id, RunCounts())
     return _summary(run, problems_by_state(connection, run.id), counts)
 
@@ -143,11 +143,11 @@ def run_document(connection: sa.Connection, run: RunRow) -> RunDocument:
     )
 
 
-def _facts(run: RunRow, made: Provenance) -> tuple[list[Fact], list[str]]:
-    """Lines on the configuration, and sentences on what is missing."""
+def _facts(run: RunRow, provenance: Provenance) -> tuple[list[Fact], list[str]]:
+    """Lines about the configuration, and sentences about what is missing."""
     facts = [Fact("seed", str(run.seed)), Fact("date in prompts", run.prompt_date.isoformat())]
-    facts += [Fact("version", made.code_version), Fact("configuration", run.config_fingerprint)]
-    for one in made.datasets:
+    facts += [Fact("version", provenance.code_version), Fact("configuration", run.config_fingerprint)]
+    for one in provenance.datasets:
         facts.append(Fact("dataset", f"{one.get('id')}@{one.get('revision')}, split {one.get('split')}"))
     if run.scoring_mode is not None:
         facts.append(Fact("scoring mode", run.scoring_mode))
@@ -211,7 +211,7 @@ def _teacher(one: TeacherTotals, model: str, gain: run_curves.Spread) -> Teacher
 
 
 def _teacher_model(run: RunRow, name: str) -> str:
-    """The name of the teacher's model in the configuration; the configuration may be of any version."""
+    """The name of the teacher's model in the configuration, which any version may have written."""
     tables: list[Any] = [*run.config.get("teachers", []), run.config.get("integration")]
     found = next((one for one in tables if isinstance(one, dict) and one.get("name", "integrator") == name), {})
     return str(found.get("model", ""))
@@ -231,7 +231,7 @@ def _spread(one: run_curves.Spread) -> Spread:
 def _histogram(bars: run_curves.Bars) -> Histogram:
     if not bars.counts:
         return Histogram((), ())
-    edges = [bars.first + place * bars.width for place in range(len(bars.counts) + 1)]
+    edges = [bars.first + index * bars.width for index in range(len(bars.counts) + 1)]
     return Histogram(edges, bars.counts)
 
 

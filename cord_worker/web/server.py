@@ -20,15 +20,15 @@ import tornado.web
 from cord_worker.errors import ConfigError, StoreError
 from cord_worker.store.database import Database
 from cord_worker.web.access import COOKIE, Access, NotAllowed
-from cord_worker.web.answers import Answers, etag_of
+from cord_worker.web.document_cache import DocumentCache, etag_of
+from cord_worker.web.document_requests import BadParameter, DocumentMissing, Request
 from cord_worker.web.documents import Site
-from cord_worker.web.library import BadParameter, DocumentMissing, Request
 from cord_worker.web.pages import APP_SCRIPT, APP_STYLE, SERVER_POLICY, App, page
 
 logger = logging.getLogger(__name__)
 
 THREADS = 3
-"""Documents that are read at once."""
+"""How many documents are read concurrently."""
 _TOKEN = "token"
 _HEADER_BYTES = 16 << 10
 _IDLE_SECONDS = 120.0
@@ -46,7 +46,7 @@ _HEADERS: Mapping[str, str] = {
 
 
 class _Handler(tornado.web.RequestHandler):
-    """Checks every request before it is answered; errors are plain text."""
+    """Checks every request before it is answered. Errors are answered as plain text."""
 
     SUPPORTED_METHODS = ("GET",)
     is_page: ClassVar[bool] = False
@@ -81,7 +81,7 @@ class _Handler(tornado.web.RequestHandler):
         self.finish(message + "\n")
 
     def answer(self, kind: str, body: bytes, etag: str) -> None:
-        """The body, or 304 if the browser has it."""
+        """Sends the body, or the status 304 if the browser has it already."""
         self.set_header("Content-Type", kind)
         self.set_header("ETag", etag)
         if self.check_etag_header():
@@ -92,7 +92,7 @@ class _Handler(tornado.web.RequestHandler):
         self.finish(body)
 
     def compute_etag(self) -> str | None:
-        return None  # `answer` sets it
+        return None  # `answer` sets the ETag
 
     def takes_gzip(self) -> bool:
         self.set_header("Vary", "Accept-Encoding")
@@ -129,7 +129,7 @@ class _Page(_Handler):
             if not access.is_token(given[-1]):
                 raise NotAllowed(401, "This is not the token of this server.")
             self.set_header("Set-Cookie", f"{COOKIE}={access.cookie}; Path=/; HttpOnly; SameSite=Strict")
-            self.set_header("Location", "/")  # without the token, so that it stays in no history
+            self.set_header("Location", "/")  # without the token, so that it does not stay in the browser's history
             self.set_status(303)
             self.finish()
             return
@@ -152,8 +152,8 @@ class _File(_Handler):
 
 class _Document(_Handler):
     async def get(self) -> None:
-        answers: Answers = self.settings["answers"]
-        found = await answers.get(self._request())
+        documents: DocumentCache = self.settings["documents"]
+        found = await documents.get(self._request())
         body = found.body
         if found.packed is not None and self.takes_gzip():
             self.set_header("Content-Encoding", "gzip")
@@ -172,7 +172,7 @@ class _Document(_Handler):
         return Request(self.request.path.removeprefix("/"), parameters)
 
 
-class _Nothing(_Handler):
+class _NotFound(_Handler):
     def get(self) -> None:
         raise tornado.web.HTTPError(404)
 
@@ -180,7 +180,7 @@ class _Nothing(_Handler):
 def application(
     database: Database, site: Site, access: Access, threads: concurrent.futures.Executor
 ) -> tornado.web.Application:
-    """The application that serves the page `site` and all documents. Raises AppMissing."""
+    """The application that serves the page with this `site`, and all documents. Raises AppMissing."""
     app = App.read()
     files = {
         APP_SCRIPT: (app.script, gzip.compress(app.script, 9, mtime=0), "text/javascript; charset=utf-8"),
@@ -192,10 +192,10 @@ def application(
             (rf"/({APP_SCRIPT}|{APP_STYLE})".replace(".", r"\."), _File),
             (r"/(?:runs|runs/.*|compare/.*)\.json", _Document),
         ],
-        default_handler_class=_Nothing,
+        default_handler_class=_NotFound,
         log_function=lambda _: None,
         access=access,
-        answers=Answers(database, threads),
+        documents=DocumentCache(database, threads),
         page=page(site).encode(),
         files=files,
     )
@@ -204,7 +204,7 @@ def application(
 def serve(
     database: Database, site: Site, access: Access, *, host: str, port: int, on_ready: Callable[[int], None]
 ) -> None:
-    """Serves until SIGINT or SIGTERM. `on_ready` gets the port once it is open.
+    """Serves until SIGINT or SIGTERM. Calls `on_ready` with the port once it is open.
 
     Raises ConfigError if the address cannot be served.
     """
@@ -223,7 +223,7 @@ def serve(
 async def serve_until(
     end: asyncio.Event, database: Database, site: Site, access: Access, sockets: list[socket.socket]
 ) -> None:
-    """Serves on these listening sockets until `end` is set; closes them."""
+    """Serves on these listening sockets until `end` is set, then closes them."""
     with concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="view") as threads:
         server = tornado.httpserver.HTTPServer(
             application(database, site, access, threads),

@@ -1,4 +1,4 @@
-"""What `cordctl view` serves: the page's own facts, and who may read."""
+"""The `Site` of the page that `cordctl view` serves, and which requests are answered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POLL_SECONDS = 2.0
 
 
 def access_of(settings: Settings, host: str, names: Sequence[str] = ()) -> Access:
-    """Who may read from a server on this address. On loopback nobody needs a token unless the environment sets one.
+    """Which requests a server on this address answers. On loopback no token is needed unless the environment sets one.
 
     Raises ConfigError for an unusable token.
     """
@@ -28,8 +28,8 @@ def access_of(settings: Settings, host: str, names: Sequence[str] = ()) -> Acces
 
 
 def site_of_server(database: Database, run_name: str | None) -> Site:
-    """The page of a server that opens on the run with this name, by default the newest, if there is one. Raises
-    RunNotFound for an unknown name."""
+    """The `Site` of a server whose page opens on the run with this name; without a name, on the newest run if there is
+    one. Raises RunNotFound for an unknown name."""
     if run_name is not None:
         name: str | None = database.run(lambda connection: resolve_run(connection, run_name)).name
     else:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import resolve_run
 from cord_worker.web import documents
-from cord_worker.web.library import Request, read_document
+from cord_worker.web.document_requests import Request, read_document
 from cord_worker.web.paths import encoded, segment
 from cord_worker.web.view import site_of_server
 

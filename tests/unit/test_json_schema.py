@@ -182,5 +182,5 @@ def test_a_mistake_is_found_at_its_key(old: str, new: str, found: str) -> None:
     assert any(mistake.startswith(found) for mistake in mistakes(INSTANT.replace(old, new, 1)))
 
 
-def test_nothing_is_said_to_be_null_which_toml_lacks() -> None:
+def test_no_value_may_be_null_because_toml_has_no_null() -> None:
     assert "null" not in json.dumps(SCHEMA)

@@ -92,6 +92,6 @@ def test_every_setting_of_a_teacher_arrives_at_its_requests(name: str) -> None:
 
 
 @pytest.mark.parametrize("settings", [EngineSettings, SearchSettings, Sampling])
-def test_no_setting_has_a_default_that_a_forgotten_option_would_get(settings: type[Any]) -> None:
+def test_settings_have_no_defaults_so_that_a_forgotten_option_is_an_error(settings: type[Any]) -> None:
     assert fields(settings)
     assert [one.name for one in fields(settings) if (one.default, one.default_factory) != (MISSING, MISSING)] == []

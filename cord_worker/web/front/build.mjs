@@ -1,5 +1,5 @@
-// Builds src/ into app.js, app.css and the licences of what is in them: `npm ci && npm run build`.
-// The same sources and lock file give the same bytes. Another folder: `node build.mjs FOLDER`.
+// Builds src/ into app.js, app.css and the licences of the packages in them: `npm ci && npm run build`.
+// `node build.mjs FOLDER` writes to another folder. The same sources and lock file give the same bytes.
 import { build } from "esbuild";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
@@ -26,7 +26,7 @@ const result = await build({
   logLevel: "warning",
 });
 
-// A report has both files inside its page, where these would end the element or change the hash of its content.
+// A report embeds both files in its page. There, these texts would end the element early or change its content's hash.
 const FORBIDDEN = ["</script", "</style", "<!--", "\r", "\0"];
 
 await mkdir(out, { recursive: true });

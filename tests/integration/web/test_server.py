@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from cord_worker.store.database import Database
-from cord_worker.web import answers, library
+from cord_worker.web import document_cache, document_requests
 from cord_worker.web.access import COOKIE, Access
 from cord_worker.web.documents import Site
 from cord_worker.web.paths import segment
@@ -327,7 +327,7 @@ def test_a_page_that_asks_again_sees_what_has_changed(database: Database) -> Non
 
 
 def test_a_database_that_is_away_is_said_without_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(document_cache, "_RETRY_SECONDS", 0.0)
     away = Database("postgresql+psycopg://someone:secret@127.0.0.1:1/nowhere", retry_seconds=0.0)
     with serving_runs(away, Access.of([], None), PAGE) as browser:
         answer = browser.get("/runs.json")
@@ -343,7 +343,7 @@ def test_an_unexpected_error_is_in_the_log_and_not_in_the_answer(
     def fail(*_: object) -> None:
         raise RuntimeError("a detail")
 
-    monkeypatch.setattr(library, "read_document", fail)
+    monkeypatch.setattr(document_requests, "read_document", fail)
     with serving_runs(hostile, Access.of([], None), PAGE) as browser:
         answer = browser.get(f"{FOLDER}/problems.json?q=private")
     assert answer.status == 500

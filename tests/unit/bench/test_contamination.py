@@ -33,7 +33,7 @@ def made(name: str, texts: list[str]) -> list[Question]:
     return [Question(name, f"{name}:{line}", text) for line, text in enumerate(texts, start=1)]
 
 
-def test_every_kind_of_copy_is_planted_and_what_is_found_is_counted_by_kind() -> None:
+def test_every_kind_of_copy_is_planted_and_found_copies_are_counted_by_kind() -> None:
     figures = measure_contamination(made("d", others()), made("b", benchmark()), copies=25, seed=3)
     assert {name: one.planted for name, one in figures.plants.items()} == dict.fromkeys(figures.plants, 5)
     for name in ("exact", "renumbered", "punctuation", "embedded"):

@@ -19,7 +19,7 @@ def test_the_last_token_of_a_prompt_is_never_served() -> None:
     assert use["propose"].ideal == 2
 
 
-def test_a_block_counts_only_where_all_before_it_is_equal() -> None:
+def test_a_block_is_served_only_if_all_blocks_before_it_are_equal() -> None:
     use = cache_use([request([1, 2, 3, 4, 5, 6]), request([9, 2, 3, 4, 5, 6])], block_tokens=2)
     assert use["propose"].ideal == 0
 

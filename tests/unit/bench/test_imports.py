@@ -1,5 +1,5 @@
-"""Benches of an engine alone import nothing of the service; the bench that compares the service with its engine
-reads the database, and only the processes that it starts use Celery."""
+"""A bench of an engine alone imports nothing of the service. The bench that compares the service with its engine reads
+the database, and only the processes that it starts use Celery."""
 
 from __future__ import annotations
 

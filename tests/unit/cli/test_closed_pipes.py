@@ -29,7 +29,7 @@ def test_every_way_to_print_ends_with_the_code_of_a_closed_pipe() -> None:
 
 
 @pytest.mark.parametrize("what", ["click", "rich", "bytes", "another error"])
-def test_no_library_decides_the_code(what: str) -> None:
+def test_no_library_changes_the_exit_code(what: str) -> None:
     script = (
         "import sys, click\n"
         "from cord_worker.cli.command_groups import LazyGroup\n"

@@ -189,7 +189,7 @@ def test_an_error_of_a_benchmarks_split_names_its_option(tmp_path: Path, benchma
 
 
 @pytest.mark.parametrize("wrong", ["empty", "missing", "output"])
-def test_an_error_does_not_end_as_a_hit_does(tmp_path: Path, benchmark: Path, wrong: str) -> None:
+def test_an_error_has_another_exit_code_than_a_hit(tmp_path: Path, benchmark: Path, wrong: str) -> None:
     dataset = lines(tmp_path / "d.jsonl", [] if wrong == "empty" else [{"question": QUESTION}])
     if wrong == "missing":
         dataset.unlink()

@@ -200,7 +200,7 @@ def test_a_model_that_two_servers_have_is_taken_once(scoring: LocalServer, token
     assert f"left out: it is served at {scoring.url} too" in printed.stderr
 
 
-def test_equal_ends_of_names_are_told_apart() -> None:
+def test_models_whose_names_have_equal_ends_become_teachers_with_different_names() -> None:
     with hosted("a/same", "b/same", "???").running() as api:
         printed = init(api.url)
     names = [f'[[teachers]]\nname = "{name}"' for name in ("same", "same-2", "model")]

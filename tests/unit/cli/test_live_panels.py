@@ -16,7 +16,7 @@ def test_a_curve_is_relative_to_its_largest_value() -> None:
     assert curve([], 1) == [""]
 
 
-def test_what_is_not_known_is_not_drawn_as_nothing() -> None:
+def test_an_unknown_value_is_not_drawn_as_zero() -> None:
     assert curve([None, 0, 4], 1) == ["? █"]
 
 

@@ -102,7 +102,7 @@ def test_a_run_that_its_spending_limit_paused_says_why_and_what_it_has_spent() -
     assert "(run.max_cost)" in str(replace(spending, max_tokens=None, cost=5.0).reached_limit())
 
 
-def test_a_run_that_waits_for_a_worker_says_for_whose() -> None:
+def test_a_run_that_waits_for_workers_names_their_models() -> None:
     halted = Snapshot("run", "active", counts(active=1), totals(), {"planner": 1}, ["closer\x1b", "prover"], None)
     assert line(halted).endswith(
         "ETA -; NO WORKER for closer\\x1b, prover: start one with cordctl up or cordctl worker"
@@ -230,7 +230,7 @@ CHECKS = "cannot check answers: its processes end (exit code -9)"
 
 @pytest.mark.parametrize("idle", [0.0, 10.0, 59.0, 60.0, 600.0])
 @pytest.mark.parametrize("proposed", [True, False])
-def test_every_condition_is_shown_however_long_the_run_stands_still(idle: float, proposed: bool) -> None:
+def test_every_condition_is_shown_however_long_the_run_makes_no_progress(idle: float, proposed: bool) -> None:
     conditions = [
         Condition("coordinator", "host:1", CHECKS, NOW, 30.0),
         Condition("qwq", "host:2", "waits for its broker at host:6379: it is a replica", NOW, 30.0),
@@ -243,7 +243,7 @@ def test_every_condition_is_shown_however_long_the_run_stands_still(idle: float,
             assert shown_text.count(one.text.partition(" (")[0]) == 1
 
 
-def test_the_table_of_processes_says_what_keeps_one_from_its_work_in_place_of_works() -> None:
+def test_the_table_of_processes_shows_a_condition_in_place_of_works() -> None:
     def process(condition: str | None, *, is_ready: bool = True, was_draining: bool = False) -> LiveProcess:
         since = None if condition is None else NOW
         model = ("path", "f1", "host", 7)

@@ -51,7 +51,7 @@ def test_a_cause_is_followed_by_the_result_of_a_retry(
     assert last.startswith("… and 1 more failed problem (cordctl export")
 
 
-def test_base_scores_are_told_with_a_query_for_the_problems_that_no_step_moved() -> None:
+def test_base_scores_are_shown_with_a_query_for_unmoved_problems() -> None:
     found = BaseScores(problems=5, known=4, by_heart=1, unmoved=2, mean_base_score=0.25, mean_gain=0.5)
     line, query = base_scores_lines(TeacherSelection("run", [], [], [], found))
     assert "mean 0.250, mean gain of the winners 0.500" in line
@@ -61,7 +61,7 @@ def test_base_scores_are_told_with_a_query_for_the_problems_that_no_step_moved()
 
 
 @pytest.mark.parametrize("known", [0, 4])
-def test_nothing_is_told_where_nothing_is_known(known: int) -> None:
+def test_without_base_scores_no_line_is_shown(known: int) -> None:
     found = BaseScores(5, known, 0, 0, 0.2 if known else None, 0.1 if known else None)
     lines = list(base_scores_lines(TeacherSelection("run", [], [], [], found)))
     assert len(lines) == bool(known)

@@ -298,6 +298,6 @@ def test_a_teacher_of_an_unknown_model_is_named_by_its_key() -> None:
     assert "top level" not in result.stderr
 
 
-def test_a_question_without_an_answer_ends_its_line() -> None:
+def test_a_question_that_gets_no_reply_stands_on_its_own_line() -> None:
     lines = used("rm", "mine").output.splitlines()
     assert lines[0].endswith("[y/N]:") or lines[0].endswith("[y/N]: ")

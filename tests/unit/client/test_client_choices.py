@@ -14,7 +14,7 @@ from cord_worker.operations.exports import ExportOptions
 COMMON = {"state_dir", "as_json"}
 
 
-def test_what_goes_out_is_chosen_as_by_cordctl_export() -> None:
+def test_exported_rows_are_chosen_as_by_cordctl_export() -> None:
     options = {one.name for one in export_command.params} - COMMON - {"run", "output", "failures"}
     assert {one.name for one in fields(ExportOptions)} == options
     assert set(ExportChoices.__annotations__) == options - {"form"}

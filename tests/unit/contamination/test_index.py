@@ -51,7 +51,7 @@ def test_a_copy_is_found_in_every_script(question: str, plant: object, kind: Hit
     assert hit.benchmark.text == question
 
 
-def test_a_mechanical_paraphrase_is_found_by_what_it_keeps() -> None:
+def test_a_mechanical_paraphrase_is_found_by_the_words_that_it_keeps() -> None:
     question = f"{BAKERY} Write the result in whole dollars, without the sign of the dollar."
     (hit,) = hits(question, paraphrased(question, random.Random(0)))
     assert hit.kind in (HitKind.NGRAM, HitKind.CONTAINMENT)
@@ -147,7 +147,7 @@ def test_repeats_name_only_earlier_questions() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "\0", "word", "?", "\ud800", "字", "word " * 20_000, "0" * 100_000])
-def test_odd_texts_hit_themselves_and_nothing_else(text: str) -> None:
+def test_odd_texts_have_a_hit_on_themselves_and_on_nothing_else(text: str) -> None:
     index = QuestionIndex(questions(BAKERY, text))
     assert [hit.kind for hit in index.hits([text])[0]] == ([HitKind.EXACT] if text.strip() else [])
     assert [hit.benchmark.text for hit in index.hits([BAKERY])[0]] == [BAKERY]

@@ -1,4 +1,4 @@
-"""What the bundled reward model learns from, how it begins, and that the one that is bundled tells right from wrong."""
+"""The bundled reward model: its training data, how its training begins, and that it tells right from wrong steps."""
 
 from __future__ import annotations
 

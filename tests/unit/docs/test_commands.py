@@ -43,7 +43,8 @@ def commands_in(text: str) -> Iterator[list[str]]:
 
 
 def unknown_of(words: list[str]) -> list[str]:
-    """What no command takes: the first word that is no command, and options of the others."""
+    """The first word that should be a command and is none; if there is none, the options that the command does not
+    take."""
     command: click.Command = cli
     context = click.Context(command)
     rest = [word.rstrip(",.:") for word in words]

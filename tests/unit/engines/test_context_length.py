@@ -1,4 +1,5 @@
-"""A context is as long as the configuration says, under the names that models have for it, or shorter."""
+"""The length of a context: that of the model, under the names that models have for it, or the shorter configured
+one."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def served(run: Run, fast_tokenizer: Any, tmp_path_factory: pytest.TempPathFacto
     hole: list[float] = []
 
     def answer(body: Json) -> Any:
-        """As vLLM: its stop strings tell which of them ended the text, log-probabilities come with the prompt."""
+        """Replies as vLLM does: it says which stop string ended the text, and gives log-probabilities of the prompt."""
         if body["max_tokens"] == 2 or "stop" not in body:
             found = completion(" It", "length")(body)
         else:

@@ -10,7 +10,7 @@ from cord_worker.engines.openai.pauses import is_long, obeyed_pause, pause_after
 
 
 @pytest.mark.parametrize("asked", [None, -5.0, 0.0, 7.0, 3600.0, 99999999.0, math.inf])
-def test_of_a_pause_that_a_server_asks_for_at_most_a_minute_is_obeyed(asked: float | None) -> None:
+def test_at_most_a_minute_of_a_requested_pause_is_obeyed(asked: float | None) -> None:
     assert obeyed_pause(asked) == min(asked or 0.0, 60.0)
     assert is_long(pause_of_busy(asked, 0)) == ((asked or 0.0) > 60.0)
 

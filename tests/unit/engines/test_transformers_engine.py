@@ -200,7 +200,8 @@ def test_the_known_answer_scores_higher_than_a_wrong_one(parrot: TransformersEng
 def test_the_score_before_any_step_does_not_depend_on_what_else_is_scored(
     settings_of: SettingsOf, random_folder: Path, prefix_cache: int
 ) -> None:
-    """The turn is a whole prompt then, and at the same time the first piece of others."""
+    """Before any step the first turn is the whole prompt. For other requests of the same batch it is only the first
+    piece."""
     engine = TransformersEngine(settings_of(random_folder, prefix_cache_bytes=prefix_cache))
     try:
         requests = [scoring("How many?", [" We add."][:count], answer) for answer in ANSWERS[:3] for count in (0, 1)]

@@ -84,7 +84,7 @@ def test_the_block_of_the_configuration_is_json_without_paths_and_servers() -> N
         assert secret not in card
 
 
-def test_a_card_says_who_scored_again_and_how() -> None:
+def test_a_card_names_the_prover_of_a_rescoring_and_how_it_scored() -> None:
     prover = ProverConfig(model="-", scoring_template="</think>So: {answer}", score="mean_probability")
     rescoring = CardRescoring("small", "/models/prover-7b", "vllm-bf16", "Grade.", prover, scored=1007, invalid=1)
     card = card_text(facts(rescoring=rescoring))
@@ -100,7 +100,7 @@ def test_a_card_says_who_scored_again_and_how() -> None:
     assert "/models" not in card
 
 
-def test_a_card_of_a_trimmed_run_counts_what_its_source_has_more() -> None:
+def test_a_card_of_a_trimmed_run_counts_the_problems_that_only_its_source_has() -> None:
     report = replace(facts().report, source=SourceCounts("whole", failed=1, unfinished=2, missing=3))
     card = card_text(replace(facts(), report=report, trimmed_from="whole", trim_above=0.9))
     for row in (

@@ -31,7 +31,7 @@ def test_a_file_that_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
         check_dataset_info([str(tmp_path / "c.jsonl")])
 
 
-def test_what_is_no_file_has_no_entry() -> None:
+def test_an_output_that_is_no_file_has_no_entry() -> None:
     with pytest.raises(OptionError, match="cannot read /dev/null"):
         check_dataset_info(["/dev/null"])
 

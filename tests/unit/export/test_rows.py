@@ -1,4 +1,4 @@
-"""The file's name decides its form, and every field has one type for all readers."""
+"""The file's name decides its file type, and every field has one type for all readers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SCHEMA = {"id": "text", "score": "number"}
         ("out.parquet", FileType.PARQUET),
     ],
 )
-def test_the_files_name_decides_its_form(name: str, form: FileType) -> None:
+def test_the_files_name_decides_its_type(name: str, form: FileType) -> None:
     assert file_type_of(name) is form
 
 
@@ -64,7 +64,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("ending", [form.value for form in FileType])
-def test_every_form_writes_the_same_rows_as_the_same_bytes(tmp_path: Path, ending: str) -> None:
+def test_every_file_type_writes_the_same_rows_as_the_same_bytes(tmp_path: Path, ending: str) -> None:
     first, second = tmp_path / f"one{ending}", tmp_path / f"two{ending}"
     assert write_rows(str(first), iter(ROWS), SCHEMA) == write_rows(str(second), iter(ROWS), SCHEMA) == 2
     assert read(first) == ROWS

@@ -73,7 +73,7 @@ def test_an_output_that_is_no_file_cannot_be_split(output: str) -> None:
         Splits.parse("a=0.5,b=0.5").outputs(output)
 
 
-def test_an_entry_is_added_to_those_that_are_there(tmp_path: Path) -> None:
+def test_an_entry_is_added_to_the_existing_ones(tmp_path: Path) -> None:
     (tmp_path / "dataset_info.json").write_text('{"other": {"file_name": "é.json"}}', encoding="utf-8")
     for _ in range(2):
         write_dataset_info([str(tmp_path / "out-train.jsonl"), str(tmp_path / "out-test.jsonl")], "alpaca")

@@ -38,7 +38,7 @@ def test_the_state_folder_is_the_argument_then_the_setting_then_dot_cord_here(
     assert (tmp_path / "given" / ".gitignore").read_text() == "*\n"
 
 
-def test_an_open_folder_is_closed_if_it_is_ours_and_refused_if_it_holds_other_files(tmp_path: Path) -> None:
+def test_a_folder_that_others_can_read_is_made_private_or_refused_if_it_holds_other_files(tmp_path: Path) -> None:
     empty, foreign, old = tmp_path / "empty", tmp_path / "foreign", tmp_path / "old"
     for folder in (empty, foreign, old):
         folder.mkdir(mode=0o755)

@@ -1,4 +1,4 @@
-"""The runs behind the tables of `make reproduce`: each is a valid configuration, and no two are alike."""
+"""The runs that fill the tables of `make reproduce`: each is a valid configuration, and no two are alike."""
 
 from __future__ import annotations
 

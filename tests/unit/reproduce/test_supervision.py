@@ -11,17 +11,17 @@ import pytest
 from cord_worker.errors import ConfigError
 from cord_worker.operations.comparison import ComparedRun, Interval, RunComparison
 from cord_worker.reproduce.supervision import (
+    KEPT_ANSWER,
     LOSSES,
     PREFERRING,
-    SHORT,
     TITLES,
     TRIMMED,
     WHOLE,
-    Lessons,
     Report,
+    TrainingRows,
     check_options,
-    graduates,
     same_problems,
+    student_results,
     with_answer_of,
 )
 
@@ -59,11 +59,11 @@ def test_a_completion_that_does_not_close_its_thinking_is_not_used() -> None:
 
 
 def test_a_shorter_completion_has_fewer_tokens_and_pairs_have_no_number() -> None:
-    whole, trimmed = (Lessons({}, [row]).mean_tokens for row in (WHOLE_ROW, TRIMMED_ROW))
+    whole, trimmed = (TrainingRows({}, [row]).mean_tokens for row in (WHOLE_ROW, TRIMMED_ROW))
     assert whole is not None
     assert trimmed is not None
     assert 0 < trimmed < whole
-    assert Lessons({}, [{"id": "a", "chosen": "x", "rejected": "y"}]).mean_tokens is None
+    assert TrainingRows({}, [{"id": "a", "chosen": "x", "rejected": "y"}]).mean_tokens is None
 
 
 def test_a_folder_takes_the_same_options_again_and_no_others(tmp_path: Path) -> None:
@@ -81,9 +81,9 @@ def test_the_table_has_every_student_with_the_figures_of_its_own_exam(tmp_path: 
         compared(f"student-{name}", accuracy, None if name == WHOLE else Interval(-0.125, -0.2, 0.01), 100 * accuracy)
         for name, accuracy in reversed(accuracies.items())
     ]
-    lessons: dict[str, Any] = {name: Lessons({}, [TRIMMED_ROW]) for name in (WHOLE, TRIMMED, SHORT)}
-    lessons |= dict.fromkeys(LOSSES, Lessons({}, [{"id": "a"}, {"id": "a"}]))
-    students = graduates(lessons, RunComparison(300, runs))
+    training_rows: dict[str, Any] = {name: TrainingRows({}, [TRIMMED_ROW]) for name in (WHOLE, TRIMMED, KEPT_ANSWER)}
+    training_rows |= dict.fromkeys(LOSSES, TrainingRows({}, [{"id": "a"}, {"id": "a"}]))
+    students = student_results(training_rows, RunComparison(300, runs))
     assert [one.student for one in students] == list(TITLES)
     for one in students:
         assert one.exam.accuracy is not None

@@ -292,7 +292,7 @@ def mixed_beam() -> Beam:
 
 
 def expansions_of(beam: Beam, step: int, round: int) -> tuple[Expansion, ...]:
-    """The places that live members of `beam` open; seeds and caps are of no account here."""
+    """The expansions of the live members of `beam`; their seeds and token limits do not matter in these tests."""
     return tuple(
         Expansion(
             member.candidate_id,

@@ -39,7 +39,7 @@ def test_the_cut_is_what_its_definition_says(scores: list[float], above: float) 
 
 @given(SCORES, st.sampled_from([0.0, 0.5, 0.9]))
 def test_a_trimmed_trajectory_is_not_cut_again(scores: list[float], above: float) -> None:
-    """So the cut can be checked when the longer trajectory is gone."""
+    """So the cut can be checked after the longer trajectory was deleted."""
     kept = kept_steps(scores, above)
     assert kept_steps(scores[:kept], above) == kept
 

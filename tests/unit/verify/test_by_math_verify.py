@@ -67,7 +67,7 @@ def test_a_reference_that_math_verify_cannot_read_leaves_the_answer_undecided(
     assert (result.correct, result.method) == (None, "unsupported")
 
 
-def test_math_verify_alone_decides_also_where_the_own_rules_say_something_else(checker: AnswerChecker) -> None:
+def test_math_verify_alone_decides_even_if_our_own_rules_decide_otherwise(checker: AnswerChecker) -> None:
     assert checker.check(r"\boxed{(1,3)}", r"\{1,3\}").correct is not True
     assert checker.check("1/4", "25 percent of it is 1/4", BY_MATH_VERIFY).correct is not True
     assert checker.check("fifteen", "15").correct is True
@@ -98,7 +98,7 @@ def test_odd_texts_give_a_result_and_no_error(text: str) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_no_text_makes_it_raise(answer: str, reference: str) -> None:
+def test_no_text_makes_math_verify_raise(answer: str, reference: str) -> None:
     result = compare_by_math_verify(answer, reference)
     assert result.method in ("math_verify", "unequal", "unsupported")
 

@@ -1,4 +1,4 @@
-"""The front end's sources: they know the documents, make no markup out of texts, and name no host."""
+"""The front end's sources: they declare the service's documents, make no markup out of texts, and name no host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNSAFE = re.compile(
 )
 
 
-def test_the_front_end_has_the_documents_of_today() -> None:
+def test_the_front_end_has_the_same_documents_as_the_service() -> None:
     assert FILE.read_text(encoding="utf-8") == typescript(), "run: python -m tests.support.front_documents"
 
 
@@ -24,7 +24,7 @@ def test_no_source_makes_markup_or_code_out_of_text() -> None:
     assert [path.name for path in sources if _UNSAFE.search(path.read_text(encoding="utf-8"))] == []
 
 
-def test_the_lock_file_names_packages_and_no_place() -> None:
+def test_the_lock_file_names_packages_without_addresses() -> None:
     lock = (FRONT / "package-lock.json").read_text(encoding="utf-8")
     assert "resolved" not in lock
     assert "registry" not in lock

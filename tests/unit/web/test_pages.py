@@ -96,7 +96,7 @@ def test_a_report_runs_its_own_script_and_asks_for_nothing() -> None:
     assert APP.style.decode() in [content for _, content in elements.contents]
 
 
-def test_the_page_of_a_bundle_loads_only_what_is_beside_it() -> None:
+def test_the_page_of_a_bundle_loads_only_files_of_its_folder() -> None:
     elements = Elements(page(site("bundle", run="a~2Fb")))
     assert elements.policy["script-src"] == elements.policy["connect-src"] == ["'self'"]
     assert [a.get("src") for tag, a in elements.found if tag == "script"] == [None, "app.js"]

@@ -1,6 +1,6 @@
-/** The frame of all pages: the reader's place, whether the page is live, the theme, and the page itself. */
+/** The frame of all pages: the trail of links to this page, whether it is live, the theme, and the page itself. */
 import type { VNode } from "preact";
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import { DataContext } from "./data/context";
 import type { Site } from "./data/documents";
 import { nameOf } from "./data/paths";
@@ -19,21 +19,22 @@ import { type Theme, setTheme, useTheme } from "./theme";
 import { Help } from "./ui/Help";
 import { Empty } from "./ui/parts";
 
-interface Heard {
+/** When a document was last requested, and whether the server answered. */
+interface Contact {
   readonly at: Date;
   readonly ok: boolean;
 }
 
 export function App({ site, source }: { site: Site; source: Source }): VNode {
   const route = useRoute();
-  const [heard, setHeard] = useState<Heard | null>(null);
+  const [contact, setContact] = useState<Contact | null>(null);
   const [isHelp, setHelp] = useState(false);
   const data = useMemo(
-    () => ({ site, source, heard: (ok: boolean) => setHeard({ at: new Date(), ok }) }),
+    () => ({ site, source, onContact: (ok: boolean) => setContact({ at: new Date(), ok }) }),
     [site, source],
   );
   const { theme } = useTheme();
-  const nextTheme = useCallback(() => setTheme(AFTER[theme]), [theme]);
+  const nextTheme = useCallback(() => setTheme(NEXT_THEME[theme]), [theme]);
 
   useEffect(() => {
     if (site.run !== null && location.hash === "") {
@@ -47,7 +48,7 @@ export function App({ site, source }: { site: Site; source: Source }): VNode {
     "?": () => setHelp(true),
     t: nextTheme,
     g: () => {
-      const up = above(route);
+      const up = parentAddress(route);
       if (up !== null) go(up);
     },
   });
@@ -60,7 +61,7 @@ export function App({ site, source }: { site: Site; source: Source }): VNode {
       <header class="top">
         <Trail route={route} site={site} />
         <div class="top-right">
-          <Freshness site={site} heard={heard} />
+          <Freshness site={site} contact={contact} />
           <button type="button" class="quiet" onClick={nextTheme} aria-label={`Theme: ${theme}. Change it`}>
             {ICONS[theme]} <span class="wide-only">{theme}</span>
           </button>
@@ -90,7 +91,7 @@ function titleOf(route: Route): string {
   }
 }
 
-const AFTER: Record<Theme, Theme> = { system: "light", light: "dark", dark: "system" };
+const NEXT_THEME: Record<Theme, Theme> = { system: "light", light: "dark", dark: "system" };
 
 function icon(path: string): VNode {
   return (
@@ -113,7 +114,7 @@ function focusContent(event: Event): void {
   document.getElementById("content")?.focus();
 }
 
-function above(route: Route): string | null {
+function parentAddress(route: Route): string | null {
   switch (route.page) {
     case "problem":
       return address.problems(route.run);
@@ -145,9 +146,9 @@ function Trail({ route, site }: { route: Route; site: Site }): VNode {
         CoRD
       </span>
       <ol>
-        {crumbs.map(({ text, to }, place) => (
+        {crumbs.map(({ text, to }, index) => (
           <li key={to}>
-            <a href={to} {...(place === crumbs.length - 1 ? { "aria-current": "page" as const } : {})}>
+            <a href={to} {...(index === crumbs.length - 1 ? { "aria-current": "page" as const } : {})}>
               <Name text={text} most={40} />
             </a>
           </li>
@@ -157,25 +158,25 @@ function Trail({ route, site }: { route: Route; site: Site }): VNode {
   );
 }
 
-function Freshness({ site, heard }: { site: Site; heard: Heard | null }): VNode {
+function Freshness({ site, contact }: { site: Site; contact: Contact | null }): VNode {
   if (!site.is_live) return <span class="fresh">{site.made_at !== null && <>As of {moment(site.made_at)}</>}</span>;
-  if (heard === null) return <span class="fresh" />;
+  if (contact === null) return <span class="fresh" />;
   return (
-    <span class={heard.ok ? "fresh live" : "fresh lost"}>
+    <span class={contact.ok ? "fresh live" : "fresh lost"}>
       <span class="dot" aria-hidden="true" />
-      {heard.ok ? `Live, ${time(heard.at)}` : `No answer since ${time(heard.at)}`}
+      {contact.ok ? `Live, ${time(contact.at)}` : `No answer since ${time(contact.at)}`}
     </span>
   );
 }
 
 function Content({ route }: { route: Route }): VNode {
-  const place = useRef<HTMLElement>(null);
-  const at = route.page === "problem" ? `problem ${route.run}` : JSON.stringify([route.page, "run" in route && route.run]);
+  const pageKey = JSON.stringify([route.page, "run" in route && route.run]);
+  // Another page or run begins at the top; another problem of the same run keeps the place.
   useEffect(() => {
     window.scrollTo(0, 0);
-  }, [at]);
+  }, [pageKey]);
   return (
-    <main id="content" ref={place} tabIndex={-1} class={`page page-${route.page}`}>
+    <main id="content" tabIndex={-1} class={`page page-${route.page}`}>
       <Page route={route} />
     </main>
   );

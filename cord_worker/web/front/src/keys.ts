@@ -1,7 +1,7 @@
-/** Keys of a page: one handler for the whole document, which leaves fields and other keys alone. */
+/** Handlers for keys. They apply to the whole page, but not in a field (except Escape) or while a dialog is open. */
 import { useEffect, useRef } from "preact/hooks";
 
-/** By `KeyboardEvent.key`. A handler that returns false leaves the key to the browser. */
+/** Handlers by `KeyboardEvent.key`. A handler that returns false leaves the key to the browser. */
 export type Keys = Readonly<Record<string, (event: KeyboardEvent) => boolean | void>>;
 
 function isField(target: EventTarget | null): boolean {
@@ -24,23 +24,23 @@ export function useKeys(keys: Keys): void {
   }, []);
 }
 
-/** What the help dialog lists. */
+/** The keys that the help dialog lists: groups of keys with their meanings. */
 export const HELP: readonly (readonly [string, readonly (readonly [string, string])[]])[] = [
   [
     "Everywhere",
     [
       ["?", "this help"],
       ["/", "search the problems"],
-      ["Esc", "leave a field, close what is open"],
-      ["t", "light, dark, or as the system"],
-      ["g", "up: problem, list, run, runs"],
+      ["Esc", "leave a field, close a dialog"],
+      ["t", "theme: light, dark, or that of the system"],
+      ["g", "one page up: from a problem to the list, the run, all runs"],
     ],
   ],
   [
     "Lists",
     [
       ["j  k", "next, previous row"],
-      ["Enter", "open it"],
+      ["Enter", "open the row"],
     ],
   ],
   [
@@ -50,8 +50,8 @@ export const HELP: readonly (readonly [string, readonly (readonly [string, strin
       ["Home  End", "first, last step"],
       ["p  c", "to the parent, to the best child"],
       ["w", "to the winning path"],
-      ["f", "show or fold what lost in this step"],
-      ["F", "show or fold what lost in every step"],
+      ["f", "show or hide the losers of this step"],
+      ["F", "show or hide the losers of every step"],
       ["1  2  3", "step, trajectory, prompt"],
       ["m", "maths or source"],
       ["j  k", "next, previous problem"],

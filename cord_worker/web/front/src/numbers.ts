@@ -1,9 +1,9 @@
-/** Numbers, times and names of states in a readable form. Unknown ones are an en dash. */
+/** Numbers, times and names of states in a readable form. A value that is not known is shown as an en dash. */
 
 export const UNKNOWN = "–";
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const one = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const oneDecimal = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 type Maybe = number | null | undefined;
@@ -25,25 +25,26 @@ export function count(value: Maybe): string {
   return value === null || value === undefined ? UNKNOWN : whole.format(value);
 }
 
-/** Means of counts: 12, or 12.5. */
+/** A mean of counts, with at most one decimal: 12, or 12.5. */
 export function mean(value: Maybe): string {
-  return value === null || value === undefined ? UNKNOWN : one.format(value);
+  return value === null || value === undefined ? UNKNOWN : oneDecimal.format(value);
 }
 
+/** A number without decimals; from 10,000 on, in compact form: 12.3K. */
 export function short(value: Maybe): string {
   if (value === null || value === undefined) return UNKNOWN;
   return Math.abs(value) < 10_000 ? whole.format(value) : compact.format(value);
 }
 
-/** A rate: two digits if it is below 10, so that a slow one is not 0. */
+/** A rate. Below 10 it has two digits, so that a slow rate is not shown as 0. */
 export function rate(value: Maybe): string {
   if (value === null || value === undefined) return UNKNOWN;
   return value !== 0 && Math.abs(value) < 10 ? String(Number(value.toPrecision(2))) : short(value);
 }
 
-/** Labels of an axis whose ticks are `apart`: with the digits that make them differ. */
-export function ticks(values: readonly number[], apart: number): string[] {
-  const digits = apart >= 1 || apart <= 0 ? 0 : Math.ceil(-Math.log10(apart) - 1e-9);
+/** Labels of the ticks of an axis, with as many digits as make them differ. `distance`: between two ticks. */
+export function ticks(values: readonly number[], distance: number): string[] {
+  const digits = distance >= 1 || distance <= 0 ? 0 : Math.ceil(-Math.log10(distance) - 1e-9);
   const exact = new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   const labels = values.map((value) => (Math.abs(value) < 10_000 ? exact.format(value) : short(value)));
   return new Set(labels).size === labels.length ? labels : values.map((value) => exact.format(value));
@@ -64,11 +65,16 @@ export function seconds(value: Maybe): string {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-/** The length of an interval of time, exactly. */
-export function interval(value: number): string {
-  const [number, unit] =
-    value % 86_400 === 0 ? [value / 86_400, "d"] : value % 3600 === 0 ? [value / 3600, "h"] : value % 60 === 0 ? [value / 60, "min"] : [value, "s"];
-  return `${one.format(number)} ${unit}`;
+const UNITS = [
+  ["d", 86_400],
+  ["h", 3600],
+  ["min", 60],
+] as const;
+
+/** A number of seconds, in the largest unit in which it is a whole number. */
+export function interval(seconds: number): string {
+  const [unit, size] = UNITS.find(([, unitSeconds]) => seconds % unitSeconds === 0) ?? ["s", 1];
+  return `${oneDecimal.format(seconds / size)} ${unit}`;
 }
 
 const dateTime = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
@@ -104,12 +110,12 @@ export function counted(number: number, noun: string, plural = `${noun}s`): stri
   return `${whole.format(number)} ${number === 1 ? noun : plural}`;
 }
 
-/** Words of the tables for readers: `think_end` as "think end". */
+/** A name from the tables as words: `think_end` gives "think end". */
 export function words(name: string): string {
   return name.replaceAll("_", " ");
 }
 
-/** 1 right, 0 wrong; between them the share of right samples. */
+/** What a value of `correct` means: 1 is right, 0 wrong; a value between them is the share of right samples. */
 export function correctness(value: number | boolean | null): "right" | "wrong" | "undecided" | "partly" {
   if (value === null) return "undecided";
   if (value === true || value === 1) return "right";

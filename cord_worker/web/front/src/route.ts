@@ -1,4 +1,4 @@
-/** Pages and their addresses: the part after `#`, so that every view of a server, a folder or a report has a link. */
+/** Pages and their addresses. An address is the part after `#`, so that each page has a link in a bundle or report too. */
 import { useEffect, useState } from "preact/hooks";
 
 export type Route =

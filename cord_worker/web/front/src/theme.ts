@@ -1,4 +1,4 @@
-/** Light or dark: the system's setting, until the reader chooses. */
+/** The theme, light or dark: that of the system until the reader chooses one. */
 import { useEffect, useState } from "preact/hooks";
 
 export type Theme = "system" | "light" | "dark";
@@ -29,7 +29,7 @@ export function setTheme(theme: Theme): void {
     if (theme === "system") localStorage.removeItem(KEY);
     else localStorage.setItem(KEY, theme);
   } catch {
-    // it holds for this page only
+    // without storage, the choice holds for this page only
   }
   apply();
 }
@@ -38,7 +38,7 @@ const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");
 prefersDark.addEventListener("change", () => apply());
 apply();
 
-/** What is chosen, and whether the page is dark now; drawings are made again when it changes. */
+/** The chosen theme, and whether the page is dark now. The component is rendered again when either changes. */
 export function useTheme(): { theme: Theme; isDark: boolean } {
   const [, setCount] = useState(0);
   useEffect(() => {

@@ -1,9 +1,9 @@
-/** The search of a problem as a grid: a column a step, a row a slot. Only what is in view is rendered. */
+/** The search of a problem as a grid: a column for each step, a row for each slot. Only what is in view is rendered. */
 import type { VirtualItem } from "@tanstack/virtual-core";
 import type { VNode } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { counted } from "../numbers";
-import { useKept } from "../ui/kept";
+import { useRenderCache } from "../ui/renderCache";
 import { useVirtual } from "../ui/virtual";
 import { CellView, cellId } from "./CellView";
 import { Links } from "./Links";
@@ -12,6 +12,7 @@ import { CELL_HEIGHT, COLUMN, HEAD, RANKS, ROW } from "./measures";
 
 export interface BeamGridProps {
   readonly grid: Grid;
+  /** The columns whose losers are shown. */
   readonly open: ReadonlySet<number>;
   readonly active: Place;
   /** The candidate whose path is marked. */
@@ -22,7 +23,7 @@ export interface BeamGridProps {
 
 export function BeamGrid({ grid, open, active, chosen, onActive, onFold }: BeamGridProps): VNode {
   const scroller = useRef<HTMLDivElement>(null);
-  const rowCount = grid.rows(open);
+  const rowCount = grid.rowCount(open);
   const columns = useVirtual({ scroller, count: grid.columns.length, size: COLUMN, isHorizontal: true, overscan: 3, covered: RANKS });
   const rows = useVirtual({ scroller, count: rowCount, size: ROW, overscan: 4, covered: HEAD });
   const path = useMemo(() => new Set(chosen === null ? [] : grid.path(chosen)), [grid, chosen]);
@@ -31,27 +32,26 @@ export function BeamGrid({ grid, open, active, chosen, onActive, onFold }: BeamG
     columns.scrollTo(active.column);
     rows.scrollTo(active.row);
   }, [active.column, active.row]);
-  const wasHere = useRef(false);
   useEffect(() => {
-    // The reader came to the page by a link: its keys are those of the grid.
-    if (!wasHere.current && (document.activeElement === document.body || document.activeElement === null)) {
+    // If nothing else has the focus when the page opens, the grid takes it, so that Enter and Space work at once.
+    if (document.activeElement === document.body || document.activeElement === null) {
       scroller.current?.focus({ preventScroll: true });
     }
-    wasHere.current = true;
   }, []);
 
-  const act = (place: Place): void => {
+  const activate = (place: Place): void => {
     onActive(place);
     if (grid.cell(place, open).kind === "fold") onFold(place.column);
     scroller.current?.focus({ preventScroll: true });
   };
-  const latest = useRef(act);
-  latest.current = act;
-  const kept = useKept();
+  // A cached cell was rendered with an older `activate`, so it calls the latest one through this reference.
+  const latest = useRef(activate);
+  latest.current = activate;
+  const cache = useRenderCache();
   const cellAt = (column: VirtualItem, row: number): VNode => {
     const isActive = column.index === active.column && row === active.row;
     const onPath = isOnPath(grid, open, path, column.index, row);
-    return kept.part(`${column.index} ${row}`, [grid, open, isActive, onPath], () => (
+    return cache.part(`${column.index} ${row}`, [grid, open, isActive, onPath], () => (
       <CellView
         key={column.index}
         grid={grid}
@@ -60,13 +60,13 @@ export function BeamGrid({ grid, open, active, chosen, onActive, onFold }: BeamG
         left={RANKS + column.start}
         isActive={isActive}
         isOnPath={onPath}
-        onAct={(place) => latest.current(place)}
+        onActivate={(place) => latest.current(place)}
       />
     ));
   };
-  // In blocks, so that the lines are not drawn again with every row that comes into view.
-  const firstRow = blocks(rows.items[0]?.index ?? 0, Math.floor);
-  const lastRow = blocks(rows.items[rows.items.length - 1]?.index ?? 0, Math.ceil);
+  // In blocks of rows, so that the lines are not drawn again for every row that comes into view.
+  const firstRow = toBlock(rows.items[0]?.index ?? 0, Math.floor);
+  const lastRow = toBlock(rows.items[rows.items.length - 1]?.index ?? 0, Math.ceil);
   const width = RANKS + columns.total;
   return (
     <div
@@ -81,7 +81,7 @@ export function BeamGrid({ grid, open, active, chosen, onActive, onFold }: BeamG
       onKeyDown={(event) => {
         if (event.key === "Enter" || event.key === " ") {
           event.preventDefault();
-          act(active);
+          activate(active);
         }
       }}
     >
@@ -122,8 +122,10 @@ export function BeamGrid({ grid, open, active, chosen, onActive, onFold }: BeamG
   );
 }
 
-function blocks(row: number, rounded: (value: number) => number): number {
-  return rounded(row / 10) * 10;
+const BLOCK = 10;
+
+function toBlock(row: number, round: (value: number) => number): number {
+  return round(row / BLOCK) * BLOCK;
 }
 
 function isOnPath(grid: Grid, open: ReadonlySet<number>, path: ReadonlySet<number>, column: number, row: number): boolean {

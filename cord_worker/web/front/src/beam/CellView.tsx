@@ -1,4 +1,4 @@
-/** One cell of the grid. */
+/** One cell of the beam grid. */
 import type { VNode } from "preact";
 import { counted, score, words } from "../numbers";
 import { Mark, teacherClass } from "../teachers";
@@ -16,7 +16,7 @@ export interface CellProps {
   readonly left: number;
   readonly isActive: boolean;
   readonly isOnPath: boolean;
-  readonly onAct: (place: Place) => void;
+  readonly onActivate: (place: Place) => void;
 }
 
 export function CellView(props: CellProps): VNode {
@@ -31,14 +31,14 @@ export function CellView(props: CellProps): VNode {
       aria-selected={isActive}
       {...(cell.kind === "fold" ? { "aria-expanded": cell.isOpen } : {})}
       style={{ transform: `translateX(${props.left}px)` }}
-      {...(cell.kind === "none" ? {} : { onClick: () => props.onAct(place) })}
+      {...(cell.kind === "none" ? {} : { onClick: () => props.onActivate(place) })}
     >
-      <Inside grid={grid} cell={cell} />
+      <Content grid={grid} cell={cell} />
     </div>
   );
 }
 
-function Inside({ grid, cell }: { grid: Grid; cell: Cell }): VNode {
+function Content({ grid, cell }: { grid: Grid; cell: Cell }): VNode {
   if (cell.kind === "none") return <span class="hidden">empty</span>;
   if (cell.kind === "fold") {
     return (
@@ -52,13 +52,13 @@ function Inside({ grid, cell }: { grid: Grid; cell: Cell }): VNode {
   const index = cell.candidate;
   const teacher = candidates.teacher[index] ?? 0;
   const value = candidates.score[index] ?? null;
-  const rise = candidates.gain[index] ?? null;
+  const gain = candidates.gain[index] ?? null;
   return (
     <>
       <span class="cell-top">
         <Mark teacher={teacher} />
         <span class="cell-score">{value === null ? shortState(candidates.state[index]) : score(value)}</span>
-        {rise !== null && <span class={rise < 0 ? "cell-gain down" : "cell-gain"}>{shortGain(rise)}</span>}
+        {gain !== null && <span class={gain < 0 ? "cell-gain down" : "cell-gain"}>{shortGain(gain)}</span>}
       </span>
       <span class="cell-name">{visible((teachers[teacher] ?? "").slice(0, 40))}</span>
       {value !== null && (
@@ -66,7 +66,7 @@ function Inside({ grid, cell }: { grid: Grid; cell: Cell }): VNode {
           <span class={teacherClass(teacher)} style={{ transform: `scaleX(${value})` }} />
         </span>
       )}
-      <span class="hidden">{besides(grid, cell)}</span>
+      <span class="hidden">{spokenState(grid, cell)}</span>
     </>
   );
 }
@@ -94,12 +94,12 @@ function classes(grid: Grid, cell: Cell, { isActive, isOnPath }: CellProps): str
   return names.join(" ");
 }
 
-/** What the cell's form shows, in words for a screen reader, which names the row and column by itself. */
-function besides(grid: Grid, cell: Cell): string {
+/** What the look of the cell shows, in words for a screen reader. (A screen reader names the row and column itself.) */
+function spokenState(grid: Grid, cell: Cell): string {
   if (cell.kind !== "slot") return "not kept";
-  const said = [];
-  if (grid.winning.has(cell.candidate)) said.push("on the winning path");
-  if (cell.beam.isCarried) said.push("kept its slot");
-  if (cell.beam.finish !== null) said.push(`finished: ${words(cell.beam.finish)}`);
-  return said.join(", ");
+  const parts = [];
+  if (grid.winning.has(cell.candidate)) parts.push("on the winning path");
+  if (cell.beam.isCarried) parts.push("kept its slot");
+  if (cell.beam.finish !== null) parts.push(`finished: ${words(cell.beam.finish)}`);
+  return parts.join(", ");
 }

@@ -1,4 +1,4 @@
-/** The chosen candidate: its text and figures, its trajectory, and its prompts. */
+/** Everything about the chosen candidate: its text and figures, its trajectory, and its prompts. */
 import type { VNode } from "preact";
 import { useState } from "preact/hooks";
 import { useData } from "../data/context";
@@ -61,7 +61,7 @@ export function Detail({ beam }: { beam: Beam }): VNode {
         {tab === "step" && <StepText grid={grid} candidate={candidate} isPlain={isPlain} />}
         {tab === "trajectory" && <Trajectory beam={beam} candidate={candidate} isPlain={isPlain} />}
         {tab === "prompt" && <Prompt problem={grid.problem} candidate={candidate} />}
-        {tab === "step" && <More beam={beam} candidate={candidate} />}
+        {tab === "step" && <MoreFacts beam={beam} candidate={candidate} />}
       </div>
     </aside>
   );
@@ -113,7 +113,7 @@ function Fact({ label, value }: { label: string; value: string | number }): VNod
   );
 }
 
-function More({ beam, candidate }: { beam: Beam; candidate: number }): VNode {
+function MoreFacts({ beam, candidate }: { beam: Beam; candidate: number }): VNode {
   const { grid, choose } = beam;
   const { candidates } = grid.problem;
   const original = candidates.duplicate_of[candidate] ?? null;
@@ -127,7 +127,7 @@ function More({ beam, candidate }: { beam: Beam; candidate: number }): VNode {
   );
   return (
     <dl class="more-facts">
-      {finish !== null && <Fact label="The trajectory ends" value={words(finish)} />}
+      {finish !== null && <Fact label="Trajectory finished by" value={words(finish)} />}
       {original !== null && (
         <div>
           <dt>Repeats</dt>
@@ -146,7 +146,7 @@ function More({ beam, candidate }: { beam: Beam; candidate: number }): VNode {
           <dd>{children.slice(0, 24).map(link)}</dd>
         </div>
       )}
-      <Fact label="The text ended by" value={words(candidates.ended[candidate] ?? "–")} />
+      <Fact label="Finish reason" value={words(candidates.ended[candidate] ?? "–")} />
       <Fact label="Token limit" value={count(candidates.max_tokens[candidate])} />
       <Fact label="Slot, sample, round" value={`${candidates.slot[candidate]}, ${candidates.sample[candidate]}, ${candidates.round[candidate]}`} />
       <div>

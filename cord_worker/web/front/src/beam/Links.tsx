@@ -1,7 +1,7 @@
 /** Lines between the columns: from every cell in view to the trajectory that it extends. */
 import type { VirtualItem } from "@tanstack/virtual-core";
 import type { VNode } from "preact";
-import { useKept } from "../ui/kept";
+import { useRenderCache } from "../ui/renderCache";
 import type { Grid } from "./layout";
 import { CELL_HEIGHT, GAP, RANKS, ROW } from "./measures";
 
@@ -11,6 +11,7 @@ export interface LinksProps {
   /** The candidates from the root to the chosen one. */
   readonly path: ReadonlySet<number>;
   readonly columns: readonly VirtualItem[];
+  /** The first and the last row in view. */
   readonly from: number;
   readonly until: number;
   readonly height: number;
@@ -20,12 +21,12 @@ const MIDDLE = CELL_HEIGHT / 2 - 2;
 
 export function Links(props: LinksProps): VNode {
   const { grid, open, path, from, until, height } = props;
-  const kept = useKept();
+  const cache = useRenderCache();
   return (
     <>
       {props.columns.map((column) => {
         const isOpen = open.has(column.index);
-        return kept.part(column.index, [grid, path, isOpen, isOpen && from, isOpen && until, height], () => (
+        return cache.part(column.index, [grid, path, isOpen, isOpen && from, isOpen && until, height], () => (
           <svg
             key={column.index}
             class="links"
@@ -42,13 +43,16 @@ export function Links(props: LinksProps): VNode {
   );
 }
 
-/** The lines into one column: those of the beam always, of losers where they are in view. */
+/** The lines that end in one column: all lines to its beam, and those to losers that are in view. */
 function lines({ grid, open, path, from, until }: LinksProps, column: number): VNode[] {
   const result: VNode[] = [];
-  const last = open.has(column) ? until : grid.slots - 1;
-  for (let row = 0; row <= last; row += row === grid.slots - 1 ? Math.max(2, from - row) : 1) {
+  const rows = [...Array(grid.slots).keys()];
+  if (open.has(column)) {
+    for (let row = Math.max(grid.foldRow + 1, from); row <= until; row += 1) rows.push(row);
+  }
+  for (const row of rows) {
     const cell = grid.cell({ column, row }, open);
-    const before = grid.before(column, cell);
+    const before = grid.rowBefore(column, cell);
     if (before === null || (cell.kind !== "slot" && cell.kind !== "lost")) continue;
     const start = before * ROW + MIDDLE;
     const end = row * ROW + MIDDLE;
@@ -66,4 +70,3 @@ function lines({ grid, open, path, from, until }: LinksProps, column: number): V
   }
   return result;
 }
-

@@ -56,8 +56,8 @@ export function Prompt({ problem, candidate }: { problem: ProblemDocument; candi
 function Messages({ messages }: { messages: readonly PromptMessage[] }): VNode {
   return (
     <ol class="messages">
-      {messages.map((message, place) => (
-        <li key={place}>
+      {messages.map((message, index) => (
+        <li key={index}>
           <span class="message-role">
             <Name text={message.role} most={40} />
           </span>

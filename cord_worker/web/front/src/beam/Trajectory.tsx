@@ -1,4 +1,4 @@
-/** All steps from the root to a candidate; each is rendered when it comes near the visible part. */
+/** All steps from the root to a candidate. Each is rendered when it comes near the visible part. */
 import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { gain, score } from "../numbers";
@@ -45,10 +45,10 @@ export function Trajectory({ beam, candidate, isPlain }: { beam: Beam; candidate
 }
 
 function WhenNear({ children }: { children: ComponentChildren }): VNode {
-  const place = useRef<HTMLDivElement>(null);
+  const container = useRef<HTMLDivElement>(null);
   const [isNear, setNear] = useState(false);
   useEffect(() => {
-    const element = place.current;
+    const element = container.current;
     if (element === null || isNear) return;
     const observer = new IntersectionObserver(
       (entries) => {
@@ -60,7 +60,7 @@ function WhenNear({ children }: { children: ComponentChildren }): VNode {
     return () => observer.disconnect();
   }, [isNear]);
   return (
-    <div ref={place} class={isNear ? "near" : "far"}>
+    <div ref={container} class={isNear ? "near" : "far"}>
       {isNear && children}
     </div>
   );

@@ -1,6 +1,6 @@
 /**
  * Where the candidates of a problem are in the beam grid. A column is a step. Its first rows are the slots of the beam
- * by rank; the next row says how many candidates lost, and those follow if the column is unfolded.
+ * by rank. The next row, the fold row, says how many candidates lost. If the column is open, the losers follow.
  */
 import type { GridColumn, ProblemDocument } from "../data/documents";
 
@@ -39,7 +39,7 @@ export class Grid {
   private readonly byRank: readonly ReadonlyMap<number, BeamCell>[];
 
   constructor(readonly problem: ProblemDocument) {
-    this.columns = problem.columns.map(complete(problem));
+    this.columns = columnsOf(problem);
     this.slots = Math.max(1, ...this.columns.flatMap(({ beam }) => beam.map(({ rank }) => rank + 1)));
     this.winning = new Set(problem.path);
     this.byRank = this.columns.map(({ beam }) => new Map(beam.map((cell) => [cell.rank, cell])));
@@ -53,12 +53,13 @@ export class Grid {
     });
   }
 
-  /** The row that says how many lost. */
+  /** The row that says how many candidates lost. */
   get foldRow(): number {
     return this.slots;
   }
 
-  rows(open: ReadonlySet<number>): number {
+  /** The number of rows while these columns are open. */
+  rowCount(open: ReadonlySet<number>): number {
     let lost = 0;
     for (const column of open) lost = Math.max(lost, this.columns[column]?.lost.length ?? 0);
     return this.foldRow + 1 + lost;
@@ -77,7 +78,7 @@ export class Grid {
     return candidate === undefined ? NONE : { kind: "lost", candidate };
   }
 
-  /** Where the candidate was decided on; undefined if it is in no column. */
+  /** The candidate's place in the column of its own step; undefined if it is in no column. */
   home(candidate: number): Place | undefined {
     return this.homes.get(candidate);
   }
@@ -100,8 +101,8 @@ export class Grid {
     return found.sort((a, b) => (rank[a] ?? Infinity) - (rank[b] ?? Infinity) || a - b);
   }
 
-  /** The row, in the column before, of the trajectory that a cell continues; null if it is not there. */
-  before(column: number, cell: Cell): number | null {
+  /** The row of the trajectory that a cell continues, in the previous column; null if it is not in the beam there. */
+  rowBefore(column: number, cell: Cell): number | null {
     if (column === 0 || (cell.kind !== "slot" && cell.kind !== "lost")) return null;
     const isCarried = cell.kind === "slot" && cell.beam.isCarried;
     const from = isCarried ? cell.candidate : this.problem.candidates.parent[cell.candidate];
@@ -110,21 +111,24 @@ export class Grid {
   }
 }
 
-/** Before a decision, candidates of a step are in neither list of its column; they count as not kept. */
-function complete(problem: ProblemDocument): (column: GridColumn) => Column {
+/**
+ * The columns of the grid. Before the decision on a step, its candidates are in neither list of the document's column;
+ * here they are among the lost.
+ */
+function columnsOf(problem: ProblemDocument): Column[] {
   const byStep = new Map<number, number[]>();
   problem.candidates.step.forEach((step, index) => {
     const list = byStep.get(step);
     if (list === undefined) byStep.set(step, [index]);
     else list.push(index);
   });
-  return ({ step, beam, lost }) => {
+  return problem.columns.map(({ step, beam, lost }) => {
     const listed = new Set([...lost, ...beam.map(({ candidate }) => candidate)]);
     const others = (byStep.get(step) ?? []).filter((index) => !listed.has(index));
-    return { step, beam: beam.map(known), lost: [...lost, ...others] };
-  };
+    return { step, beam: beam.map(beamCell), lost: [...lost, ...others] };
+  });
 }
 
-function known(cell: GridColumn["beam"][number]): BeamCell {
+function beamCell(cell: GridColumn["beam"][number]): BeamCell {
   return { rank: cell.rank, candidate: cell.candidate, isCarried: cell.is_carried, finish: cell.finish };
 }

@@ -1,4 +1,4 @@
-/** Which cell is chosen, which columns are unfolded, and the keys that change both. */
+/** Which cell is active, which columns are open, and the keys that change both. */
 import { useEffect, useMemo, useState } from "preact/hooks";
 import type { ProblemDocument } from "../data/documents";
 import { useKeys } from "../keys";
@@ -8,7 +8,10 @@ export interface Beam {
   readonly grid: Grid;
   readonly open: ReadonlySet<number>;
   readonly active: Place;
-  /** The candidate of the chosen cell; on a fold or an empty slot the one that was chosen last. Null without any. */
+  /**
+   * The candidate of the active cell. If that is a fold or an empty slot, the candidate that was chosen last; null if
+   * there is no candidate.
+   */
   readonly candidate: number | null;
   readonly setActive: (place: Place) => void;
   readonly fold: (column: number) => void;
@@ -22,10 +25,10 @@ export function useBeam(problem: ProblemDocument, wanted: number | null, onCandi
   const start = wanted ?? problem.path[0] ?? grid.columns[0]?.beam[0]?.candidate ?? 0;
   const home = grid.home(start) ?? { column: 0, row: 0 };
   const [place, setPlace] = useState<Place>(home);
-  const [open, setOpen] = useState<ReadonlySet<number>>(() => opened(grid, home));
+  const [open, setOpen] = useState<ReadonlySet<number>>(() => columnsToOpen(grid, home));
   const active = {
     column: Math.min(place.column, Math.max(grid.columns.length - 1, 0)),
-    row: Math.min(place.row, grid.rows(open) - 1),
+    row: Math.min(place.row, grid.rowCount(open) - 1),
   };
   const cell = grid.cell(active, open);
   const last = wanted ?? start;
@@ -39,7 +42,7 @@ export function useBeam(problem: ProblemDocument, wanted: number | null, onCandi
   const choose = (chosen: number): void => {
     const at = grid.home(chosen);
     if (at === undefined) return;
-    setOpen((before) => new Set([...before, ...opened(grid, at)]));
+    setOpen((before) => new Set([...before, ...columnsToOpen(grid, at)]));
     setPlace(at);
     onCandidate(chosen);
   };
@@ -90,7 +93,8 @@ export function useBeam(problem: ProblemDocument, wanted: number | null, onCandi
   return { grid, open, active, candidate, setActive, fold, choose, foldAll };
 }
 
-function opened(grid: Grid, { column, row }: Place): Set<number> {
+/** The columns that must be open for a place to be shown. */
+function columnsToOpen(grid: Grid, { column, row }: Place): Set<number> {
   return new Set(row > grid.foldRow ? [column] : []);
 }
 

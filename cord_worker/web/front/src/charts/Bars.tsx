@@ -7,7 +7,8 @@ import { Mark, teacherClass } from "../teachers";
 import { Name } from "../text/ModelText";
 import { Empty } from "../ui/parts";
 
-function edges(histogram: Histogram, index: number): string {
+/** The range of a bar, or its value if it counts a single whole number. */
+function rangeOf(histogram: Histogram, index: number): string {
   const low = histogram.edges[index] ?? 0;
   const high = histogram.edges[index + 1] ?? low;
   if (Number.isInteger(low) && high - low === 1) return short(low);
@@ -19,13 +20,13 @@ export function HistogramBars({ label, noun, histogram }: { label: string; noun:
   if (histogram.counts.length === 0) return <Empty>Nothing to count yet.</Empty>;
   const most = Math.max(...histogram.counts, 1);
   const total = histogram.counts.reduce((sum, number) => sum + number, 0);
-  const top = histogram.counts.indexOf(most);
+  const highest = histogram.counts.indexOf(most);
   return (
     <div class="histogram">
       <div
         class="histogram-bars"
         role="img"
-        aria-label={`${label}: ${count(total)} values, most often ${edges(histogram, top)}`}
+        aria-label={`${label}: ${count(total)} values, most often ${rangeOf(histogram, highest)}`}
         onMouseLeave={() => setAt(null)}
       >
         {histogram.counts.map((number, index) => (
@@ -39,7 +40,7 @@ export function HistogramBars({ label, noun, histogram }: { label: string; noun:
         <span class="histogram-at">
           {at === null
             ? counted(total, noun)
-            : `${edges(histogram, at)}: ${count(histogram.counts[at])} (${((100 * (histogram.counts[at] ?? 0)) / Math.max(total, 1)).toFixed(0)} %)`}
+            : `${rangeOf(histogram, at)}: ${count(histogram.counts[at])} (${((100 * (histogram.counts[at] ?? 0)) / Math.max(total, 1)).toFixed(0)} %)`}
         </span>
         <span>{short(histogram.edges[histogram.edges.length - 1])}</span>
       </div>
@@ -59,7 +60,7 @@ export function HistogramTable({ histogram }: { histogram: Histogram }): VNode {
       <tbody>
         {histogram.counts.map((number, index) => (
           <tr key={index}>
-            <th scope="row">{edges(histogram, index)}</th>
+            <th scope="row">{rangeOf(histogram, index)}</th>
             <td class="number">{count(number)}</td>
           </tr>
         ))}
@@ -68,7 +69,7 @@ export function HistogramTable({ histogram }: { histogram: Histogram }): VNode {
   );
 }
 
-/** The gains of the teachers' winning steps: quartiles as a bar, the median in it, the mean as a mark. */
+/** The gains of each teacher's winning steps: a bar between the quartiles, and marks at the median and the mean. */
 export function GainSpreads({ teachers }: { teachers: readonly TeacherFigures[] }): VNode {
   const known = teachers.map((teacher) => teacher.gain).filter((spread) => spread.count > 0);
   if (known.length === 0) return <Empty>No winning step has a gain yet.</Empty>;

@@ -71,23 +71,23 @@ export function ScoreByStep({ scores }: { scores: readonly StepScores[] }): VNod
   );
 }
 
-type What = "problems" | "requests" | "tokens";
+type Throughput = "problems" | "requests" | "tokens";
 
-const WHAT = [
+const THROUGHPUTS = [
   { value: "problems", label: "Problems" },
   { value: "requests", label: "Steps and scores" },
   { value: "tokens", label: "Tokens" },
 ] as const;
 
-/** A unit in which a rate is easy to read. */
-function per(bucketSeconds: number): { unit: string; factor: number } {
+/** A unit of time in which a rate is easy to read; `factor` turns a number per bucket into a number per unit. */
+function rateUnit(bucketSeconds: number): { unit: string; factor: number } {
   if (bucketSeconds >= 1800) return { unit: "hour", factor: 3600 / bucketSeconds };
   return bucketSeconds >= 30 ? { unit: "minute", factor: 60 / bucketSeconds } : { unit: "second", factor: 1 / bucketSeconds };
 }
 
 export function OverTime({ timeline }: { timeline: Timeline }): VNode {
-  const [what, setWhat] = useState<What>("problems");
-  const { unit, factor } = per(timeline.bucket_seconds);
+  const [throughput, setThroughput] = useState<Throughput>("problems");
+  const { unit, factor } = rateUnit(timeline.bucket_seconds);
   const shape = useMemo(() => {
     const start = timeline.start === null ? 0 : Date.parse(timeline.start) / 1000;
     const scaled = (values: readonly number[]): number[] => values.map((value) => value * factor);
@@ -108,15 +108,15 @@ export function OverTime({ timeline }: { timeline: Timeline }): VNode {
         line("scored", timeline.scores, "tone-second", { isDashed: true }),
       ],
       tokens: [line("tokens", timeline.tokens, "tone-main", { isFilled: true })],
-    }[what];
+    }[throughput];
     const backlog = [
       { label: "waiting", values: timeline.queued, tone: "tone-quiet", isFilled: true },
       { label: "in flight", values: timeline.active, tone: "tone-third" },
     ];
     return { x: timeline.queued.map((_, index) => start + index * timeline.bucket_seconds), rates, backlog };
-  }, [timeline, what, factor]);
-  const said = timeline.bucket_seconds < 60 ? exactMoment : moment;
-  const place = (value: number): string => said(new Date(value * 1000).toISOString());
+  }, [timeline, throughput, factor]);
+  const formatted = timeline.bucket_seconds < 60 ? exactMoment : moment;
+  const timeLabel = (value: number): string => formatted(new Date(value * 1000).toISOString());
   const width = interval(timeline.bucket_seconds);
   const numbers = (): VNode => (
     <table class="plain">
@@ -133,7 +133,7 @@ export function OverTime({ timeline }: { timeline: Timeline }): VNode {
       <tbody>
         {shape.x.map((at, index) => (
           <tr key={at}>
-            <th scope="row">{place(at)}</th>
+            <th scope="row">{timeLabel(at)}</th>
             {[timeline.finished, timeline.failed, timeline.steps, timeline.scores, timeline.tokens, timeline.queued, timeline.active].map(
               (values, column) => (
                 <td key={column} class="number">
@@ -153,17 +153,17 @@ export function OverTime({ timeline }: { timeline: Timeline }): VNode {
       ) : (
         <>
           <div class="plot-head">
-            <Choices label="Throughput of" choices={WHAT} value={what} onChange={setWhat} />
+            <Choices label="Throughput of" choices={THROUGHPUTS} value={throughput} onChange={setThroughput} />
             <span class="hint">
               per {unit}, from the numbers in each {width}
             </span>
           </div>
           <Plot
-            key={what}
-            label={`Throughput over time, ${what} per ${unit}`}
+            key={throughput}
+            label={`Throughput over time, ${throughput} per ${unit}`}
             x={shape.x}
             isTime
-            xName={place}
+            xName={timeLabel}
             lines={shape.rates}
             format={rate}
             height={170}
@@ -174,7 +174,7 @@ export function OverTime({ timeline }: { timeline: Timeline }): VNode {
             label="Problems waiting and in flight over time"
             x={shape.x}
             isTime
-            xName={place}
+            xName={timeLabel}
             lines={shape.backlog}
             format={short}
             isWhole

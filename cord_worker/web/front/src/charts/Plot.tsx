@@ -1,4 +1,4 @@
-/** uPlot in the colours of the page: lines over steps or time, with a readout of the place under the pointer. */
+/** uPlot in the colours of the page: lines over steps or time. The legend shows the values under the pointer. */
 import type { VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
@@ -36,14 +36,17 @@ export interface PlotProps {
   readonly height: number;
   /** Bounds of y; without them, those of the values. */
   readonly range?: readonly [number, number];
-  /** Plots of one group show the same place. */
+  /** Plots of one group move their cursors together. */
   readonly group?: string;
 }
 
-/** Distances of ticks between whole numbers. */
+/** The distances that ticks may have if all values are whole numbers. */
 const WHOLE = [...Array(16).keys()].flatMap((exponent) => [1, 2, 5].map((factor) => factor * 10 ** exponent));
 
-/** From 0, or the lowest value if that is below; without a value above, to 1. */
+/**
+ * The range of y: from 0, or from the lowest value if it is negative; to a little above the highest value, or to 1 if no
+ * value is positive.
+ */
 function rangeOf(_: uPlot, low: number | null, high: number | null): uPlot.Range.MinMax {
   const top = high !== null && high > 0 ? high * 1.08 : 1;
   return [Math.min(0, low ?? 0), top];
@@ -51,10 +54,10 @@ function rangeOf(_: uPlot, low: number | null, high: number | null): uPlot.Range
 
 const FONT = "11px system-ui, sans-serif";
 
-/** The value of a custom property as a colour that a canvas understands. */
-function colours(place: HTMLElement): (tone: string, opacity?: number) => string {
+/** Returns a function that gives the value of a custom property as a colour that a canvas understands. */
+function coloursIn(parent: HTMLElement): (tone: string, opacity?: number) => string {
   const probe = document.createElement("span");
-  place.append(probe);
+  parent.append(probe);
   const found = new Map<string, string>();
   return (tone, opacity = 1) => {
     let colour = found.get(tone);
@@ -67,8 +70,8 @@ function colours(place: HTMLElement): (tone: string, opacity?: number) => string
   };
 }
 
-function optionsOf(props: PlotProps, place: HTMLElement, width: number, onPlace: (index: number | null) => void): uPlot.Options {
-  const colour = colours(place);
+function optionsOf(props: PlotProps, parent: HTMLElement, width: number, onCursor: (index: number | null) => void): uPlot.Options {
+  const colour = coloursIn(parent);
   const quiet = colour("text-soft");
   const grid = { stroke: colour("line-faint"), width: 1 };
   const series: uPlot.Series[] = [{}];
@@ -112,7 +115,7 @@ function optionsOf(props: PlotProps, place: HTMLElement, width: number, onPlace:
         gap: 4,
         size: 28,
         ...(props.isTime === true
-          ? { space: 72, values: (_: uPlot, at: number[]) => at.map((value) => clockOf(value, at)) }
+          ? { space: 72, values: (_: uPlot, at: number[]) => at.map((value) => timeLabel(value, at)) }
           : { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] }),
       },
       {
@@ -122,7 +125,7 @@ function optionsOf(props: PlotProps, place: HTMLElement, width: number, onPlace:
         ticks: { show: false },
         gap: 6,
         size: 46,
-        values: (_plot, values, _axis, _space, apart) => ticks(values, apart),
+        values: (_plot, values, _axis, _space, distance) => ticks(values, distance),
         ...(props.isWhole === true ? { incrs: WHOLE } : {}),
       },
     ],
@@ -132,7 +135,7 @@ function optionsOf(props: PlotProps, place: HTMLElement, width: number, onPlace:
       drag: { x: false, y: false, setScale: false },
       ...(props.group === undefined ? {} : { sync: { key: props.group } }),
     },
-    hooks: { setCursor: [(plot) => onPlace(plot.cursor.idx ?? null)] },
+    hooks: { setCursor: [(plot) => onCursor(plot.cursor.idx ?? null)] },
   };
 }
 
@@ -141,16 +144,16 @@ const HOUR_MINUTE = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: 
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 
 /** A label of the time axis: the time of day, or the date at the beginning of a day. */
-function clockOf(value: number, all: readonly number[]): string {
+function timeLabel(value: number, all: readonly number[]): string {
   const at = new Date(value * 1000);
   const isMidnight = at.getHours() === 0 && at.getMinutes() === 0;
-  const apart = (all[1] ?? value) - (all[0] ?? value);
-  if (apart < 60) return SECOND.format(at);
-  return isMidnight || apart >= 86_400 ? DAY.format(at) : HOUR_MINUTE.format(at);
+  const distance = (all[1] ?? value) - (all[0] ?? value);
+  if (distance < 60) return SECOND.format(at);
+  return isMidnight || distance >= 86_400 ? DAY.format(at) : HOUR_MINUTE.format(at);
 }
 
 export function Plot(props: PlotProps): VNode {
-  const place = useRef<HTMLDivElement>(null);
+  const container = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const [at, setAt] = useState<number | null>(null);
   const { isDark } = useTheme();
@@ -159,10 +162,11 @@ export function Plot(props: PlotProps): VNode {
     ...props.lines.map((line) => [...line.values]),
     ...(props.band === undefined ? [] : [[...props.band.low], [...props.band.high]]),
   ];
+  // If this changes, the plot is made again; otherwise only its data is replaced.
   const shape = JSON.stringify([props.label, props.lines.map((line) => [line.label, line.tone]), props.height, isDark]);
 
   useEffect(() => {
-    const element = place.current;
+    const element = container.current;
     if (element === null) return;
     const made = new uPlot(optionsOf(props, element, element.clientWidth || 600, setAt), data, element);
     plot.current = made;
@@ -177,7 +181,7 @@ export function Plot(props: PlotProps): VNode {
       plot.current = null;
     };
   }, [shape]);
-  const isFirst = useRef(true);
+  const isFirst = useRef(true); // the constructor above gets the first data
   useEffect(() => {
     if (isFirst.current) isFirst.current = false;
     else plot.current?.setData(data);
@@ -199,7 +203,7 @@ export function Plot(props: PlotProps): VNode {
         })}
         <span class="legend-place">{x === undefined ? "" : props.xName(x)}</span>
       </div>
-      <div ref={place} class="plot-place" role="img" aria-label={props.label} />
+      <div ref={container} class="plot-place" role="img" aria-label={props.label} />
     </div>
   );
 }

@@ -1,4 +1,4 @@
-/** The paper's Figure 2: which teacher's steps win, by tenth of the decoding position. */
+/** The paper's Figure 2: the teachers' shares of the winning steps, by tenth of the decoding position. */
 import type { VNode } from "preact";
 import { useState } from "preact/hooks";
 import type { SelectionCell, TeacherFigures } from "../data/documents";
@@ -69,13 +69,13 @@ export function ShareByTenth({ teachers, selection }: Props): VNode {
       </tbody>
     </table>
   );
-  const winning = (tenth: number): number =>
+  const winningSteps = (tenth: number): number =>
     Math.round(teachers.reduce((sum, teacher) => sum + (cell(teacher.name, tenth)?.credit ?? 0), 0));
   const hasAny = selection.some((one) => one.share !== null && one.share > 0);
   return (
     <Card
       title="Who writes which part"
-      note="Each teacher's share of the winning steps, by tenth of the position in the trajectory. Numbers has the sums of the first three tenths, of the middle and of the last three."
+      note="Each teacher's share of the winning steps, by tenth of the position in the trajectory. The button Numbers also shows the shares in the first three, the middle four and the last three tenths together."
       numbers={numbers}
     >
       <ul class="legend teachers">
@@ -85,10 +85,10 @@ export function ShareByTenth({ teachers, selection }: Props): VNode {
             <b>{percent(at === null ? teacher.share : (cell(teacher.name, at)?.share ?? null), 0)}</b>
           </li>
         ))}
-        <li class="legend-place">{at === null ? "all" : `tenth ${at}, ${counted(winning(at), "winning step")}`}</li>
+        <li class="legend-place">{at === null ? "all" : `tenth ${at}, ${counted(winningSteps(at), "winning step")}`}</li>
       </ul>
       {hasAny ? (
-        <div class="tenths" role="img" aria-label={spoken({ teachers, selection })} onMouseLeave={() => setAt(null)}>
+        <div class="tenths" role="img" aria-label={spokenShares({ teachers, selection })} onMouseLeave={() => setAt(null)}>
           <div class="tenths-scale" aria-hidden="true">
             <span>100 %</span>
             <span>50</span>
@@ -115,11 +115,11 @@ export function ShareByTenth({ teachers, selection }: Props): VNode {
   );
 }
 
-function spoken({ teachers, selection }: Props): string {
-  const best = TENTHS.map((tenth) => {
+function spokenShares({ teachers, selection }: Props): string {
+  const largest = TENTHS.map((tenth) => {
     const cells = selection.filter((one) => one.tenth === tenth && one.share !== null);
     const first = [...cells].sort((a, b) => (b.share ?? 0) - (a.share ?? 0))[0];
     return first === undefined ? `tenth ${tenth}: ${UNKNOWN}` : `tenth ${tenth}: ${first.teacher} ${percent(first.share, 0)}`;
   });
-  return `Share of winning steps of ${teachers.length} teachers. Largest share by tenth: ${best.join("; ")}.`;
+  return `Shares of ${teachers.length} teachers in the winning steps. Largest share by tenth: ${largest.join("; ")}.`;
 }

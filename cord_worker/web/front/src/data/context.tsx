@@ -1,4 +1,4 @@
-/** The site and its documents for all components, and the hook that loads a document and keeps it fresh. */
+/** The site and its documents for all components, and the hook that loads a document and keeps it up to date. */
 import { createContext } from "preact";
 import { useContext, useEffect, useRef, useState } from "preact/hooks";
 import type { Site } from "./documents";
@@ -7,8 +7,8 @@ import { type Source, NotThere, Unreachable } from "./source";
 export interface Data {
   readonly site: Site;
   readonly source: Source;
-  /** Called after every answer, so that the page can say when it last heard from the server. */
-  readonly heard: (ok: boolean) => void;
+  /** Called after every request with whether the server answered, so that the page can show when it last did. */
+  readonly onContact: (ok: boolean) => void;
 }
 
 export const DataContext = createContext<Data | null>(null);
@@ -19,9 +19,9 @@ export function useData(): Data {
   return data;
 }
 
-export interface Asked<T> {
+export interface Requested<T> {
   readonly document: T | null;
-  /** What went wrong; an older document may still be there. */
+  /** Why the last request failed; `document` may still be an older one. */
   readonly error: string | null;
   readonly isMissing: boolean;
 }
@@ -29,12 +29,12 @@ export interface Asked<T> {
 const NOTHING = { document: null, error: null, isMissing: false } as const;
 
 /**
- * The document at `path` (null: none). In a live site it is requested again until `isFinal` says that it cannot change,
- * but not while the page is hidden.
+ * The document at `path`; with null, none is loaded. In a live site it is requested again until `isFinal` says that it
+ * cannot change, but not while the page is hidden.
  */
-export function useDocument<T>(path: string | null, isFinal: (document: T) => boolean): Asked<T> {
-  const { site, source, heard } = useData();
-  const [asked, setAsked] = useState<Asked<T> & { path: string | null }>({ ...NOTHING, path: null });
+export function useDocument<T>(path: string | null, isFinal: (document: T) => boolean): Requested<T> {
+  const { site, source, onContact } = useData();
+  const [requested, setRequested] = useState<Requested<T> & { path: string | null }>({ ...NOTHING, path: null });
   const final = useRef(isFinal);
   final.current = isFinal;
 
@@ -44,49 +44,49 @@ export function useDocument<T>(path: string | null, isFinal: (document: T) => bo
     let timer: number | undefined;
     let version: string | null = null;
 
-    const again = (): void => {
+    const loadLater = (): void => {
       if (stopped || !site.is_live) return;
       timer = window.setTimeout(() => void load(), site.poll_seconds * 1000);
     };
     const load = async (): Promise<void> => {
-      if (document.hidden && version !== null) return again();
+      if (document.hidden && version !== null) return loadLater();
       try {
         const loaded = await source.load(path);
         if (stopped) return;
-        heard(true);
+        onContact(true);
         if (version === null || loaded.version === "" || loaded.version !== version) {
           version = loaded.version;
-          setAsked({ document: loaded.document as T, error: null, isMissing: false, path });
+          setRequested({ document: loaded.document as T, error: null, isMissing: false, path });
         } else {
-          setAsked((before) => (before.error === null ? before : { ...before, error: null }));
+          setRequested((before) => (before.error === null ? before : { ...before, error: null }));
         }
-        if (!final.current(loaded.document as T)) again();
+        if (!final.current(loaded.document as T)) loadLater();
       } catch (error) {
         if (stopped) return;
-        heard(!(error instanceof Unreachable));
+        onContact(!(error instanceof Unreachable));
         const isMissing = error instanceof NotThere;
         const message = error instanceof Error ? error.message : String(error);
-        setAsked((before) => ({ document: before.path === path ? before.document : null, error: message, isMissing, path }));
-        if (!isMissing) again();
+        setRequested((before) => ({ document: before.path === path ? before.document : null, error: message, isMissing, path }));
+        if (!isMissing) loadLater();
       }
     };
-    const shown = (): void => {
+    const visibilityChanged = (): void => {
       if (!document.hidden && timer !== undefined) {
         window.clearTimeout(timer);
         void load();
       }
     };
-    document.addEventListener("visibilitychange", shown);
+    document.addEventListener("visibilitychange", visibilityChanged);
     void load();
     return () => {
       stopped = true;
       window.clearTimeout(timer);
-      document.removeEventListener("visibilitychange", shown);
+      document.removeEventListener("visibilitychange", visibilityChanged);
     };
-  }, [path, site, source, heard]);
+  }, [path, site, source, onContact]);
 
-  return asked.path === path ? asked : NOTHING;
+  return requested.path === path ? requested : NOTHING;
 }
 
-/** For documents that never change. */
+/** The `isFinal` of documents that never change. */
 export const always = (): boolean => true;

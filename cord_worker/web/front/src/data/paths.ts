@@ -1,6 +1,6 @@
-/** Paths of the documents, and the names in them (documents.py says how they are written). */
+/** Paths of the documents, and the run's name as a part of a path (documents.py and paths.py say how they are written). */
 
-/** A run's name from its part of a path, which has bytes as `~XX`. */
+/** A run's name from its part of a path, in which some bytes are written `~XX`. */
 export function nameOf(segment: string): string {
   try {
     return decodeURIComponent(segment.replaceAll("~", "%"));

@@ -6,13 +6,13 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { always, useData, useDocument } from "./context";
 import { NotThere, Unreachable } from "./source";
 
-/** A table: a column an array, all of the same length. */
+/** A table: an object of arrays of the same length, one for each column. */
 export type Table = object;
 
-/** One row of it. */
+/** One row of a table. */
 export type RowOf<T extends Table> = { [K in keyof T]: T[K] extends readonly (infer V)[] ? V : never };
 
-/** What both lists of documents.py have in common. */
+/** What ProblemList and ComparisonDocument of documents.py have in common. */
 interface Part<T extends Table> {
   readonly matching: number;
   readonly offset: number;
@@ -24,9 +24,9 @@ export interface Rows<D, T extends Table> {
   readonly document: D | null;
   readonly matching: number;
   readonly at: (index: number) => RowOf<T> | undefined;
-  /** The value from which the row was made; the row is the same while this value is. */
+  /** An object that is the same as long as the row's content is. */
   readonly origin: (index: number) => unknown;
-  /** Says which rows are in view. */
+  /** To be called with the rows in view; loads those that are missing. */
   readonly need: (from: number, until: number) => void;
   readonly error: string | null;
   readonly isMissing: boolean;
@@ -37,12 +37,12 @@ export interface Order {
   readonly descending: boolean;
 }
 
-export interface Asking<T extends Table> {
+export interface RowsRequest<T extends Table> {
   readonly path: string | null;
   /** Filters as a server takes them; empty ones are left out. */
   readonly filters: Readonly<Record<string, string>>;
   readonly order: Order;
-  /** The same filters, for rows that are all here: whether row `index` of the table passes. */
+  /** The same filters for a complete table: whether row `index` of it passes. */
   readonly passes: (table: T, index: number) => boolean;
   readonly isFinal: boolean;
 }
@@ -55,7 +55,7 @@ function rowOf<T extends Table>(table: T, index: number): RowOf<T> {
   return row as RowOf<T>;
 }
 
-/** Whether a text contains another one, which is in lower case; the text may be in either case. */
+/** Whether `text`, in upper or lower case, contains `part`, which is in lower case. */
 export function contains(text: string | undefined, part: string): boolean {
   return text !== undefined && text.toLowerCase().includes(part);
 }
@@ -64,12 +64,12 @@ function lengthOf(table: Table): number {
   return (Object.values(table)[0] as readonly unknown[] | undefined)?.length ?? 0;
 }
 
-/** `rows` of a server or of a complete document: one of the two hooks does nothing. */
-export function useRows<D extends Part<T>, T extends Table>(asking: Asking<T>): Rows<D, T> {
+/** The requested rows, from a server or from a complete document. Both hooks must be called; one of them gets no path. */
+export function useRows<D extends Part<T>, T extends Table>(request: RowsRequest<T>): Rows<D, T> {
   const { site } = useData();
   const isServer = site.size === "server";
-  const paged = usePages<D, T>(isServer ? asking.path : null, asking);
-  const complete = useComplete<D, T>(isServer ? null : asking.path, asking);
+  const paged = usePages<D, T>(isServer ? request.path : null, request);
+  const complete = useComplete<D, T>(isServer ? null : request.path, request);
   return isServer ? paged : complete;
 }
 
@@ -79,66 +79,67 @@ interface Pages<D> {
   readonly first: D | null;
 }
 
-function usePages<D extends Part<T>, T extends Table>(path: string | null, asking: Asking<T>): Rows<D, T> {
-  const { site, source, heard } = useData();
-  const parameters = new URLSearchParams(asking.filters);
-  parameters.set("sort", asking.order.sort);
-  parameters.set("order", asking.order.descending ? "desc" : "asc");
+function usePages<D extends Part<T>, T extends Table>(path: string | null, request: RowsRequest<T>): Rows<D, T> {
+  const { site, source, onContact } = useData();
+  const parameters = new URLSearchParams(request.filters);
+  parameters.set("sort", request.order.sort);
+  parameters.set("order", request.order.descending ? "desc" : "asc");
   parameters.set("limit", String(PAGE));
   const key = `${path}?${parameters}`;
 
-  // Rows of the last question stay until the first ones of the next are here, so that typing does not flicker.
+  // The rows of the previous request stay until the first rows of the next one arrive, so that typing does not flicker.
   const [pages, setPages] = useState<Pages<D>>({ key: "", documents: new Map(), first: null });
-  const [trouble, setTrouble] = useState<{ error: string; isMissing: boolean } | null>(null);
-  const wanted = useRef(new Set<number>([0]));
-  const asked = useRef(new Set<string>());
-  const present = useRef(key);
-  present.current = key;
+  const [failure, setFailure] = useState<{ error: string; isMissing: boolean } | null>(null);
+  const pagesInView = useRef(new Set<number>([0]));
+  const underWay = useRef(new Set<string>());
+  const currentKey = useRef(key);
+  currentKey.current = key;
 
   const load = useCallback(
     async (page: number): Promise<void> => {
-      const request = `${key}&offset=${page * PAGE}`;
-      if (path === null || asked.current.has(request)) return;
-      asked.current.add(request);
+      const address = `${key}&offset=${page * PAGE}`;
+      if (path === null || underWay.current.has(address)) return;
+      underWay.current.add(address);
       try {
-        const { document } = await source.load(request);
-        heard(true);
-        if (present.current !== key) return;
-        setTrouble(null);
+        const { document } = await source.load(address);
+        onContact(true);
+        if (currentKey.current !== key) return;
+        setFailure(null);
         setPages((before) => {
           const kept = before.key === key ? before.documents : new Map<number, D>();
           if (kept.get(page) === document) return before;
           const documents = new Map(kept).set(page, document as D);
-          return { key, documents, first: page === 0 || before.first === null || before.key !== key ? (document as D) : before.first };
+          const isFirst = page === 0 || before.first === null || before.key !== key;
+          return { key, documents, first: isFirst ? (document as D) : before.first };
         });
       } catch (error) {
-        heard(!(error instanceof Unreachable));
-        if (present.current === key) {
-          setTrouble({
+        onContact(!(error instanceof Unreachable));
+        if (currentKey.current === key) {
+          setFailure({
             error: error instanceof Error ? error.message : String(error),
             isMissing: error instanceof NotThere,
           });
         }
       } finally {
-        asked.current.delete(request);
+        underWay.current.delete(address);
       }
     },
-    [key, path, source, heard],
+    [key, path, source, onContact],
   );
 
   useEffect(() => {
-    wanted.current = new Set([0]);
+    pagesInView.current = new Set([0]);
     void load(0);
   }, [load]);
 
   useEffect(() => {
-    if (path === null || !site.is_live || asking.isFinal) return;
+    if (path === null || !site.is_live || request.isFinal) return;
     const timer = window.setInterval(() => {
       if (document.hidden) return;
-      for (const page of new Set([0, ...wanted.current])) void load(page);
+      for (const page of new Set([0, ...pagesInView.current])) void load(page);
     }, site.poll_seconds * 1000);
     return () => window.clearInterval(timer);
-  }, [load, path, site, asking.isFinal]);
+  }, [load, path, site, request.isFinal]);
 
   const need = useCallback(
     (from: number, until: number): void => {
@@ -148,15 +149,15 @@ function usePages<D extends Part<T>, T extends Table>(path: string | null, askin
         needed.add(page);
         if (!pages.documents.has(page)) void load(page);
       }
-      wanted.current = needed;
+      pagesInView.current = needed;
     },
     [pages, key, load],
   );
 
   const at = (index: number): RowOf<T> | undefined => {
     const page = pages.documents.get(Math.floor(index / PAGE));
-    const place = index % PAGE;
-    return page === undefined || place >= lengthOf(page.rows) ? undefined : rowOf(page.rows, place);
+    const row = index % PAGE;
+    return page === undefined || row >= lengthOf(page.rows) ? undefined : rowOf(page.rows, row);
   };
   return {
     document: pages.first,
@@ -164,27 +165,30 @@ function usePages<D extends Part<T>, T extends Table>(path: string | null, askin
     at,
     origin: (index) => pages.documents.get(Math.floor(index / PAGE)),
     need,
-    error: trouble?.error ?? null,
-    isMissing: trouble?.isMissing ?? false,
+    error: failure?.error ?? null,
+    isMissing: failure?.isMissing ?? false,
   };
 }
 
-function useComplete<D extends Part<T>, T extends Table>(path: string | null, asking: Asking<T>): Rows<D, T> {
+function useComplete<D extends Part<T>, T extends Table>(path: string | null, request: RowsRequest<T>): Rows<D, T> {
   const { document, error, isMissing } = useDocument<D>(path, always);
-  const question = JSON.stringify([asking.filters, asking.order]);
+  const key = JSON.stringify([request.filters, request.order]);
   const indices = useMemo(
-    () => (document === null ? [] : ordered(document.rows, asking.passes, asking.order)),
-    [document, question],
+    () => (document === null ? [] : ordered(document.rows, request.passes, request.order)),
+    [document, key],
   );
   const at = (index: number): RowOf<T> | undefined => {
-    const place = indices[index];
-    return document === null || place === undefined ? undefined : rowOf(document.rows, place);
+    const row = indices[index];
+    return document === null || row === undefined ? undefined : rowOf(document.rows, row);
   };
   return { document, matching: indices.length, at, origin: () => indices, need: () => undefined, error, isMissing };
 }
 
-/** Indices of the rows that pass, in order; rows without the figure come last in both orders, equal ones as they were. */
-function ordered<T extends Table>(table: T, passes: Asking<T>["passes"], order: Order): number[] {
+/**
+ * Indices of the rows that pass, in order. Rows without a value in the column come last in both orders; rows with equal
+ * values keep their order.
+ */
+function ordered<T extends Table>(table: T, passes: RowsRequest<T>["passes"], order: Order): number[] {
   const indices: number[] = [];
   for (let index = 0; index < lengthOf(table); index += 1) {
     if (passes(table, index)) indices.push(index);

@@ -1,4 +1,4 @@
-/** Where documents come from: the server or folder that the page is from, or elements of the page itself. */
+/** Where documents come from: the server or folder that holds the page, or elements of the page itself. */
 import type { Site } from "./documents";
 
 /** A document as it arrived; `version` is equal for equal contents. */
@@ -15,13 +15,13 @@ export interface Source {
 /** There is no such document. */
 export class NotThere extends Error {}
 
-/** The server answers that it will not give the document. */
+/** The server refuses to give the document. */
 export class Refused extends Error {}
 
-/** The server does not answer, or not with a document; a later try may succeed. */
+/** The server does not answer, or answers with something else than a document. A later request may succeed. */
 export class Unreachable extends Error {}
 
-class Fetched implements Source {
+class FetchedDocuments implements Source {
   private readonly known = new Map<string, Loaded>();
 
   async load(path: string): Promise<Loaded> {
@@ -30,11 +30,11 @@ class Fetched implements Source {
     if (before !== undefined && before.version !== "") headers["If-None-Match"] = before.version;
     const response = await this.ask(path, headers);
     if (response.status === 304 && before !== undefined) return before;
-    if (response.status === 404) throw new NotThere(await said(response, "It is not there."));
+    if (response.status === 404) throw new NotThere(await messageOf(response, "There is no such document."));
     if (response.status >= 400 && response.status < 500) {
-      throw new Refused(await said(response, `The server refused with ${response.status}.`));
+      throw new Refused(await messageOf(response, `The server refused with ${response.status}.`));
     }
-    if (!response.ok) throw new Unreachable(await said(response, `The server answered ${response.status}.`));
+    if (!response.ok) throw new Unreachable(await messageOf(response, `The server answered ${response.status}.`));
     let document: unknown;
     try {
       document = await response.json();
@@ -52,7 +52,7 @@ class Fetched implements Source {
     } catch {
       throw new Unreachable(
         location.protocol === "file:"
-          ? "A browser lets no page read the files beside it. Serve this folder, for example with: python -m http.server"
+          ? "A browser does not let a page read other files. Serve this folder, for example with: python -m http.server"
           : "The server does not answer.",
       );
     }
@@ -68,15 +68,16 @@ class Fetched implements Source {
   }
 }
 
-async function said(response: Response, otherwise: string): Promise<string> {
+/** The server's own message if it is a short plain text, else `otherwise`. */
+async function messageOf(response: Response, otherwise: string): Promise<string> {
   const text = (await response.text().catch(() => "")).trim();
   return text !== "" && text.length < 500 && !text.startsWith("<") && !text.startsWith("{") ? text : otherwise;
 }
 
-class Embedded implements Source {
+class EmbeddedDocuments implements Source {
   async load(path: string): Promise<Loaded> {
     const element = document.querySelector<HTMLScriptElement>(`script[data-path="${CSS.escape(path)}"]`);
-    if (element === null) throw new NotThere("This report does not contain it.");
+    if (element === null) throw new NotThere("This report does not contain the document.");
     return { document: await parsed(element), version: "report" };
   }
 }
@@ -91,10 +92,10 @@ async function parsed(element: HTMLScriptElement): Promise<unknown> {
 }
 
 export function sourceOf(site: Site): Source {
-  return site.size === "report" ? new Embedded() : new Fetched();
+  return site.size === "report" ? new EmbeddedDocuments() : new FetchedDocuments();
 }
 
-/** What the page says about itself. */
+/** The `Site` that the page holds. */
 export function siteOfPage(): Site {
   const element = document.getElementById("site");
   if (element === null) throw new Error("The page has no element with the id 'site'.");

@@ -52,7 +52,7 @@ export function Compare({ a, b, query }: { a: string | null; b: string | null; q
   const { site } = useData();
   const { document: list } = useDocument<RunList>(paths.runs, () => true);
   if (!site.has_comparisons) {
-    return <Empty>Only the server of cordctl view compares runs.</Empty>;
+    return <Empty>Runs can be compared only in the server that cordctl view starts.</Empty>;
   }
   return (
     <>
@@ -136,8 +136,7 @@ function Compared({ a, b, query }: { a: string; b: string; query: URLSearchParam
       {document.other_content > 0 && (
         <ul class="notes">
           <li>
-            {counted(document.other_content, "problem")} of A {document.other_content === 1 ? "has" : "have"} another question or answer in B, and{" "}
-            {document.other_content === 1 ? "is" : "are"} left out.
+            Left out: {counted(document.other_content, "problem")} with a different question, passage or answer in A and B.
           </li>
         </ul>
       )}
@@ -178,7 +177,8 @@ function Difference({ value }: { value: number | null }): VNode {
   );
 }
 
-const KIND: Readonly<Record<string, string>> = {
+/** The outcome of a problem, by the correctness of A and B. */
+const OUTCOME: Readonly<Record<string, string>> = {
   "right right": "both",
   "right wrong": "only_a",
   "wrong right": "only_b",
@@ -187,8 +187,11 @@ const KIND: Readonly<Record<string, string>> = {
 
 function filterOf(outcome: string, q: string): (table: ComparisonTable, index: number) => boolean {
   const text = q.toLowerCase();
-  return ({ correct_a, correct_b, id, question }, index) =>
-    (outcome === "" ||
-      KIND[`${correctness(correct_a[index] ?? null)} ${correctness(correct_b[index] ?? null)}`] === outcome) &&
-    (text === "" || contains(id[index], text) || contains(question[index], text));
+  return ({ correct_a, correct_b, id, question }, index) => {
+    const pair = `${correctness(correct_a[index] ?? null)} ${correctness(correct_b[index] ?? null)}`;
+    return (
+      (outcome === "" || OUTCOME[pair] === outcome) &&
+      (text === "" || contains(id[index], text) || contains(question[index], text))
+    );
+  };
 }

@@ -1,4 +1,4 @@
-/** The totals of a comparison: means with their intervals, and who was right how often. */
+/** The totals of a comparison: means with their intervals, and how often each run was right. */
 import type { VNode } from "preact";
 import type { ComparedRun, ComparisonDocument, Interval } from "../data/documents";
 import { UNKNOWN, count, counted, percent, score, short } from "../numbers";
@@ -22,10 +22,10 @@ export function Totals({ document }: { document: ComparisonDocument }): VNode {
   const rows: readonly [string, Format, (run: ComparedRun) => Interval | null, Interval | null][] = [
     ["Right answers", percent, (run) => run.accuracy, b.accuracy_difference],
     ["Score", score, (run) => run.score, b.score_difference],
-    ["Tokens a problem", short, (run) => run.tokens, null],
+    ["Tokens per problem", short, (run) => run.tokens, null],
   ];
   return (
-    <Card title="Totals" note={`Over ${counted(document.shared, "problem")} that both finished, failed ones as wrong with a score of 0. 95 % intervals: ${METHODS[document.method] ?? document.method}.`}>
+    <Card title="Totals" note={`Over ${counted(document.shared, "problem")} that both runs finished. A failed problem counts as wrong, with a score of 0. 95 % intervals: ${METHODS[document.method] ?? document.method}.`}>
       <div class="table-scroll" tabIndex={0}>
         <table class="plain totals">
           <thead>
@@ -46,9 +46,9 @@ export function Totals({ document }: { document: ComparisonDocument }): VNode {
             {rows.map(([label, format, of, difference]) => (
               <tr key={label}>
                 <th scope="row">{label}</th>
-                <td class="number">{said(of(a), format)}</td>
-                <td class="number">{said(of(b), format)}</td>
-                <td class="number">{said(difference, asDifference(format))}</td>
+                <td class="number">{withInterval(of(a), format)}</td>
+                <td class="number">{withInterval(of(b), format)}</td>
+                <td class="number">{withInterval(difference, asDifference(format))}</td>
               </tr>
             ))}
           </tbody>
@@ -58,7 +58,7 @@ export function Totals({ document }: { document: ComparisonDocument }): VNode {
   );
 }
 
-function said(interval: Interval | null, format: Format): VNode {
+function withInterval(interval: Interval | null, format: Format): VNode {
   if (interval === null) return <>{UNKNOWN}</>;
   return (
     <>
@@ -85,7 +85,7 @@ export function Outcomes(props: {
   const { outcomes } = props.document;
   const most = Math.max(1, ...OUTCOMES.map(([name]) => outcomes[name] ?? 0));
   return (
-    <Card title="Who was right" note="Choose one to see its problems.">
+    <Card title="Which run was right" note="Choose an outcome to see its problems.">
       <div class="outcomes" role="group" aria-label="Outcome">
         {OUTCOMES.map(([name, label]) => (
           <button
@@ -103,7 +103,7 @@ export function Outcomes(props: {
           </button>
         ))}
       </div>
-      {(outcomes["undecided"] ?? 0) > 0 && <p class="sub">{count(outcomes["undecided"])} undecided in one of the runs</p>}
+      {(outcomes["undecided"] ?? 0) > 0 && <p class="sub">{count(outcomes["undecided"])} undecided in at least one of the runs</p>}
     </Card>
   );
 }

@@ -33,10 +33,11 @@ export function Problem({ run, position, query }: { run: string; position: numbe
 }
 
 function Search({ run, problem, query }: { run: string; problem: ProblemDocument; query: URLSearchParams }): VNode {
+  // The address names the chosen candidate by its index, as `c`.
   const text = query.get("c");
-  const number = text === null ? NaN : Number(text);
-  const isThere = Number.isSafeInteger(number) && number >= 0 && number < problem.candidates.step.length;
-  const beam = useBeam(problem, isThere ? number : null, (candidate) =>
+  const index = text === null ? NaN : Number(text);
+  const isCandidate = Number.isSafeInteger(index) && index >= 0 && index < problem.candidates.step.length;
+  const beam = useBeam(problem, isCandidate ? index : null, (candidate) =>
     go(address.problem(run, problem.position, { c: candidate }), { replace: true }),
   );
   return (
@@ -81,8 +82,8 @@ function Head({ run, problem }: { run: string; problem: ProblemDocument }): VNod
       </h1>
       {problem.state === "done" ? <Correct value={problem.correct} /> : <State state={problem.state} />}
       <span class="head-facts">
-        score <b>{score(problem.score)}</b> from <b>{score(problem.base_score)}</b>
-        {problem.seconds !== null && <> in {seconds(problem.seconds)}</>}
+        score <b>{score(problem.score)}</b>, base score <b>{score(problem.base_score)}</b>
+        {problem.seconds !== null && <>, in {seconds(problem.seconds)}</>}
       </span>
       <nav class="neighbours" aria-label="Neighbours in the dataset">
         <Neighbour run={run} position={problem.previous} text="← previous" />

@@ -1,4 +1,4 @@
-/** The known answer beside what the teachers answered. */
+/** The known answer next to the teachers' final answers. */
 import type { VNode } from "preact";
 import type { FinalAnswer, ProblemDocument } from "../data/documents";
 import { words } from "../numbers";
@@ -27,7 +27,7 @@ export function Answers({ problem }: { problem: ProblemDocument }): VNode {
   );
 }
 
-/** What the check found, by `FinalAnswer.method`: it names how an answer was found right, or that and why it was not. */
+/** What the check found, by `FinalAnswer.method`. The method says how an answer was found right, or why it was not. */
 const FOUND: Readonly<Record<string, string>> = {
   exact: "Equal as text",
   math: "Mathematically equal",

@@ -1,4 +1,4 @@
-/** The problems of a run: searched, filtered and sorted, however many there are. */
+/** The list of a run's problems, which can be searched, filtered and sorted. */
 import type { VNode } from "preact";
 import { useMemo } from "preact/hooks";
 import { useData, useDocument } from "../data/context";
@@ -34,7 +34,8 @@ const COLUMNS: readonly Column<ProblemTable>[] = [
   { name: "tokens", label: "Tokens", cell: (row) => short(row.tokens), sorts: true, descends: true, isNumber: true },
   { name: "seconds", label: "Time", cell: (row) => seconds(row.seconds), sorts: true, descends: true, isNumber: true },
 ];
-/** A report has the whole search of a few problems, which are marked. */
+
+/** The id of a problem. A report marks the few problems whose whole search it has. */
 function IdCell({ row }: { row: RowOf<ProblemTable> }): VNode {
   const { whole_problems: whole } = useData().site;
   return (
@@ -68,7 +69,7 @@ export function Problems({ run, query }: { run: string; query: URLSearchParams }
   const correct = query.get("correct") ?? "";
   const sort = query.get("sort") ?? "position";
   const order: Order = { sort: SORTS.has(sort) ? sort : "position", descending: query.get("order") === "desc" };
-  const filters = useMemo(() => present({ q, state, correct }), [q, state, correct]);
+  const filters = useMemo(() => withoutEmpty({ q, state, correct }), [q, state, correct]);
   const rows = useRows<ProblemList, ProblemTable>({
     path: paths.problems(run),
     filters,
@@ -93,7 +94,7 @@ export function Problems({ run, query }: { run: string; query: URLSearchParams }
           onChange={(value) => change({ correct: value })}
         />
         <span class="hint" role="status">
-          {rows.document !== null && matching(rows.matching, rows.document.total)}
+          {rows.document !== null && matchingText(rows.matching, rows.document.total)}
         </span>
       </div>
       {rows.document === null ? (
@@ -115,11 +116,11 @@ export function Problems({ run, query }: { run: string; query: URLSearchParams }
   );
 }
 
-function matching(number: number, total: number): string {
+function matchingText(number: number, total: number): string {
   return number === total ? counted(total, "problem") : `${count(number)} of ${counted(total, "problem")}`;
 }
 
-function present(filters: Record<string, string>): Record<string, string> {
+function withoutEmpty(filters: Record<string, string>): Record<string, string> {
   return Object.fromEntries(Object.entries(filters).filter(([, value]) => value !== ""));
 }
 

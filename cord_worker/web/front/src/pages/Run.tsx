@@ -1,4 +1,4 @@
-/** One run: how far it is, who writes what, how the scores rise, what it costs, what fails. */
+/** One run: its progress, the teachers' shares, scores and gains, cost, and failures. */
 import type { VNode } from "preact";
 import { GainSpreads, HistogramBars, HistogramTable } from "../charts/Bars";
 import { OverTime, ScoreByStep } from "../charts/Curves";
@@ -18,7 +18,7 @@ import { CostTable } from "./RunCost";
 import { FailureLists } from "./RunFailures";
 import { RunTabs } from "./RunTabs";
 
-/** Whether the run's documents can no longer change (but for a retry). */
+/** Whether the run's documents can change no more, except by a retry. */
 export function isRunFinal({ run }: RunDocument): boolean {
   return run.state === "finished" || run.state === "cancelled";
 }
@@ -43,7 +43,7 @@ export function RunPage({ run }: { run: string }): VNode {
         <ScoreByStep scores={about.scores} />
         <Card
           title="Gain by teacher"
-          note="What a winning step adds to the score: its middle half, its median and its mean. A step that N proposals have in common counts 1/N for each."
+          note="How much a winning step adds to the score: the middle half of the steps, their median and their mean. A step that N proposals have in common counts 1/N for each."
         >
           <GainSpreads teachers={about.teachers} />
         </Card>
@@ -100,7 +100,7 @@ export function checked(run: RunSummary): string {
 
 function runTime({ run, cost }: RunDocument): string {
   if (cost.run_seconds === null) return run.total === 0 ? "" : "no problem has ended";
-  return `a problem takes ${seconds(cost.problem_seconds)} on average; they overlap`;
+  return `a problem takes ${seconds(cost.problem_seconds)} on average; problems overlap`;
 }
 
 function inFlight({ problems }: RunSummary): string {
@@ -122,7 +122,7 @@ function Teachers({ about }: { about: RunDocument }): VNode {
     <Card
       title="Teachers"
       wide
-      note="Gain: the mean over its winning steps; share and gain count a step that N proposals have in common 1/N for each. Shared: texts that another teacher proposed too. Request time: the sum of its requests, which overlap."
+      note="Gain: the mean over the teacher's winning steps. In share and gain, a step that N proposals have in common counts 1/N for each. Shared: texts that another teacher proposed too. Request time: the sum over the teacher's requests, which overlap."
     >
       <div class="table-scroll" tabIndex={0}>
         <table class="plain">

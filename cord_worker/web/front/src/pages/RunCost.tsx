@@ -12,7 +12,7 @@ export function CostTable({ cost }: { cost: Cost }): VNode {
     <Card
       title="Cost"
       wide
-      note="Engine time: in which an engine worked on at least one such request. Request time is their sum; requests overlap."
+      note="Engine time: the time in which an engine worked on at least one such request. Request time: the sum over the requests, which overlap."
     >
       {lines.length === 0 ? (
         <Empty>No request has ended yet.</Empty>

@@ -1,4 +1,4 @@
-/** What failed: problems by cause, and invalid candidates by teacher and reason. */
+/** Failed problems by cause, and invalid candidates by teacher and reason. */
 import type { VNode } from "preact";
 import type { RunDocument } from "../data/documents";
 import { count, counted, percent, words } from "../numbers";
@@ -32,7 +32,7 @@ export function FailureLists({ run, about }: { run: string; about: RunDocument }
       </Card>
       <Card
         title="Invalid candidates"
-        note="Stored with their reason; they never enter a beam. A duplicate has the text of an earlier sibling, which stands for both; other counts of invalid candidates leave duplicates out."
+        note="Invalid candidates never enter a beam. A duplicate has the text of an earlier sibling, which stands for both; other tables do not count duplicates as invalid."
       >
         <InvalidTable about={about} />
       </Card>
@@ -50,7 +50,7 @@ function InvalidTable({ about }: { about: RunDocument }): VNode {
   const reasons = [...totals.keys()].sort(
     (a, b) => isLast(a) - isLast(b) || (totals.get(b) ?? 0) - (totals.get(a) ?? 0),
   );
-  const of = (teacher: string, reason: string): number =>
+  const countOf = (teacher: string, reason: string): number =>
     about.invalid.find((one) => one.teacher === teacher && one.reason === reason)?.count ?? 0;
   return (
     <div class="table-scroll" tabIndex={0}>
@@ -73,7 +73,7 @@ function InvalidTable({ about }: { about: RunDocument }): VNode {
                 {reason === DUPLICATE && <span class="sub">not counted as invalid</span>}
               </th>
               {about.teachers.map((teacher) => {
-                const number = of(teacher.name, reason);
+                const number = countOf(teacher.name, reason);
                 const share = number / Math.max(teacher.proposed, 1);
                 return (
                   <td key={teacher.name} class={`number heat-${reason === DUPLICATE ? 0 : heat(share)}`} title={`${percent(share)} of its proposals`}>
@@ -89,7 +89,7 @@ function InvalidTable({ about }: { about: RunDocument }): VNode {
   );
 }
 
-/** How strongly a share of invalid proposals is tinted. */
+/** How strongly the cell of a share of invalid proposals is tinted. */
 function heat(share: number): 0 | 1 | 2 | 3 {
   if (share === 0) return 0;
   if (share < 0.01) return 1;

@@ -1,4 +1,4 @@
-/** The head of a run's pages: its name and state, and its parts. */
+/** The head of a run's pages: its name, its state, and links to its pages. */
 import type { VNode } from "preact";
 import { useData } from "../data/context";
 import type { RunSummary } from "../data/documents";

@@ -1,4 +1,4 @@
-/** All runs, newest first; two of them can be chosen to be compared. */
+/** All runs, newest first. The user can choose two of them to compare. */
 import type { VNode } from "preact";
 import { useRef, useState } from "preact/hooks";
 import { useData, useDocument } from "../data/context";
@@ -17,16 +17,17 @@ export function Runs(): VNode {
   const { document: list, error, isMissing } = useDocument<RunList>(paths.runs, () => false);
   const [chosen, setChosen] = useState<readonly string[]>([]);
   const table = useRef<HTMLTableElement>(null);
-  const walk = (by: number): void => {
+  const moveFocus = (by: number): void => {
     const links = [...(table.current?.querySelectorAll<HTMLElement>("a.row-link") ?? [])];
     const now = links.indexOf(document.activeElement as HTMLElement);
     links[Math.min(Math.max(now + by, 0), links.length - 1)]?.focus();
   };
-  useKeys({ j: () => walk(1), k: () => walk(-1) });
+  useKeys({ j: () => moveFocus(1), k: () => moveFocus(-1) });
 
   if (list === null) return <Waiting error={error} isMissing={isMissing} />;
   const choose = (path: string, isChosen: boolean): void =>
     setChosen(isChosen ? [...chosen, path].slice(-2) : chosen.filter((one) => one !== path));
+  // The list has the newest run first; the older one of the two becomes run A.
   const [first, second] = list.runs.map((run) => run.path).filter((path) => chosen.includes(path)).reverse();
   return (
     <>

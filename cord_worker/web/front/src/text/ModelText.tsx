@@ -6,16 +6,17 @@ import { mathElement } from "./math";
 import { type Segment, segments } from "./segments";
 import { stretches, visible } from "./visible";
 
-/** The rest of a longer text is shown on demand; maths beyond the limit is shown as its source. */
+/** Characters of a text that are shown at first; a button shows the rest. */
 const SHOWN_AT_ONCE = 20_000;
+/** Pieces of maths of a text that are rendered; further ones are shown as their source. */
 const MOST_MATHS = 400;
 
 function Escaped({ text }: { text: string }): VNode {
   return (
     <>
-      {stretches(text).map((stretch, place) =>
+      {stretches(text).map((stretch, index) =>
         stretch.escaped ? (
-          <span key={place} class="escape" title="An invisible character">
+          <span key={index} class="escape" title="An invisible character">
             {stretch.text}
           </span>
         ) : (
@@ -58,7 +59,7 @@ function Maths({ text, source, display }: { text: string; source: string; displa
 /** A whole text, with its line ends and its maths. */
 export function ModelText({ text, plain = false }: { text: string; plain?: boolean }): VNode {
   const [isWhole, setWhole] = useState(false);
-  // The model wrote the space before the text, but it would look like a crooked margin; the source shows it.
+  // Space before the text is left out, because it would look like a crooked margin. The source view shows it.
   const shown = plain ? text : text.replace(/^[ \t]*\n*[ \t]*/, "");
   const part = isWhole ? shown : shown.slice(0, SHOWN_AT_ONCE);
   const pieces = useMemo(() => (plain ? null : segments(part)), [part, plain]);
@@ -68,12 +69,12 @@ export function ModelText({ text, plain = false }: { text: string; plain?: boole
       {pieces === null ? (
         <Escaped text={part} />
       ) : (
-        pieces.map((piece, place) => {
+        pieces.map((piece, index) => {
           if (piece.kind === "math") maths += 1;
           return piece.kind === "text" || maths > MOST_MATHS ? (
-            <Escaped key={place} text={besideDisplay(piece.source, pieces[place - 1], pieces[place + 1])} />
+            <Escaped key={index} text={withoutSpaceNextToMaths(piece.source, pieces[index - 1], pieces[index + 1])} />
           ) : (
-            <Maths key={place} text={piece.text} source={piece.source} display={piece.display} />
+            <Maths key={index} text={piece.text} source={piece.source} display={piece.display} />
           );
         })
       )}
@@ -87,7 +88,7 @@ export function ModelText({ text, plain = false }: { text: string; plain?: boole
 }
 
 /** Displayed maths is a paragraph, so spaces and a line end next to it would add a second gap. */
-function besideDisplay(text: string, before: Segment | undefined, after: Segment | undefined): string {
+function withoutSpaceNextToMaths(text: string, before: Segment | undefined, after: Segment | undefined): string {
   const rest = before?.display === true ? text.replace(/^[ \t]*\n?[ \t]*/, "") : text;
   return after?.display === true ? rest.replace(/[ \t]*\n?[ \t]*$/, "") : rest;
 }

@@ -1,10 +1,10 @@
-/** Mathematical alphabets: browsers no longer know `mathvariant`, so letters are replaced by those of the alphabet. */
+/** Mathematical alphabets. Browsers no longer know `mathvariant`, so letters are replaced by those of the alphabet. */
 
 interface Alphabet {
   readonly upper: number;
   readonly lower: number;
   readonly digit?: number;
-  /** Letters that Unicode had before it got the alphabet. */
+  /** Letters that Unicode had before the alphabet was added; they are not in its block. */
   readonly earlier?: Readonly<Record<string, string>>;
 }
 
@@ -28,7 +28,7 @@ const ALPHABETS: Readonly<Record<string, Alphabet>> = {
   monospace: { upper: 0x1d670, lower: 0x1d68a, digit: 0x1d7f6 },
 };
 
-/** `text` in the alphabet that `variant` names; unchanged where there is none. */
+/** `text` in the alphabet that `variant` names; characters that the alphabet lacks stay as they are. */
 export function styled(text: string, variant: string | undefined): string {
   const alphabet = variant === undefined ? undefined : ALPHABETS[variant];
   if (alphabet === undefined) return text;

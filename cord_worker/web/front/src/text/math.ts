@@ -7,7 +7,7 @@ import { styled } from "./alphabets";
 
 const NAMESPACE = "http://www.w3.org/1998/Math/MathML";
 
-/** Trees beyond these are shown as text: such input is an attack on the browser, not maths. */
+/** Larger or deeper trees are shown as text, because such input is an attack on the browser, not maths. */
 const MOST_NODES = 4_000;
 const DEEPEST = 60;
 
@@ -24,7 +24,7 @@ const ATTRIBUTES = new Set(
   ),
 );
 
-/** Lengths are bounded here too: `maxSize` of KaTeX bounds those that an author writes, not those that add up. */
+/** Lengths are bounded here too, because KaTeX's `maxSize` bounds each length in the input, but not sums of them. */
 const LENGTHS = new Set("depth height lspace rspace voffset width linethickness minsize maxsize".split(" "));
 const LENGTH = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:em|ex|pt|px|mu|%)?$/;
 
@@ -45,9 +45,9 @@ interface Node {
 
 class TooLarge extends Error {}
 
-/** The MathML of `source`, or null if it is no maths that can be shown; then show its text. */
+/** The MathML of `source`, or null if it cannot be shown as maths; then its text is to be shown. */
 export function mathElement(source: string, display: boolean): Element | null {
-  // KaTeX draws a command that it does not trust, such as \href, as its name, without the text that it holds.
+  // KaTeX draws an untrusted command, such as \href, as its name alone. The text in it would be missing.
   let isComplete = true;
   const trust = (): boolean => {
     isComplete = false;
@@ -60,7 +60,7 @@ export function mathElement(source: string, display: boolean): Element | null {
     if (math === null) return null;
     return new Builder().element(math, 0);
   } catch {
-    return null; // an error of the input, or a stack that it exhausted: the source is shown
+    return null; // the input has an error, is too large, or exhausted the stack
   }
 }
 

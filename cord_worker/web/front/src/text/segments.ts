@@ -1,4 +1,4 @@
-/** Where the maths is in a text that a model wrote. */
+/** Finds the maths in a text that a model wrote. */
 
 export interface Segment {
   readonly kind: "text" | "math";
@@ -9,13 +9,13 @@ export interface Segment {
   readonly display: boolean;
 }
 
-/** Longer maths is shown as text: KaTeX is given no input of unbounded length. */
+/** Most characters of a piece of maths. Longer maths is shown as text, so that KaTeX gets no input of unbounded length. */
 export const LONGEST_MATH = 2_000;
 
 const ENVIRONMENTS = "equation|align|alignat|gather|multline|eqnarray|aligned|cases|array|matrix|pmatrix|bmatrix|vmatrix";
 
-// In this order: \[…\], $$…$$, \(…\), an environment, $…$. Single dollars as in Pandoc: no space inside beside them, no
-// digit after the closing one, no empty line between them; so that prices stay text.
+// In this order: \[…\], $$…$$, \(…\), an environment, $…$. Single dollars follow Pandoc's rules, so that prices stay text:
+// no space after the opening one or before the closing one, no digit after the closing one, no empty line between them.
 const MATH = new RegExp(
   String.raw`(?<!\\)(?:\\\[(?<brackets>[^]{1,${LONGEST_MATH}}?)\\\]` +
     String.raw`|\$\$(?<dollars>[^$]{1,${LONGEST_MATH}}?)\$\$` +
@@ -25,7 +25,7 @@ const MATH = new RegExp(
   "gu",
 );
 
-/** `text` in segments of plain text and maths, in order; nothing of it is lost. */
+/** `text` in segments of plain text and maths, in order. Their sources joined are `text`. */
 export function segments(text: string): Segment[] {
   const result: Segment[] = [];
   let from = 0;

@@ -1,8 +1,8 @@
-/** Characters of untrusted text that a reader cannot see, or that change the order of the visible ones. */
+/** Shows characters of untrusted text that a reader cannot see, or that change the order of the visible ones. */
 
-// Ordinary text, as dataset/invisible.py has it, but only where it does its work: a joiner between two emoji, a joiner
-// after a letter of a script that needs it, an emoji's choice of its form, and the tags of a regional flag. A joiner
-// between Latin letters is none of these.
+// Invisible characters that ordinary text needs (see dataset/invisible.py), where they have an effect: a joiner between two
+// emoji, a joiner after a letter of a script that needs it, an emoji's variation selector, and the tags of a regional
+// flag. A joiner between Latin letters is not among them.
 const JOINING =
   "Arabic Syriac Nko Mongolian Devanagari Bengali Gurmukhi Gujarati Oriya Tamil Telugu Kannada Malayalam Sinhala Khmer Myanmar Tibetan";
 const ORDINARY = [
@@ -14,9 +14,9 @@ const ORDINARY = [
   String.raw`(?<=\u{1F3F4}[\u{E0020}-\u{E007E}]{0,16})[\u{E0020}-\u{E007F}]`,
 ].join("|");
 
-// Controls, format characters (all bidi controls are among them), line separators, surrogates, private and unassigned
-// characters; all but a line feed and a tab. The same set as `shown` of display_text.py escapes, which has no ORDINARY:
-// few terminals draw a joined emoji in as many columns as they count for it.
+// Controls except line feed and tab, format characters (all bidi controls are among them), line separators, surrogates,
+// private and unassigned characters. `shown` of display_text.py escapes the same set, but without the exceptions of
+// ORDINARY, because few terminals draw a joined emoji in as many columns as they count for it.
 const INVISIBLE = new RegExp(
   `(?!${ORDINARY})(?:` +
     String.raw`[^\P{C}\n\t]|[\u2028\u2029\uFE00-\uFE0F\u{E0100}-\u{E01EF}\u115F\u1160\u3164\uFFA0])`,
@@ -36,7 +36,7 @@ function escape(character: string): string {
   return `\\U${code.toString(16).padStart(8, "0")}`;
 }
 
-/** `text` in pieces, its invisible characters as escapes. */
+/** `text` in pieces: visible text, and single invisible characters as escapes. */
 export function stretches(text: string): Stretch[] {
   const result: Stretch[] = [];
   let from = 0;

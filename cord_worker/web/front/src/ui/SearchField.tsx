@@ -1,4 +1,4 @@
-/** A search field that waits for a pause in typing. `/` goes to it, Escape empties and leaves it. */
+/** A search field that searches after a pause in typing. `/` focuses it; Escape empties it and leaves it. */
 import type { VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useKeys } from "../keys";

@@ -1,28 +1,28 @@
-/** A table of any length: sorted by its headings, walked through with j and k. */
+/** A table of any length. Its headings sort it; j and k move to the next and previous row. */
 import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Order, RowOf, Rows, Table } from "../data/rows";
 import { useKeys } from "../keys";
 import { count } from "../numbers";
-import { useKept } from "./kept";
+import { useRenderCache } from "./renderCache";
 import { useVirtual } from "./virtual";
 
 export interface Column<T extends Table> {
   readonly name: string;
   readonly label: string;
   readonly cell: (row: RowOf<T>) => ComponentChildren;
-  /** Whether a click on the heading sorts by it; the first click sorts descending if `descends`. */
+  /** Whether a click on the heading sorts by this column. The first click sorts in descending order if `descends`. */
   readonly sorts?: boolean;
   readonly descends?: boolean;
   readonly isNumber?: boolean;
-  /** Whether its cells are links to the objects of the rows. */
+  /** Whether the column's cells are links to the page of the row. */
   readonly isLink?: boolean;
 }
 
 const ROW = 34;
 const HEAD = 33;
 
-/** Elements of rows that leave the view are used again for rows that enter it; more rows are never rendered at once. */
+/** Elements for rows. Those of rows that leave the view are used again; never are more rows than this rendered at once. */
 const POOL = 160;
 
 export function VirtualTable<D, T extends Table>(props: {
@@ -47,25 +47,25 @@ export function VirtualTable<D, T extends Table>(props: {
     scroller.current?.scrollTo(0, 0);
   }, [order.sort, order.descending, props.label]);
 
-  const isMoved = useRef(false);
+  const owesFocus = useRef(false); // a key chose the active row, which may not be rendered yet
   useLayoutEffect(() => {
-    if (!isMoved.current) return;
+    if (!owesFocus.current) return;
     const found = scroller.current?.querySelector<HTMLElement>(`[data-index="${active}"] a`);
     if (found != null) {
-      isMoved.current = false;
+      owesFocus.current = false;
       found.focus({ preventScroll: true });
     }
   });
   const move = (by: number): void => {
     const next = Math.min(Math.max(active + by, 0), rows.matching - 1);
     if (next < 0) return;
-    isMoved.current = true;
+    owesFocus.current = true;
     setActive(next);
     scrollTo(next);
   };
   useKeys({ j: () => move(1), k: () => move(-1), ArrowDown: () => move(1), ArrowUp: () => move(-1) });
 
-  const kept = useKept();
+  const cache = useRenderCache();
   return (
     <div
       ref={scroller}
@@ -90,7 +90,7 @@ export function VirtualTable<D, T extends Table>(props: {
         }}
       >
         {items.map(({ index, start }) =>
-          kept.part(index, [rows.origin(index), columns, index === active], () => {
+          cache.part(index, [rows.origin(index), columns, index === active], () => {
             const row = rows.at(index);
             return (
               <div

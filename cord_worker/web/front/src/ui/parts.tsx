@@ -4,12 +4,12 @@ import { useId, useState } from "preact/hooks";
 import { correctness, words } from "../numbers";
 import { Name } from "../text/ModelText";
 
-/** A state in its colour; the word is always there. */
+/** A state as a word in its colour. */
 export function State({ state }: { state: string }): VNode {
   return <span class={`state state-${/^[a-z]+$/.test(state) ? state : "other"}`}>{words(state)}</span>;
 }
 
-/** Why the run is paused, if its spending limit paused it. Its other figures are those of now. */
+/** Why its spending limit paused the run, with the figures at that moment; nothing for null. */
 export function PauseReason({ reason }: { reason: string | null }): VNode | null {
   if (reason === null) return null;
   return (
@@ -43,7 +43,7 @@ export function Figure({ label, value, note, title }: { label: string; value: Co
   );
 }
 
-/** A titled part of a page. `numbers` is a table that stands in for a drawing when asked for. */
+/** A titled part of a page. `numbers` makes a table, which the button Numbers shows in place of the drawing. */
 export function Card(props: {
   title: string;
   note?: ComponentChildren;
@@ -83,7 +83,7 @@ export function Waiting({ error, isMissing }: { error: string | null; isMissing:
   );
 }
 
-/** Notes on what a document leaves out. */
+/** Notes about what a document leaves out. */
 export function Notes({ notes }: { notes: readonly string[] }): VNode | null {
   if (notes.length === 0) return null;
   return (
@@ -100,7 +100,7 @@ export interface Choice<T extends string> {
   readonly label: string;
 }
 
-/** One of a few, as adjacent buttons. */
+/** Adjacent buttons, one for each choice, of which one is pressed. */
 export function Choices<T extends string>(props: {
   label: string;
   choices: readonly Choice<T>[];

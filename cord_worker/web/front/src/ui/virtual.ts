@@ -1,4 +1,4 @@
-/** TanStack's virtual list for Preact: only what is near the visible part of a scrolled element is rendered. */
+/** TanStack's virtual list for Preact. Only what is near the visible part of a scrolled element is rendered. */
 import { type VirtualItem, Virtualizer, elementScroll, observeElementOffset, observeElementRect } from "@tanstack/virtual-core";
 import type { RefObject } from "preact";
 import { useLayoutEffect, useReducer, useState } from "preact/hooks";
@@ -9,7 +9,7 @@ export interface VirtualOptions {
   readonly size: number;
   readonly isHorizontal?: boolean;
   readonly overscan?: number;
-  /** Height in pixels of a sticky header, which covers the beginning of the scrolled element. */
+  /** Pixels at the beginning of the scrolled element that a sticky header covers. */
   readonly covered?: number;
 }
 

@@ -1,4 +1,4 @@
-"""The documents by their paths, with the parameters that a server takes."""
+"""Requests for documents: reads the document at a path, with the parameters that a server takes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cord_worker.web.runs import run_document, run_list
 MAX_LIMIT = 5_000
 DEFAULT_LIMIT = 500
 _MAX_SEARCHED = 500
-"""Characters of a text to search for."""
+"""The most characters of a text to search for."""
 
 
 class DocumentMissing(CordError):
@@ -31,7 +31,7 @@ class DocumentMissing(CordError):
 
 
 class BadParameter(CordError):
-    """A parameter of the request has no meaning, or an impossible value."""
+    """A parameter of the request is unknown, or has an impossible value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Request:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Equal for equal requests."""
+        """A dictionary key; equal requests have equal ones."""
         return (self.path, *sorted(self.parameters.items()))
 
 
@@ -91,7 +91,7 @@ def read_document(connection: sa.Connection, request: Request) -> Any:
 
 
 def _missing(run: RunRow, name: str, parts: Mapping[str, str]) -> str:
-    """A sentence on what the run lacks."""
+    """A sentence that says which document the run does not have."""
     problem = f"problem at position {parts['position']}"
     if name == "problem":
         return f"The run {run.name!r:.200} has no {problem}."

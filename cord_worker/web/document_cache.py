@@ -1,4 +1,4 @@
-"""Answers of the server: documents as bytes. The longer a document takes to read, the less often it is read."""
+"""The server's documents as bytes, kept in memory. The longer a document takes to read, the less often it is read."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from cord_worker.store.database import Database
-from cord_worker.web import library
-from cord_worker.web.library import Request
+from cord_worker.web import document_requests
+from cord_worker.web.document_requests import Request
 from cord_worker.web.paths import encoded
 
 _REST = 10.0
-"""A document is read again after this many times the seconds that reading it took: views may take a tenth of a
-connection's time, however slow their statements are."""
+"""If reading a document took t seconds, it is not read again for `_REST` * t seconds. So the reads of one document take
+less than a tenth of a connection's time, however slow its statements are."""
 _SHORTEST_REST_SECONDS = 0.5
 _LONG_SECONDS = 0.5
-"""A document that took longer to read is still given while it is read again, so that only the first visitor waits."""
+"""If reading a document took longer, the old one is still given while it is read again, so that only the first visitor
+waits."""
 _KEPT_BYTES = 64 << 20
 _LEAST_COMPRESSED_BYTES = 1_000
 """A document of at least this size is also kept compressed."""
@@ -29,10 +30,10 @@ _RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A document as bytes, also compressed if that saves some; `etag` is equal for equal documents. It is read again
-    once the clock (`time.monotonic`) shows `stale_at`. Whoever asks from then on waits for that; for a document that
-    takes long to read, only from `outdated_at` on."""
+class CachedDocument:
+    """A document as bytes. `packed` is the body in gzip, None for a small one. `etag` is equal for equal documents. The
+    first request after `stale_at` (of `time.monotonic`) makes the server read the document again. Until `outdated_at`,
+    requests still get these bytes meanwhile; after it they wait for the new ones."""
 
     body: bytes
     packed: bytes | None
@@ -42,13 +43,13 @@ class Answer:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in memory."""
+        """Bytes that the document takes in memory."""
         return len(self.body) + len(self.packed or b"")
 
 
-class Answers:
-    """Reads documents for the server in `threads`, from one event loop. Concurrent requests for a document share one
-    read; up to `kept_bytes` of documents are kept."""
+class DocumentCache:
+    """Reads documents in `threads`, for one event loop. Concurrent requests for a document share one read. Documents
+    beyond `kept_bytes` are dropped, those first that nobody requested for the longest time; one is always kept."""
 
     def __init__(
         self, database: Database, threads: concurrent.futures.Executor, *, kept_bytes: int = _KEPT_BYTES
@@ -56,10 +57,10 @@ class Answers:
         self._database = database
         self._threads = threads
         self._kept_bytes = kept_bytes
-        self._kept: OrderedDict[tuple[Any, ...], Answer] = OrderedDict()
-        self._reading: dict[tuple[Any, ...], asyncio.Future[Answer]] = {}
+        self._kept: OrderedDict[tuple[Any, ...], CachedDocument] = OrderedDict()
+        self._reading: dict[tuple[Any, ...], asyncio.Future[CachedDocument]] = {}
 
-    async def get(self, request: Request) -> Answer:
+    async def get(self, request: Request) -> CachedDocument:
         """The document. Raises DocumentMissing, BadParameter, and StoreError while the database is away."""
         known = self._kept.get(request.key)
         now = time.monotonic()
@@ -71,12 +72,12 @@ class Answers:
             loop = asyncio.get_running_loop()
             reading = loop.run_in_executor(self._threads, self._read, request)
             self._reading[request.key] = reading
-            reading.add_done_callback(lambda future: self._end(request, future))
+            reading.add_done_callback(lambda future: self._keep(request, future))
         if known is not None and now < known.outdated_at:
             return known
         return await asyncio.shield(reading)
 
-    def _end(self, request: Request, reading: asyncio.Future[Answer]) -> None:
+    def _keep(self, request: Request, reading: asyncio.Future[CachedDocument]) -> None:
         del self._reading[request.key]
         if reading.cancelled() or reading.exception() is not None:
             return
@@ -85,10 +86,10 @@ class Answers:
         while len(self._kept) > 1 and sum(one.size for one in self._kept.values()) > self._kept_bytes:
             self._kept.popitem(last=False)
 
-    def _read(self, request: Request) -> Answer:
+    def _read(self, request: Request) -> CachedDocument:
         begun = time.monotonic()
         body = self._database.run(
-            lambda connection: encoded(library.read_document(connection, request)),
+            lambda connection: encoded(document_requests.read_document(connection, request)),
             one_snapshot=True,
             retry_seconds=_RETRY_SECONDS,
         )
@@ -96,9 +97,9 @@ class Answers:
         ended = time.monotonic()
         rest = max(_SHORTEST_REST_SECONDS, _REST * (ended - begun))
         grace = rest if ended - begun > _LONG_SECONDS else 0.0
-        return Answer(body, packed, etag_of(body), ended + rest, ended + rest + grace)
+        return CachedDocument(body, packed, etag_of(body), ended + rest, ended + rest + grace)
 
 
 def etag_of(body: bytes) -> str:
-    """The ETag of these contents; a weak one, because they are sent compressed or not."""
+    """The ETag of these contents. It is weak, because it is the same for the compressed and the plain form."""
     return f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'

@@ -1,4 +1,4 @@
-"""Two commands in one state folder find each other."""
+"""Commands that use one state folder concurrently name each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cord_worker.local.state import StateDir
 from cord_worker.operations.local_run import announce_command
 
 
-def test_a_second_run_names_the_first_and_forgets_the_dead(tmp_path: Path) -> None:
+def test_a_second_command_names_the_first_and_ignores_ended_ones(tmp_path: Path) -> None:
     state = StateDir.open(tmp_path / "s")
     marks = state.path / "commands"
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:

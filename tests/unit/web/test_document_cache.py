@@ -1,4 +1,4 @@
-"""Documents as answers: read once for all who ask, and no more often than they cost."""
+"""The server's documents: read once for concurrent requests, and the less often, the longer reading takes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import Any, cast
 import pytest
 
 from cord_worker.store.database import Database
-from cord_worker.web import answers as answers_module
-from cord_worker.web import library
-from cord_worker.web.answers import Answer, Answers, etag_of
-from cord_worker.web.library import DocumentMissing, Request
+from cord_worker.web import document_cache, document_requests
+from cord_worker.web.document_cache import CachedDocument, DocumentCache, etag_of
+from cord_worker.web.document_requests import DocumentMissing, Request
 
 
 class Tables:
-    """In place of a database: counts the reads, which wait until they may go on."""
+    """Stands for a database: counts the reads, and lets them continue only while `open` is set."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -39,25 +38,25 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Tables:
             raise DocumentMissing("no")
         return {"path": request.path, "text": "a" * 2_000}
 
-    monkeypatch.setattr(library, "read_document", read)
-    monkeypatch.setattr(answers_module, "_SHORTEST_REST_SECONDS", 1e6)
+    monkeypatch.setattr(document_requests, "read_document", read)
+    monkeypatch.setattr(document_cache, "_SHORTEST_REST_SECONDS", 1e6)
     return Tables()
 
 
-def asked(tables: Tables, work: Callable[[Answers], Any], kept_bytes: int = 1 << 20) -> Any:
+def asked(tables: Tables, work: Callable[[DocumentCache], Any], kept_bytes: int = 1 << 20) -> Any:
     """The result of the coroutine `work`."""
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
 
         async def main() -> Any:
-            return await work(Answers(cast(Database, tables), threads, kept_bytes=kept_bytes))
+            return await work(DocumentCache(cast(Database, tables), threads, kept_bytes=kept_bytes))
 
         return asyncio.run(main())
 
 
 def test_a_document_that_several_ask_for_is_read_once(tables: Tables) -> None:
-    async def ask(answers: Answers) -> list[Answer]:
+    async def ask(documents: DocumentCache) -> list[CachedDocument]:
         tables.open.clear()
-        asking = [asyncio.ensure_future(answers.get(Request("a", {}))) for _ in range(5)]
+        asking = [asyncio.ensure_future(documents.get(Request("a", {}))) for _ in range(5)]
         await asyncio.sleep(0)
         tables.open.set()
         return await asyncio.gather(*asking)
@@ -68,14 +67,14 @@ def test_a_document_that_several_ask_for_is_read_once(tables: Tables) -> None:
 
 
 def test_a_document_is_read_again_once_it_is_stale(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def ask(answers: Answers) -> Answer:
-        await answers.get(Request("a", {"q": "1"}))
-        await answers.get(Request("a", {"q": "1"}))
+    async def ask(documents: DocumentCache) -> CachedDocument:
+        await documents.get(Request("a", {"q": "1"}))
+        await documents.get(Request("a", {"q": "1"}))
         assert tables.reads == 1
-        await answers.get(Request("a", {"q": "2"}))
+        await documents.get(Request("a", {"q": "2"}))
         assert tables.reads == 2
-        monkeypatch.setattr(answers_module, "time", SimpleNamespace(monotonic=lambda: 1e12))
-        return await answers.get(Request("a", {"q": "1"}))
+        monkeypatch.setattr(document_cache, "time", SimpleNamespace(monotonic=lambda: 1e12))
+        return await documents.get(Request("a", {"q": "1"}))
 
     asked(tables, ask)
     assert tables.reads == 3
@@ -95,21 +94,21 @@ def test_a_long_document_is_given_once_more_while_it_is_read_again(
         return found
 
     monkeypatch.setattr(Tables, "run", run)
-    monkeypatch.setattr(answers_module, "_SHORTEST_REST_SECONDS", 0.5)
-    monkeypatch.setattr(answers_module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(document_cache, "_SHORTEST_REST_SECONDS", 0.5)
+    monkeypatch.setattr(document_cache, "time", SimpleNamespace(monotonic=lambda: now))
 
-    async def ask(answers: Answers) -> None:
+    async def ask(documents: DocumentCache) -> None:
         nonlocal now
         request = Request("a", {})
-        first = await answers.get(request)
+        first = await documents.get(request)
         tables.open.clear()
         try:
             now = first.stale_at
-            again = asyncio.ensure_future(answers.get(request))
+            again = asyncio.ensure_future(documents.get(request))
             await asyncio.wait([again], timeout=0.2 if waits else 60)
             assert again.done() is not waits
             now = first.outdated_at
-            later = asyncio.ensure_future(answers.get(request))
+            later = asyncio.ensure_future(documents.get(request))
             await asyncio.wait([later], timeout=0.2)
             assert not later.done()
         finally:
@@ -123,21 +122,21 @@ def test_a_long_document_is_given_once_more_while_it_is_read_again(
 
 
 def test_an_error_is_not_kept(tables: Tables) -> None:
-    async def ask(answers: Answers) -> None:
+    async def ask(documents: DocumentCache) -> None:
         for _ in range(2):
             with pytest.raises(DocumentMissing):
-                await answers.get(Request("missing", {}))
+                await documents.get(Request("missing", {}))
 
     asked(tables, ask)
     assert tables.reads == 2
 
 
-def test_what_is_kept_is_bounded(tables: Tables) -> None:
-    size = asked(tables, lambda answers: answers.get(Request("a", {}))).size
+def test_the_bytes_of_kept_documents_are_bounded(tables: Tables) -> None:
+    size = asked(tables, lambda documents: documents.get(Request("a", {}))).size
 
-    async def ask(answers: Answers) -> None:
+    async def ask(documents: DocumentCache) -> None:
         for path in ("a", "b", "c", "b", "c", "a"):
-            await answers.get(Request(path, {}))
+            await documents.get(Request(path, {}))
 
     tables.reads = 0
     asked(tables, ask, kept_bytes=2 * size + 50)

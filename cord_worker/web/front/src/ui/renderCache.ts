@@ -1,9 +1,9 @@
-/** Rendered parts that are used again while nothing that they show has changed: Preact then skips the whole part. */
+/** A cache of rendered parts. While nothing that a part shows has changed, it is used again, and Preact skips it. */
 import type { VNode } from "preact";
 import { useRef } from "preact/hooks";
 
-export interface Kept {
-  /** The earlier part if `depends` is the same list of values, else a new one. */
+export interface RenderCache {
+  /** The cached part if `depends` has the same values as before, else a new one. */
   readonly part: (key: string | number, depends: readonly unknown[], render: () => VNode) => VNode;
 }
 
@@ -12,8 +12,8 @@ interface Entry {
   readonly node: VNode;
 }
 
-/** Parts that one rendering does not use are forgotten. */
-export function useKept(): Kept {
+/** A part that one rendering does not use is dropped from the cache. */
+export function useRenderCache(): RenderCache {
   const before = useRef(new Map<string | number, Entry>());
   const now = new Map<string | number, Entry>();
   const old = before.current;
@@ -29,5 +29,5 @@ export function useKept(): Kept {
 }
 
 function isSame(one: readonly unknown[], other: readonly unknown[]): boolean {
-  return one.length === other.length && one.every((value, place) => Object.is(value, other[place]));
+  return one.length === other.length && one.every((value, index) => Object.is(value, other[index]));
 }
