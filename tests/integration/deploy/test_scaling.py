@@ -67,26 +67,35 @@ def test_workers_come_with_work_and_go_without_it_and_no_result_differs(cluster:
 
     # From here on each model is scaled to zero as soon as it has no work, far more often than KEDA would.
     alive: set[str] = set()
-    starts = 0
+    started: list[str] = []
 
-    def scale() -> bool:
-        nonlocal starts
-        for model in models:
+    def scale(*scaled: str) -> None:
+        for model in scaled:
             work = wanted(database, model)
             if work > 0 and model not in alive:
                 cluster.start(model)
                 alive.add(model)
-                starts += 1
+                started.append(model)
             elif work == 0 and model in alive and is_ready(model):
                 assert cluster.stop(model) == 0
                 alive.discard(model)
-        return count(database, "state = 'done'") == PROBLEMS
 
     def is_ready(model: str) -> bool:
         condition = f"pid = {cluster.processes[model].pid} AND ready_at IS NOT NULL"
         return count(database, condition, "workers") == 1
 
-    cluster.wait_until(scale, 300)
-    assert starts > len(models), "no model was scaled to zero and back"
+    def first_step_is_proposed() -> bool:
+        scale("alpha", "beta")
+        return not alive
+
+    def all_is_done() -> bool:
+        scale(*models)
+        return count(database, "state = 'done'") == PROBLEMS
+
+    # As long as the prover's worker is away, both teachers run out of work, and their workers are taken away.
+    cluster.wait_until(first_step_is_proposed, 120)
+    assert wanted(database, "judge") > 0
+    cluster.wait_until(all_is_done, 300)
+    assert started.count("beta") > 1, "scaled to zero and back"
     assert differences(undisturbed, content(database)) == []
     assert [wanted(database, model) for model in models] == [0, 0, 0]
