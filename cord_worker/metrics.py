@@ -11,10 +11,17 @@ publishing and waiting for a busy model.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, start_http_server
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+Probe: TypeAlias = Callable[[], str | None]
+"""Says what is wrong with this process in a few words, None if nothing is."""
 
 _BUCKETS_MS = (0.5, 1, 1.5, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 35, 40, 50, 60, 80, 100, 120, 150, 200, 300)
 _BUCKETS = (*(round(bucket / 1000, 6) for bucket in _BUCKETS_MS), 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0)
@@ -122,7 +129,26 @@ class _Elapsed:
         self.seconds = 0.0
 
 
-def serve_metrics(port: int, host: str) -> int:
-    """Serves /metrics from a daemon thread; port 0 is any free one. Returns the port. Raises OSError if it is taken."""
+def serve_metrics(port: int, host: str, probes: Mapping[str, Probe] | None = None) -> int:
+    """Serves /metrics, and the paths of `probes`, from a daemon thread; port 0 is any free one. Returns the port.
+
+    A probe says in a few words what is wrong (503), or None (200). Raises OSError if the port is taken.
+    """
     server, _ = start_http_server(port, addr=host, registry=REGISTRY)
+    server.set_app(_with_probes(make_wsgi_app(REGISTRY), dict(probes or {})))
     return int(server.server_port)
+
+
+def _with_probes(metrics: WSGIApplication, probes: Mapping[str, Probe]) -> WSGIApplication:
+    """`metrics`, and before it the paths of `probes`, which read neither database nor broker."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        probe = probes.get(environ.get("PATH_INFO", ""))
+        if probe is None:
+            return metrics(environ, start_response)
+        wrong = probe()
+        status = "200 OK" if wrong is None else "503 Service Unavailable"
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{wrong or 'ok'}\n".encode()]
+
+    return answer

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import difflib
 import re
+from dataclasses import dataclass
+from urllib.parse import unquote
 
-BROKERS = ("redis", "rediss", "redis+socket", "amqp", "amqps")
+BROKERS = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
 """Schemes of CORD_BROKER_URL; `_SAME_BROKER` has other names for them."""
 _SAME_BROKER = {"pyamqp": "amqp", "pyamqps": "amqps", "unix": "redis+socket"}
 _REFUSED_BROKERS = {
-    "sentinel": "Redis Sentinel is not supported: name its master (redis://HOST:6379/0), or a proxy that follows it",
     "sqs": "Amazon SQS is not supported: use Redis (ElastiCache) or RabbitMQ (Amazon MQ)",
     "kafka": "Kafka is not supported, because it is a log and not a queue: use Redis or RabbitMQ",
     "confluentkafka": "Kafka is not supported, because it is a log and not a queue: use Redis or RabbitMQ",
@@ -25,8 +26,10 @@ _DATABASES = ("postgresql", "postgres")
 ESCAPES = "@ is written %40, / %2F, : %3A, # %23, ? %3F, % %25"
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _BROKER_EXAMPLE = (
-    "redis://:PASSWORD@HOST:6379/0, rediss:// (with TLS), redis+socket:///PATH or amqp://USER:PASSWORD@HOST/"
+    "redis://:PASSWORD@HOST:6379/0, rediss:// (with TLS), redis+socket:///PATH, sentinel://HOST:26379/PRIMARY/0 or "
+    "amqp://USER:PASSWORD@HOST/"
 )
+_SENTINEL_EXAMPLE = "sentinel://:PASSWORD@HOST:26379,HOST:26379/PRIMARY/0"
 _DATABASE_EXAMPLE = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 
 
@@ -52,6 +55,8 @@ def checked_broker_url(value: str) -> str:
         raise ValueError(_other_scheme(scheme, BROKERS, f"must be one of {_BROKER_EXAMPLE}"))
     if ";" in rest and "://" in rest:
         raise ValueError("must be one URL: several brokers are not supported")
+    if scheme == "sentinel":
+        return _checked_sentinel_url(rest)
     if scheme == "redis+socket":
         if not rest.partition("?")[0].startswith("/"):
             raise ValueError("redis+socket:// needs the absolute path of the socket: redis+socket:///run/redis.sock")
@@ -61,6 +66,45 @@ def checked_broker_url(value: str) -> str:
     if scheme in {"redis", "rediss"} and database and not database.isdecimal():
         raise ValueError("a Redis URL ends with the number of its database, such as redis://HOST:6379/0")
     return f"{scheme}://{rest}"
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelPath:
+    """What follows the first sentinel in a checked URL: the primary's name, its database, and the other sentinels."""
+
+    primary: str
+    database: int
+    more_sentinels: tuple[tuple[str, int], ...]
+
+
+def sentinel_path(path: str) -> SentinelPath:
+    """The path of a checked sentinel URL: `PRIMARY/DATABASE/HOST:PORT,HOST:PORT`, without a slash before it."""
+    primary, database, more = f"{unquote(path)}//".split("/")[:3]
+    pairs = (host.rpartition(":") for host in more.split(",") if host)
+    return SentinelPath(primary, int(database or 0), tuple((host, int(port)) for host, _, port in pairs))
+
+
+def _checked_sentinel_url(rest: str) -> str:
+    """The URL with one sentinel where a host stands, and the others at the end of its path: kombu parses only that."""
+    place, _, query = rest.partition("?")
+    credentials, at, address = place.rpartition("@")
+    if at and (any(character in credentials for character in "@/#[]") or _PERCENT.search(credentials)):
+        raise ValueError(f"the user or password contains an unescaped character: {ESCAPES}")
+    authority, _, path = address.partition("/")
+    primary, database, more = f"{path}//".split("/")[:3]
+    hosts = [host for host in (*authority.split(","), *more.split(",")) if host]
+    if query or not hosts or not primary or not (database or "0").isdecimal():
+        raise ValueError(
+            "sentinel:// needs the sentinels, the name of their primary, and the number of a database: "
+            f"{_SENTINEL_EXAMPLE}"
+        )
+    named = []
+    for host in hosts:
+        name, colon, port = host.partition(":")
+        if not name or (colon and not (port.isdecimal() and 0 < int(port) < 65_536)):
+            raise ValueError(f"a sentinel is HOST:PORT (an IPv6 address is not taken): {_SENTINEL_EXAMPLE}")
+        named.append(f"{name}:{port or 26379}")
+    return f"sentinel://{credentials}{at}{named[0]}/{primary}/{database or 0}/{','.join(named[1:])}"
 
 
 def is_amqp(broker_url: str) -> bool:

@@ -93,6 +93,8 @@ def _external(settings: Settings) -> Iterator[tuple[Endpoints, str]]:
         raise ConfigError("--external needs both CORD_DATABASE_URL and CORD_BROKER_URL; leave it out to embed both")
     if is_amqp(settings.broker_url):
         raise ConfigError("bench measures with Redis, and CORD_BROKER_URL names RabbitMQ: leave --external out")
+    if settings.broker_url.startswith("sentinel"):
+        raise ConfigError("bench measures with one Redis, and CORD_BROKER_URL names sentinels: leave --external out")
     name = f"cord_bench_{secrets.token_hex(6)}"
     prefix = f"{name}:"
     url = sa.make_url(settings.database_url)

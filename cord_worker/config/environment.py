@@ -78,7 +78,9 @@ class Settings(BaseSettings):
         gt=0,
         description="Longest time that a worker may take to load its model; waiting for a server does not count.",
     )
-    ready_file: Path | None = Field(None, description="File that a process creates once it is ready for work.")
+    ready_file: Path | None = Field(
+        None, description="File that a process removes at its start and creates once it is ready for work."
+    )
     steal_seconds: float = Field(
         1.0,
         gt=0,

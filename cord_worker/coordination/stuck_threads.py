@@ -108,6 +108,10 @@ class ThreadWatch:
     ) -> None:
         self._thread.stop()
 
+    def hanging_loops(self) -> list[str]:
+        """The event loops that hung at the last look."""
+        return [work.what for work in self._stuck if work.what in self._loops]
+
     def look(self) -> None:
         """Adds the time since the last look to every piece of work, and reports those that are stuck."""
         now = self._clock()

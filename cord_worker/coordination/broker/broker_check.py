@@ -18,10 +18,11 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis.exceptions import ClusterDownError, MasterDownError, MovedError, NoPermissionError
 
-from cord_worker.coordination.broker.redis_transport import SET_ASIDE, expected_type, register
+from cord_worker.coordination.broker import redis_transport, sentinel_transport
+from cord_worker.coordination.broker.redis_transport import SET_ASIDE, expected_type
 from cord_worker.errors import BrokerError, BrokerRefused
 from cord_worker.local import limits
-from cord_worker.service_url_checks import ESCAPES, is_amqp
+from cord_worker.service_url_checks import ESCAPES, is_amqp, sentinel_path
 
 _TIMEOUT_SECONDS = 5.0
 _PROBE = "cord.probe"
@@ -318,7 +319,8 @@ def _type_warnings(client: Any, prefix: str) -> Iterator[BrokerWarning]:
 @contextmanager
 def _connected(url: str, prefix: str = "") -> Iterator[tuple[Any, Any]]:
     """Kombu's transport and its connection, for the length of a `with`."""
-    register()
+    redis_transport.register()
+    sentinel_transport.register()
     options: dict[str, Any] = {"read_timeout": _TIMEOUT_SECONDS}
     if not is_amqp(url):
         options = {**dict.fromkeys(_REDIS_TIMEOUTS, _TIMEOUT_SECONDS), "global_keyprefix": prefix}
@@ -355,8 +357,15 @@ def _unreachable(error: Exception, place: str, *, encrypted: bool) -> BrokerErro
 
 
 def broker_address(url: str) -> str:
-    """Where the broker is: host and port, or the path of its socket; no password."""
+    """Where the broker is: host and port, or the path of its socket; no password.
+
+    With Sentinel: the name of the primary, and where the sentinels are.
+    """
     parts = urlsplit(url)
+    if parts.scheme == "sentinel":
+        path = sentinel_path(parts.path.removeprefix("/"))
+        more = "".join(f", {host}:{port}" for host, port in path.more_sentinels)
+        return f"{path.primary} (sentinels {parts.hostname}:{parts.port}{more})"
     if parts.scheme == "redis+socket":
         return parts.path
     return f"{parts.hostname or 'localhost'}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"

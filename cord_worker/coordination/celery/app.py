@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery
 
 from cord_worker.config import Settings
-from cord_worker.coordination.broker import rabbitmq_transport, redis_transport
+from cord_worker.coordination.broker import rabbitmq_transport, redis_transport, sentinel_transport
 from cord_worker.coordination.celery import consumer, tasks
 from cord_worker.coordination.celery.event_dispatcher import set_event_dispatcher
 from cord_worker.coordination.celery.wakeup import wake_on_acknowledge
@@ -22,6 +22,7 @@ from cord_worker.store.schema import kinds
 def create_app(broker_url: str, settings: Settings) -> Celery:
     """A configured application with all tasks registered."""
     redis_transport.register()
+    sentinel_transport.register()
     rabbitmq_transport.register()
     app = Celery("cord", broker=broker_url)
     app.conf.update(

@@ -36,6 +36,7 @@ from cord_worker.coordination.messaging.routing import Shards, model_queue
 from cord_worker.coordination.model_worker.group_commit import COMMITS
 from cord_worker.coordination.model_worker.work_stealing import WorkStealer
 from cord_worker.coordination.model_worker.worker import ModelWorker
+from cord_worker.coordination.process.health import Health
 from cord_worker.coordination.process.registration import Registration
 from cord_worker.coordination.process.shutdown import Shutdown, exit_now
 from cord_worker.coordination.stuck_threads import ThreadWatch, WatchedWork
@@ -91,6 +92,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
     _prepare(settings, worker=name, model=model.path)
     metrics.PROCESS_INFO.labels(WorkerRole.MODEL, model.path).set(1)
     app = create_app(_broker_url(settings), settings)
+    health = Health()
     with ExitStack() as stack:
         database = _open_database(settings, f"cord worker {name}", pool_size=3)
         stack.callback(database.close)
@@ -110,7 +112,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 WorkerRole.MODEL,
                 heartbeat_seconds=settings.heartbeat_seconds,
                 model_id=model_id,
-                metrics_port=_serve_metrics(settings),
+                metrics_port=_serve_metrics(settings, health),
                 condition="loads its model",
                 expires_seconds=_EXPIRE_FACTOR * settings.worker_timeout_seconds,
             )
@@ -173,7 +175,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             if work.what in (COMMITS, TRANSACTION, _ENGINE_LOOP):
                 worker.forget_held_leases()
 
-        stack.enter_context(
+        watch = stack.enter_context(
             ThreadWatch(
                 settings.stuck_seconds,
                 describe=registration.describe,
@@ -181,6 +183,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 loops={_ENGINE_LOOP: loop.call_soon_threadsafe, _CONSUMER: call_in_consumer_loop},
             )
         )
+        health.watch(watch.hanging_loops)
 
         def leave() -> None:
             worker.refuse()
@@ -194,6 +197,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             queue=queue,
             concurrency=concurrency or max(2, model.batch_size),
             registration=registration,
+            health=health,
             leave=leave,
             abort=worker.abort,
         )
@@ -207,6 +211,7 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
     _prepare(settings, worker="coordinator")
     metrics.PROCESS_INFO.labels(WorkerRole.COORDINATOR, "").set(1)
     app = create_app(_broker_url(settings), settings)
+    health = Health()
     with ExitStack() as stack:
         database = _open_database(settings, "cord coordinator", pool_size=concurrency + 2)
         stack.callback(database.close)
@@ -218,7 +223,7 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
                 database,
                 WorkerRole.COORDINATOR,
                 heartbeat_seconds=settings.heartbeat_seconds,
-                metrics_port=_serve_metrics(settings),
+                metrics_port=_serve_metrics(settings, health),
             )
         )
         messenger = Messenger(app, shards, partial(registration.describe, topic="sending"))
@@ -251,7 +256,7 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
             logger.critical("this coordinator ends, to be started again: %s hangs", work.what)
             exit_now(registration.sign_off, _STUCK_EXIT_CODE)
 
-        stack.enter_context(
+        watch = stack.enter_context(
             ThreadWatch(
                 settings.stuck_seconds,
                 describe=registration.describe,
@@ -259,6 +264,7 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
                 loops={_CONSUMER: call_in_consumer_loop},
             )
         )
+        health.watch(watch.hanging_loops)
         return _consume(
             app,
             settings,
@@ -266,6 +272,7 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
             queue=COORDINATOR_QUEUE,
             concurrency=concurrency,
             registration=registration,
+            health=health,
             leave=checks.refuse,
             abort=checks.abort,
         )
@@ -279,6 +286,7 @@ def _consume(
     queue: str,
     concurrency: int,
     registration: Registration,
+    health: Health,
     leave: Callable[[], None],
     abort: Callable[[], None],
 ) -> int:
@@ -300,6 +308,7 @@ def _consume(
 
     def shut_down(**_: object) -> None:
         PROCESS.draining = True
+        health.end()
         shutdown.begin()
 
     def engine_died(error: EngineError) -> None:
@@ -313,6 +322,7 @@ def _consume(
     def become_ready(**_: object) -> None:
         registration.mark_ready()
         registration.set_handlers(drain=shutdown.drain, fail=shutdown.fail)
+        health.begin()
         if settings.ready_file is not None:
             settings.ready_file.touch()
 
@@ -403,11 +413,11 @@ def _broker_url(settings: Settings) -> str:
     return url
 
 
-def _serve_metrics(settings: Settings) -> int | None:
+def _serve_metrics(settings: Settings, health: Health) -> int | None:
     if settings.metrics_port is None:
         return None
     try:
-        return metrics.serve_metrics(settings.metrics_port, settings.metrics_host)
+        return metrics.serve_metrics(settings.metrics_port, settings.metrics_host, health.probes)
     except OSError as error:
         raise ConfigError(
             f"CORD_METRICS_PORT: port {settings.metrics_port} of {settings.metrics_host} cannot be served: {error}. "
@@ -421,4 +431,6 @@ def _prepare(settings: Settings, **process: object) -> None:
     warnings.filterwarnings("ignore", category=SecurityWarning)
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    if settings.ready_file is not None:  # a container that is started again keeps the file of its last start
+        settings.ready_file.unlink(missing_ok=True)
     arm()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,10 +27,23 @@ def cluster(tmp_path: Path, database_url: str, broker_url: str, monkeypatch: pyt
         yield cluster
 
 
+def port_of(database: Database, pid: int) -> int:
+    query = sa.text("SELECT metrics_port FROM workers WHERE pid = :pid AND stopped_at IS NULL")
+    return int(database.run(lambda connection: connection.execute(query, {"pid": pid}).scalar_one()))
+
+
+def status_of(port: int, path: str) -> int:
+    """The status with which a process answers a probe."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def scrape(database: Database, pid: int) -> dict[tuple[str, tuple[str, ...]], float]:
     """Samples of the process by name and label values, in the order of the labels' names."""
-    query = sa.text("SELECT metrics_port FROM workers WHERE pid = :pid AND stopped_at IS NULL")
-    port = database.run(lambda connection: connection.execute(query, {"pid": pid}).scalar_one())
+    port = port_of(database, pid)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
         text = response.read().decode()
     return {
@@ -72,6 +86,33 @@ def test_a_worker_counts_its_work_and_its_cost(cluster: Cluster, database: Datab
     for name in cluster.names:
         lines = (cluster.config_path.parent / f"{name}.log").read_text().splitlines()
         assert {json.loads(line)["worker"] for line in lines} <= {name}
+
+
+def test_a_worker_is_ready_until_it_is_drained_and_alive_until_it_ends(cluster: Cluster, database: Database) -> None:
+    ready_file = cluster.config_path.parent / "ready"
+    cluster.environment["CORD_READY_FILE"] = str(ready_file)
+    cluster.start("alpha")
+    cluster.wait_until(lambda: count(database, "ready_at IS NOT NULL", "workers") == 1, 60)
+    assert cluster.stop("alpha") == 0
+    with database.transaction() as session:
+        # The next start waits for this row's lock, before it takes work.
+        session.execute(sa.text("UPDATE models SET weights_digest = NULL"))
+        ready_file.touch()
+        cluster.start("alpha")
+        cluster.wait_until(lambda: not ready_file.exists(), 60)
+    cluster.wait_until(lambda: count(database, "stopped_at IS NULL", "workers") == 1, 60)
+    port = port_of(database, cluster.processes["alpha"].pid)
+    cluster.wait_until(lambda: status_of(port, "/ready") == 200, 60)
+    assert ready_file.exists()
+    cluster.start("coordinator", "beta", "judge")
+    with cluster.no_result_of("alpha", database):
+        cluster.enqueue(database, PROBLEMS)
+        cluster.wait_until(lambda: cluster.holds_a_lease("alpha", database), 60)
+        drain = sa.text("UPDATE workers SET drain_requested_at = now() WHERE pid = :pid")
+        database.run(lambda connection: connection.execute(drain, {"pid": cluster.processes["alpha"].pid}))
+        cluster.wait_until(lambda: status_of(port, "/ready") == 503, 60)
+        assert status_of(port, "/alive") == 200
+    assert cluster.processes["alpha"].wait(timeout=60) == 0
 
 
 def test_a_port_that_is_taken_is_named(cluster: Cluster, database: Database) -> None:

@@ -180,7 +180,7 @@ SECRET = "pa55w0rd"
         ("CORD_DATABASE_URL", f"postgresql://u:{SECRET}@h:port/d", "65535"),
         ("CORD_DATABASE_URL", f" postgresql://u:{SECRET}@h/d", "space"),
         ("CORD_BROKER_URL", f"sqs://key:{SECRET}@", "Amazon SQS is not supported"),
-        ("CORD_BROKER_URL", f"sentinel://:{SECRET}@h:26379", "name its master"),
+        ("CORD_BROKER_URL", f"sentinel://:{SECRET}@h:26379", "the name of their primary"),
         ("CORD_BROKER_URL", f"reddis://:{SECRET}@h/0", "did you mean redis://?"),
         ("CORD_BROKER_URL", f"amq://u:{SECRET}@h/", "did you mean amqp://?"),
         ("CORD_BROKER_URL", "127.0.0.1:6379", "is not a URL"),

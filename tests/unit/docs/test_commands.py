@@ -12,9 +12,10 @@ import click
 import pytest
 
 from cord_worker.cli import cli
+from tests.support.commands import unknown_of
 
 ROOT = Path(__file__).parents[3]
-PAGES = ["README.md", "CONTRIBUTING.md", "deploy/sft/README.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "deploy/README.md", "deploy/sft/README.md"]
 PAGES += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 COMMAND = re.compile(r"(?<![\w./-])cordctl ((?:(?!\s#|&&|[|;`]|\$\().)*)")
@@ -40,24 +41,6 @@ def commands_in(text: str) -> Iterator[list[str]]:
                 yield list(lexer)
             except ValueError:  # a quotation mark that is opened in a sentence
                 yield words.split()
-
-
-def unknown_of(words: list[str]) -> list[str]:
-    """The first word that should be a command and is none; if there is none, the options that the command does not
-    take."""
-    command: click.Command = cli
-    context = click.Context(command)
-    rest = [word.rstrip(",.:") for word in words]
-    while isinstance(command, click.Group) and rest and re.fullmatch(r"[a-z][a-z-]*", rest[0]):
-        found = command.get_command(context, rest[0])
-        if found is None:
-            return [rest[0]]
-        command, rest = found, rest[1:]
-    if command.context_settings.get("ignore_unknown_options"):
-        return []
-    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    given = [word.partition("=")[0] for word in rest if re.fullmatch(r"--?[a-z][\w-]*(=.*)?", word, re.DOTALL)]
-    return [option for option in given if option not in known | {"-h", "--help"}]
 
 
 @pytest.mark.parametrize("page", PAGES)
