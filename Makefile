@@ -4,7 +4,7 @@ VENV ?= .venv
 VENV_VLLM ?= .venv-vllm
 VENV_SFT ?= .venv-sft
 VENV_NEWEST ?= .venv-newest
-VENV_BARE ?= .venv-without-torch
+VENV_BARE ?= .venv-without-torch-$(notdir $(PYTHON))
 POSTGRES_HOME ?= .venv-postgres
 DEMO ?= demo-out
 REPRODUCE ?= reproduce-out
@@ -115,7 +115,8 @@ test-newest: $(VENV_NEWEST)/installed-dev
 	$(VENV_NEWEST)/bin/python -m pip list --disable-pip-version-check 2> /dev/null | grep -iE '^(celery|kombu|redis|sqlalchemy|psycopg|pydantic) '
 	HF_HUB_OFFLINE=1 $(VENV_NEWEST)/bin/pytest $(PARALLEL) $(if $(PYTEST),$(PYTEST),$(NEWEST_TESTS))
 
-# Another Python without torch: `make test-without-torch PYTHON=python3.13`. Whatever imports torch is skipped.
+# Another Python without torch: `make test-without-torch PYTHON=python3.13`. Whatever imports torch is skipped. Each
+# Python has an environment of its own.
 BARE_TESTS := tests/unit tests/integration/store tests/integration/coordination
 test-without-torch: $(VENV_BARE)/installed-dev
 	$(VENV_BARE)/bin/python --version
@@ -156,7 +157,7 @@ train-demo: $(VENV)/installed
 	$(BIN)/python -m cord_worker.demo.train --out cord_worker/demo/models --seed 0
 
 clean:
-	rm -rf $(VENV) $(VENV_VLLM) $(VENV_SFT) $(VENV_NEWEST) $(VENV_BARE) $(POSTGRES_HOME) $(DEMO) $(REPRODUCE) $(STUDENTS) fuzz-out build dist
+	rm -rf $(VENV) $(VENV_VLLM) $(VENV_SFT) $(VENV_NEWEST) $(VENV_BARE) $(wildcard .venv-without-torch-*) $(POSTGRES_HOME) $(DEMO) $(REPRODUCE) $(STUDENTS) fuzz-out build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -165,7 +166,7 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV) (once)"
-	$(INSTALL) --editable .
+	$(INSTALL) --editable '.[transformers]'
 	@$(COMPILE)
 	touch $@
 

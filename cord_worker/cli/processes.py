@@ -33,10 +33,11 @@ def worker(model: str, config_path: Path, name: str | None, concurrency: int | N
     """Host MODEL of cord.toml and serve its queue until SIGTERM."""
     from cord_worker.config import RunConfig
     from cord_worker.local import limits
-    from cord_worker.operations.fleet import model_named, need_of
+    from cord_worker.operations.fleet import check_engine, model_named, need_of
 
     with _no_restart_on_permanent_errors():
         hosted = model_named(RunConfig.load(config_path, unused_models=True), model)
+        check_engine(model, hosted)
         limits.check(f"the worker {name or model}", [need_of(hosted)])
         settings = read_settings(state_dir)
         # Imported late, because it imports the engine.
