@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from cord_worker.cli.command_groups import print_error
+from cord_worker.cli.completion import models_of_the_configuration
 from cord_worker.cli.options import config_option, json_option, print_result, read_settings, state_dir_option
 
 _RESTART_CANNOT_HELP = 78
@@ -20,7 +21,7 @@ _EXIT_CODE_VARIABLE = "CORD_HOPELESS_EXIT_CODE"
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=models_of_the_configuration)
 @config_option
 @click.option("--name", help="Name of the process in logs and Flower (default: MODEL).")
 @click.option(
