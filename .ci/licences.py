@@ -260,13 +260,13 @@ def constrained() -> dict[str, str]:
 
 def licence_of(metadata: importlib.metadata.PackageMetadata) -> str:
     """The licence expression, else the short licence field, else the classifiers."""
-    if expression := metadata.get("License-Expression"):
-        return str(expression)
+    if "License-Expression" in metadata:
+        return metadata["License-Expression"]
     classified = [
         one.rpartition(" :: ")[2] for one in metadata.get_all("Classifier", []) if one.startswith("License ::")
     ]
     named = [CLASSIFIERS.get(one, one) for one in classified if one != "OSI Approved"]
-    field = " ".join((metadata.get("License") or "").split())
+    field = " ".join(metadata["License"].split()) if "License" in metadata else ""
     if field and len(field) <= 60 and field not in named:
         return WRITTEN.get(field, field)
     return " AND ".join(sorted(set(named))) or "see the package"
