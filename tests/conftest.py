@@ -85,7 +85,8 @@ def _needs_torch(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, ModuleNotFoundError) and error.name == "torch":
             return True
-        if isinstance(error, CordError) and "needs the package torch;" in str(error):
+        # An assertion on what a command printed holds that text.
+        if isinstance(error, CordError | AssertionError) and "needs the package torch;" in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -1,6 +1,6 @@
 """Kombu's Redis transport, made robust against any content of Redis and any state of the server.
 
-All of this is needed with kombu 5.6.2 and 5.7.0, the versions that are tested; each item says until when.
+All of this is needed with kombu 5.6.2, and all but one with 5.7.0; both are tested. Each item says until when.
 
 - One client object per channel, until kombu keeps one. Kombu makes a new one for every message and every look at a
   queue, and redis-py fills two tables of a few hundred entries each time: a fifth of what a message costs. Clients
@@ -16,8 +16,9 @@ All of this is needed with kombu 5.6.2 and 5.7.0, the versions that are tested; 
   one of its `connection_errors` for it, and no AttributeError.
 - The event loop asks for messages as long as it runs. Kombu stops that for good when one of its two connections is
   lost and the other is not, for example if Redis restarts while the second is opened and its second attempt succeeds.
-  The worker then lives on and receives nothing, while its queues fill. Needed until kombu's `_on_disconnect` no longer
-  removes `on_poll_start`. `ensure_polling` notices such a *deaf* channel, whatever the cause.
+  The worker then lives on and receives nothing, while its queues fill. Needed with kombu 5.6: from 5.7.0 on, its
+  `_on_disconnect` no longer removes `on_poll_start`. `ensure_polling` notices such a *deaf* channel, whatever the
+  cause.
 - Messages under way are not kept: recovery comes from the tables, never from the broker's redelivery. Needed always:
   without it, kombu 5.7.0 restores messages over a client that is gone, which ends the worker.
 """
