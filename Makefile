@@ -4,7 +4,8 @@ VENV ?= .venv
 VENV_VLLM ?= .venv-vllm
 VENV_SFT ?= .venv-sft
 VENV_NEWEST ?= .venv-newest
-VENV_BARE ?= .venv-without-torch
+VENV_RELEASE ?= .venv-release
+VENV_BARE ?= .venv-without-torch-$(notdir $(PYTHON))
 VENV_DOCS ?= .venv-docs
 SITE ?= site-out
 POSTGRES_HOME ?= .venv-postgres
@@ -27,6 +28,8 @@ MERMAID ?= 12.3.0
 IFRAME_WORKER ?= 1.0.4
 POSTGRES_PACKAGE ?= @embedded-postgres/linux-$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
 
+RELEASE_TOOLS := uv==0.13.9 cyclonedx-bom==7.5.0 pip-audit==2.10.1
+
 BIN := $(VENV)/bin
 # Four for two processors: some tests wait. In the order of the files, as those with the longest tests come first.
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
@@ -42,7 +45,8 @@ INSTALL_SFT := $(VENV_SFT)/bin/python -m pip install --quiet --disable-pip-versi
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 
 .PHONY: demo compare reproduce students chaos soak check lint format-check types contracts unit test test-long test-embedded \
-	test-chaos test-newest test-without-torch test-postgres test-vllm test-sft fuzz docs reference train-demo clean
+	test-chaos test-newest test-without-torch test-postgres test-vllm test-sft fuzz docs reference train-demo \
+	release-check release-wheel licences sbom audit clean
 
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)
@@ -120,7 +124,8 @@ test-newest: $(VENV_NEWEST)/installed-dev
 	$(VENV_NEWEST)/bin/python -m pip list --disable-pip-version-check 2> /dev/null | grep -iE '^(celery|kombu|redis|sqlalchemy|psycopg|pydantic) '
 	HF_HUB_OFFLINE=1 $(VENV_NEWEST)/bin/pytest $(PARALLEL) $(if $(PYTEST),$(PYTEST),$(NEWEST_TESTS))
 
-# Another Python without torch: `make test-without-torch PYTHON=python3.13`. Whatever imports torch is skipped.
+# Another Python without torch: `make test-without-torch PYTHON=python3.13`. Whatever imports torch is skipped. Each
+# Python has an environment of its own.
 BARE_TESTS := tests/unit tests/integration/store tests/integration/coordination
 test-without-torch: $(VENV_BARE)/installed-dev
 	$(VENV_BARE)/bin/python --version
@@ -147,6 +152,28 @@ test-vllm: $(VENV_VLLM)/installed-dev
 	HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/python -c 'import vllm'
 	HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/pytest $(if $(PYTEST),$(PYTEST),tests/on_vllm)
 
+# Wheel and sdist in dist/: built, looked into, and the wheel used in fresh environments on each Python and by `uv tool
+# install`; RELEASE_CHECK=--those-found leaves out the Pythons that this machine lacks.
+release-check: $(VENV_RELEASE)/installed
+	$(VENV_RELEASE)/bin/python .ci/release_check.py $(RELEASE_CHECK)
+
+# docs/licences.md again, after a change of dependencies or of the front end.
+licences: $(VENV)/installed-dev
+	$(BIN)/python .ci/licences.py > docs/licences.md.new
+	mv docs/licences.md.new docs/licences.md
+
+# A CycloneDX document of what an installation consists of, beside the wheel; EXTRAS=transformers,openai adds theirs.
+sbom: release-wheel
+	$(VENV_RELEASE)/bin/python .ci/supply_chain.py sbom dist/cord_worker-*.whl $(if $(EXTRAS),--extras $(EXTRAS))
+
+# Known vulnerabilities, from PyPI's advisory database: exit code 2 says that it could not be asked.
+audit: release-wheel
+	$(VENV_RELEASE)/bin/python .ci/supply_chain.py audit dist/cord_worker-*.whl $(if $(EXTRAS),--extras $(EXTRAS))
+
+release-wheel: $(VENV_RELEASE)/installed
+	rm -f dist/cord_worker-*.whl
+	$(VENV_RELEASE)/bin/python -m build --no-isolation --wheel --outdir dist . > /dev/null
+
 # Coverage-guided fuzzing of TARGET (dataset, latex, segmentation, replies, config, messages); what breaks is written to fuzz-out.
 fuzz: $(VENV)/installed-dev
 	@$(BIN)/python -c 'import atheris' 2> /dev/null || $(INSTALL) --editable '.[fuzz]'
@@ -169,7 +196,7 @@ train-demo: $(VENV)/installed
 	$(BIN)/python -m cord_worker.demo.train --out cord_worker/demo/models --seed 0
 
 clean:
-	rm -rf $(VENV) $(VENV_VLLM) $(VENV_SFT) $(VENV_NEWEST) $(VENV_BARE) $(VENV_DOCS) $(POSTGRES_HOME) $(DEMO) $(REPRODUCE) $(STUDENTS) $(SITE) fuzz-out build dist
+	rm -rf $(VENV) $(VENV_VLLM) $(VENV_SFT) $(VENV_NEWEST) $(VENV_RELEASE) $(VENV_BARE) $(wildcard .venv-without-torch-*) $(VENV_DOCS) $(POSTGRES_HOME) $(DEMO) $(REPRODUCE) $(STUDENTS) $(SITE) fuzz-out build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -178,7 +205,7 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV) (once)"
-	$(INSTALL) --editable .
+	$(INSTALL) --editable '.[transformers]'
 	@$(COMPILE)
 	touch $@
 
@@ -209,6 +236,13 @@ $(VENV_SFT)/installed: pyproject.toml constraints.txt constraints-sft.txt
 
 $(VENV_SFT)/installed-dev: $(VENV_SFT)/installed
 	$(INSTALL_SFT) --editable '.[sft,dev]'
+	touch $@
+
+$(VENV_RELEASE)/installed: Makefile constraints.txt
+	@echo "installing the tools of a release into $(VENV_RELEASE) (once)"
+	@test -x $(VENV_RELEASE)/bin/python || $(PYTHON) -m venv $(VENV_RELEASE)
+	$(VENV_RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		build hatchling $(RELEASE_TOOLS)
 	touch $@
 
 $(VENV_NEWEST)/installed-dev: pyproject.toml

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _NEED_TORCH = {"torch", "accelerate"}
 
 project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-for requirement in project["dependencies"] + project["optional-dependencies"]["dev"]:
-    if re.split(r"[^A-Za-z0-9_.-]", requirement)[0] not in _NEED_TORCH:
-        print(requirement)
+
+
+def without_torch(requirements: Iterable[str]) -> Iterator[str]:
+    """The requirements, with those of an extra of this package in its place."""
+    for requirement in requirements:
+        if extras := re.fullmatch(rf"{project['name']}\[(.+)\]", requirement):
+            for extra in extras[1].split(","):
+                yield from without_torch(project["optional-dependencies"][extra])
+        elif re.split(r"[^A-Za-z0-9_.-]", requirement)[0] not in _NEED_TORCH:
+            yield requirement
+
+
+print("\n".join(without_torch([*project["dependencies"], *project["optional-dependencies"]["dev"]])))

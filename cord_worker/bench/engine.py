@@ -232,7 +232,7 @@ def _codec_of(config: RunConfig, name: str) -> TextCodec | None:
 
         folder = unpacked(settings, folder, loading.weights_digest_of(folder, model.gguf_file))
         return TextCodec.of(loading.load_tokenizer(folder, settings), settings)
-    return TextCodec.of(AutoTokenizer.from_pretrained(folder, **loading.options(settings)), settings)
+    return TextCodec.of(AutoTokenizer.from_pretrained(folder, **settings.loading_options()), settings)
 
 
 def _cache_requests(

@@ -16,6 +16,7 @@ _SECTIONS = {
         "validate": f"{_HERE}.datasets:validate",
         "contaminated": f"{_HERE}.contaminated:contaminated",
         "doctor": f"{_HERE}.doctor:doctor",
+        "completion": f"{_HERE}.completion:completion",
     },
     "On one machine": {
         "run": f"{_HERE}.run:run",

@@ -210,6 +210,8 @@ def print_any_error(error: Exception) -> None:
 
     if isinstance(error, CordError):
         print_error(error)
+    elif isinstance(error, ModuleNotFoundError) and (said := _extra_that_is_missing(error)) is not None:
+        print_error(CordError(said))
     elif (limit := limit_that_caused(error)) is not None:
         print_error(CordError(limit))
     elif isinstance(error, OSError) and error.errno is not None:
@@ -217,6 +219,13 @@ def print_any_error(error: Exception) -> None:
         print_error(CordError(f"{error.filename}: {what}" if error.filename is not None else what))
     else:
         print_error(CordError(_bug_report(error)))
+
+
+def _extra_that_is_missing(error: ModuleNotFoundError) -> str | None:
+    """A sentence on the extra that installs the module that was not found, if there is one."""
+    from cord_worker.engines.needed_packages import needed_for
+
+    return needed_for((error.name or "").partition(".")[0])
 
 
 def _discard_output(stream: IO[str] | None) -> None:

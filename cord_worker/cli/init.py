@@ -128,6 +128,9 @@ def _print_from_servers(
     from pydantic import ValidationError
 
     from cord_worker.config import OpenAiOptions, RunConfig
+    from cord_worker.engines.needed_packages import require_engine
+
+    require_engine("openai")
     from cord_worker.operations.server_configs import NO_PROVER, config_from_servers
     from cord_worker.presets import adapted
     from cord_worker.progress import shown

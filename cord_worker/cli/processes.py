@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from cord_worker.cli.command_groups import print_error
+from cord_worker.cli.completion import models_of_the_configuration
 from cord_worker.cli.options import config_option, json_option, print_result, read_settings, state_dir_option
 
 _RESTART_CANNOT_HELP = 78
@@ -20,7 +21,7 @@ _EXIT_CODE_VARIABLE = "CORD_HOPELESS_EXIT_CODE"
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=models_of_the_configuration)
 @config_option
 @click.option("--name", help="Name of the process in logs and Flower (default: MODEL).")
 @click.option(
@@ -33,10 +34,11 @@ def worker(model: str, config_path: Path, name: str | None, concurrency: int | N
     """Host MODEL of cord.toml and serve its queue until SIGTERM."""
     from cord_worker.config import RunConfig
     from cord_worker.local import limits
-    from cord_worker.operations.fleet import model_named, need_of
+    from cord_worker.operations.fleet import check_engine, model_named, need_of
 
     with _no_restart_on_permanent_errors():
         hosted = model_named(RunConfig.load(config_path, unused_models=True), model)
+        check_engine(model, hosted)
         limits.check(f"the worker {name or model}", [need_of(hosted)])
         settings = read_settings(state_dir)
         # Imported late, because it imports the engine.

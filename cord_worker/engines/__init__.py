@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cord_worker.engines.needed_packages import require_engine
 from cord_worker.engines.protocol import Describe, Engine, ignore_condition
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
@@ -17,6 +18,7 @@ def load_engine(settings: EngineSettings, describe: Describe | None = None) -> E
 
     Call this in a coroutine, on the event loop that will run the engine, because vLLM binds to that loop.
     """
+    require_engine(settings.engine)
     if settings.engine == "transformers" and settings.head == "reward":
         from cord_worker.engines.transformers.reward_engine import RewardEngine
 

@@ -6,7 +6,6 @@ The model is a folder, a hub id or a GGUF file.
 from __future__ import annotations
 
 import hashlib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +45,6 @@ def weights_digest_of(folder: Path, gguf_file: str | None = None) -> str:
                 file.seek(-_SAMPLE_BYTES, 2)
                 digest.update(file.read())
     return digest.hexdigest()
-
-
-def require_gguf() -> None:
-    """Raises EngineLoadError if a package for GGUF files is not installed."""
-    missing = [package for package in ("gguf", "accelerate") if find_spec(package) is None]
-    if missing:
-        raise EngineLoadError(
-            f"GGUF weights need the package(s) {', '.join(missing)}; run: pip install 'cord-worker[gguf]'"
-        )
 
 
 def device_of(name: str) -> torch.device:
@@ -98,14 +88,6 @@ def folder_of(settings: EngineSettings, describe: Describe = ignore_condition) -
 
 def _revision_suffix(revision: str | None) -> str:
     return "" if revision is None else f" at revision {revision!r}"
-
-
-def options(settings: EngineSettings) -> dict[str, Any]:
-    """Arguments of every `from_pretrained`."""
-    values: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code, "local_files_only": True}
-    if settings.gguf_file is not None:
-        values["gguf_file"] = settings.gguf_file
-    return values
 
 
 def weight_options(settings: EngineSettings) -> dict[str, Any]:

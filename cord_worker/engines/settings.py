@@ -67,3 +67,10 @@ class EngineSettings:
             vllm=model.vllm,
             openai=model.openai,
         )
+
+    def loading_options(self) -> dict[str, Any]:
+        """Arguments of every `from_pretrained`."""
+        values: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "local_files_only": True}
+        if self.gguf_file is not None:
+            values["gguf_file"] = self.gguf_file
+        return values

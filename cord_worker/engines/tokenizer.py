@@ -12,8 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
+from cord_worker.engines.needed_packages import require_tokenizers
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
@@ -87,16 +86,17 @@ class ServerTokenizer:
 def load_server_tokenizer(settings: EngineSettings) -> ServerTokenizer | None:
     """The tokenizer that `settings.path` names; None if it names neither a folder nor a tokenizer at the hub.
 
-    Raises EngineLoadError if its files cannot be fetched or used, or if a folder or a GGUF file does not exist.
+    Raises EngineLoadError if its files cannot be fetched or used, if a folder or a GGUF file does not exist, or if the
+    package that reads tokenizers is not installed.
     """
     folder = _folder(settings)
     if folder is None:
         return None
-    options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code, "local_files_only": True}
-    if settings.gguf_file is not None:
-        options["gguf_file"] = settings.gguf_file
+    require_tokenizers()
+    from transformers import AutoTokenizer
+
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **settings.loading_options())
     except Exception as error:  # transformers and remote code raise whatever they like
         raise EngineLoadError(
             f"the tokenizer in {settings.path!r} could not be loaded: {type(error).__name__}: "

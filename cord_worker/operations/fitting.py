@@ -19,6 +19,7 @@ from cord_worker.config import ModelConfig, RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.display_text import counted
 from cord_worker.engines.context_length import own_context
+from cord_worker.engines.needed_packages import require_tokenizers
 from cord_worker.errors import ConfigError, CordError
 from cord_worker.local import limits
 
@@ -245,8 +246,8 @@ def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
         raise CordError(f"{location} is not a folder on this machine, so its tokenizer is not loaded")
     if (shortage := limits.memory_shortage([limits.WORKER])) is not None:
         raise CordError(f"its tokenizer is not loaded: {shortage}")
+    require_tokenizers()
     from cord_worker.engines.context_length import max_length_of
-    from cord_worker.engines.loading import options
     from cord_worker.engines.settings import EngineSettings
     from cord_worker.engines.tokenizer import load_server_tokenizer
 
@@ -259,7 +260,7 @@ def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(location, **options(settings))
+        config = AutoConfig.from_pretrained(location, **settings.loading_options())
     except Exception as error:  # transformers and remote code raise whatever they like
         raise CordError(f"the configuration in {location} could not be read ({type(error).__name__})") from error
     return tokenizer.codec, max_length_of(settings, config.get_text_config())

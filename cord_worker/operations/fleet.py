@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cord_worker.config import ModelConfig, RunConfig, Settings
+from cord_worker.engines.needed_packages import shortage_of_engine
 from cord_worker.errors import ConfigError
 from cord_worker.local import limits, processes
 from cord_worker.local.limits import Need
@@ -26,7 +27,10 @@ _PRELOADED = ("cord_worker.coordination.process.main", "cord_worker.engines.tran
 
 
 def preloaded_modules(config: RunConfig) -> tuple[str, ...]:
-    """The modules that a fork server imports for the workers of `config`; empty if none of them can be forked."""
+    """The modules that a fork server imports for the workers of `config`; empty if none of them can be forked, or if a
+    package that they need is not installed."""
+    if shortage_of_engine("transformers") is not None:
+        return ()
     return _PRELOADED if any(map(_can_be_forked, config.served_models.values())) else ()
 
 
@@ -92,17 +96,25 @@ def names_by_path(run: RunRow) -> dict[str, str]:
 
 def check_startable(config: RunConfig) -> None:
     """Raises ConfigError, before anything is started, if a model's folder or bundled name does not exist, or the
-    package of verify.method is not installed."""
+    package of an engine or of verify.method is not installed."""
     check_configured(config.verify.method)
     check_models(config.served_models)
 
 
 def check_models(models: Mapping[str, ModelConfig]) -> None:
-    """Raises ConfigError if the folder or bundled name of a model does not exist."""
+    """Raises ConfigError if a package of a model's engine is not installed, or its folder or bundled name does not
+    exist."""
     for name, model in models.items():
+        check_engine(name, model)
         location = model.location()
         if Path(location).is_absolute() and not Path(location).is_dir():
             raise ConfigError(f"model {name!r}: there is no folder {location}. Correct its `path` in cord.toml.")
+
+
+def check_engine(name: str, model: ModelConfig) -> None:
+    """Raises ConfigError if a package of the model's engine is not installed."""
+    if (shortage := shortage_of_engine(model.engine)) is not None:
+        raise ConfigError(f"model {name!r}: {shortage}")
 
 
 def need_of(model: ModelConfig) -> Need:

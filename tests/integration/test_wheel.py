@@ -79,6 +79,7 @@ def test_the_wheel_holds_the_files_that_are_not_code(wheel: Path) -> None:
     for name in (
         "cord_worker/py.typed",
         "cord_worker/__init__.pyi",
+        "cord_worker/alembic.ini",
         "cord_worker/migrations/env.py",
         "cord_worker/migrations/versions/0001_initial.py",
         "cord_worker/presets/tiny.toml",
@@ -87,6 +88,8 @@ def test_the_wheel_holds_the_files_that_are_not_code(wheel: Path) -> None:
     ):
         assert name in names
     assert not [name for name in names if name.startswith(("tests/", "deploy/"))]
+    licences = {Path(name).name for name in names if ".dist-info/licenses/" in name}
+    assert licences == {"LICENSE", "THIRD-PARTY-LICENCES.txt"}
 
 
 @pytest.mark.long

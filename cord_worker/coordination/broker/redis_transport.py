@@ -1,6 +1,6 @@
 """Kombu's Redis transport, made robust against any content of Redis and any state of the server.
 
-All of this is needed with kombu 5.6.2 and 5.7.0, the versions that are tested; each item says until when.
+All of this is needed with kombu 5.6.2, and all but one with 5.7.0; both are tested. Each item says until when.
 
 - One client object per channel, until kombu keeps one. Kombu makes a new one for every message and every look at a
   queue, and redis-py fills two tables of a few hundred entries each time: a fifth of what a message costs. Clients
@@ -16,8 +16,9 @@ All of this is needed with kombu 5.6.2 and 5.7.0, the versions that are tested; 
   one of its `connection_errors` for it instead of an AttributeError.
 - The event loop asks for messages as long as it runs. Kombu stops that for good when one of its two connections is
   lost and the other is not, for example if Redis restarts while the second is opened and its second attempt succeeds.
-  The worker then lives on and receives nothing, while its queues fill. Needed until kombu's `_on_disconnect` no longer
-  removes `on_poll_start`. `ensure_polling` notices such a *deaf* channel, whatever the cause.
+  The worker then lives on and receives nothing, while its queues fill. Needed with kombu 5.6: from 5.7.0 on, its
+  `_on_disconnect` no longer removes `on_poll_start`. `ensure_polling` notices such a *deaf* channel, whatever the
+  cause.
 - Messages without an acknowledgement are not put back when a channel closes (`do_restore`), because recovery comes from
   the tables. Needed always: kombu 5.7.0 would put them back over a client that is gone, which ends the worker.
 """

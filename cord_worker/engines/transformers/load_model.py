@@ -16,11 +16,10 @@ from cord_worker.engines.loading import (
     device_of,
     end_tokens_in,
     folder_of,
-    options,
-    require_gguf,
     weight_options,
     weights_digest_of,
 )
+from cord_worker.engines.needed_packages import require_gguf
 from cord_worker.engines.protocol import Describe, ignore_condition
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.transformers.float64 import keep_float64, tabulate_rotary
@@ -49,9 +48,9 @@ def load_model(settings: EngineSettings, describe: Describe = ignore_condition) 
     device = device_of(settings.device)
     folder = folder_of(settings, describe)
     try:
-        config = AutoConfig.from_pretrained(folder, **options(settings))
+        config = AutoConfig.from_pretrained(folder, **settings.loading_options())
         require_language_model(config, settings.path)
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options(settings))
+        tokenizer = AutoTokenizer.from_pretrained(folder, **settings.loading_options())
         with report_progress(describe, folder, (".safetensors", ".gguf")):
             model: Any = read_weights(AutoModelForCausalLM, folder, settings)
     except EngineLoadError:
@@ -82,7 +81,7 @@ def read_weights(kind: Any, folder: Path, settings: EngineSettings) -> Any:
     """The model of `kind` (an `AutoModelFor…`) in `folder`. Raises EngineLoadError if its files lack a weight, which
     transformers would fill with random numbers; other errors of transformers pass through."""
     model, report = kind.from_pretrained(
-        folder, **options(settings), **weight_options(settings), output_loading_info=True
+        folder, **settings.loading_options(), **weight_options(settings), output_loading_info=True
     )
     lacking = sorted({*report.get("missing_keys", ()), *(entry[0] for entry in report.get("mismatched_keys", ()))})
     if lacking:

@@ -52,7 +52,7 @@ class RewardEngine(RewardHead):
         self._codec = TextCodec.of(loading.load_tokenizer(folder, settings), settings)
         self.weights_digest = loading.weights_digest_of(folder)
         try:
-            config = AutoConfig.from_pretrained(folder, **loading.options(settings))
+            config = AutoConfig.from_pretrained(folder, **settings.loading_options())
             require_packages(config, settings.path)
             kind = _kind_of(config, settings.path)
             with report_progress(self._describe, folder, (".safetensors",)):

@@ -10,6 +10,7 @@ import platformdirs
 import torch
 
 from cord_worker.engines import loading
+from cord_worker.engines.needed_packages import require_gguf
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
 
@@ -26,11 +27,11 @@ def unpacked(settings: EngineSettings, folder: Path, digest: str) -> Path:
     target = home / f"{digest[:32]}-{dtype}"
     if target.is_dir():
         return target
-    loading.require_gguf()
+    require_gguf()
     home.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{digest[:8]}-", dir=home))
     try:
-        options = loading.options(settings)
+        options = settings.loading_options()
         AutoTokenizer.from_pretrained(folder, **options).save_pretrained(partial)
         model = AutoModelForCausalLM.from_pretrained(folder, **options, **loading.weight_options(settings))
         config = model.config

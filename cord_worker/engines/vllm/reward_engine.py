@@ -14,7 +14,6 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from cord_worker.engines import loading
 from cord_worker.engines.heads import PROCESS_REWARD_MODEL, RewardHead, probability, require_labels, require_steps
 from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.engines.result_cache import ResultCache
@@ -37,7 +36,7 @@ class VllmRewardEngine(VllmHost, RewardHead):
         self._offers_task = False
 
     def _check(self, folder: Path) -> None:
-        config = AutoConfig.from_pretrained(folder, **loading.options(self._settings))
+        config = AutoConfig.from_pretrained(folder, **self._settings.loading_options())
         self._task = _task_of(config, self._settings.path)
         if not self._features.reads_heads:
             raise EngineLoadError(

@@ -19,6 +19,7 @@ from cord_worker.cli.options import NumberRange
 WITHOUT_JSON = {
     "init": "prints a cord.toml",
     "schema": "prints JSON",
+    "completion": "prints a script for a shell",
     "worker": "logs until SIGTERM",
     "coordinator": "logs until SIGTERM",
     "flower": "becomes another program",
