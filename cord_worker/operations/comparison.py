@@ -46,11 +46,14 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """One run of a comparison. Means and intervals are over the problems that all runs share. Differences are this run
-    minus the first one, None for the first itself. Accuracies leave out `undecided` answers, and their differences
-    leave out problems with only such answers. Scores of another mean, or of other tokens, than the first run's have no
-    difference. `tokens`: generated tokens per problem; `result_tokens`: those of the trajectory and its final answer,
-    over problems that have one."""
+    """One run of a comparison, over the problems that all runs share.
+
+    A difference is the value of this run minus that of the first run; the first run has none. Accuracies leave out
+    `undecided` answers, and their differences leave out problems with only such answers. `score_difference` is None if
+    the two runs compute scores differently: as another mean, or over other tokens of the known answer. `tokens` are the
+    generated tokens per problem. `result_tokens` are those of the trajectory and its final answer, over the problems
+    that have a final answer.
+    """
 
     run: str
     pipeline: str
@@ -82,8 +85,8 @@ class ComparedRun:
 
 @dataclass(frozen=True, slots=True)
 class CostedRun(ComparedRun):
-    """One run of a comparison with the cost of all of its problems, and its teachers. In a trimmed run the shares of
-    teachers give no credit to duplicates, which are not copied."""
+    """One run of a comparison with the cost of all of its problems, and its teachers. In a trimmed run, the shares of
+    the teachers do not count duplicates, because these are not copied."""
 
     cost: Cost
     teachers: Sequence[TeacherTotals]
@@ -113,7 +116,7 @@ class RunComparison(Generic[RunT]):
 def compare_runs(
     connection: sa.Connection, names: Sequence[str], prices: Prices | None = None
 ) -> RunComparison[CostedRun]:
-    """Like `compare_results`, with the cost of each run (see `read_cost`), for which every request of the runs is read.
+    """Like `compare_results`, with the cost of each run from `read_cost`, which reads every request of the run.
 
     Raises what these two raise.
     """
@@ -188,13 +191,13 @@ def bootstrap(values: Values) -> Interval | None:
 
     Equal values have equal intervals: every call draws the same resamples.
     """
-    draws = np.random.default_rng(_SEED)
+    random = np.random.default_rng(_SEED)
     known = values[~np.isnan(values)]
     if not known.size:
         return None
     means = np.concatenate(
         [
-            known[draws.integers(0, known.size, size=(_CHUNK, known.size))].mean(axis=1)
+            known[random.integers(0, known.size, size=(_CHUNK, known.size))].mean(axis=1)
             for _ in range(RESAMPLES // _CHUNK)
         ]
     )

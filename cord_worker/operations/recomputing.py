@@ -53,9 +53,9 @@ _REFUSALS = frozenset(
     }
 )
 """Reasons why a model gave no result. They cannot be computed again; the digest of the row covers them."""
-_OF_ONE_STEP = ("curation", "integration", "sample")
+_WITH_WHOLE_TRAJECTORIES = ("curation", "integration", "sample")
 """Pipelines in which each teacher writes `search.trajectories` whole trajectories."""
-_REPLACED = "\ufffd"
+_REPLACEMENT_CHARACTER = "\ufffd"
 _BATCH = 200
 _NO_RESULT = ("timeout", "crashed")
 
@@ -71,7 +71,7 @@ def finding(row: str, column: str, stored: object, recomputed: object) -> str:
 
 
 IMPOSSIBLE_ROWS = (LookupError, ValueError, TypeError, ArithmeticError)
-"""Errors that a computation may raise if it reads rows that the service cannot have written."""
+"""Errors that a computation may raise on rows that the service cannot have written."""
 
 
 def wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
@@ -83,7 +83,7 @@ def wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterator
 
 
 def contradiction(error: Exception) -> str:
-    """The finding for a problem whose rows contradict each other so that nothing can be computed from them."""
+    """The finding for a problem from whose rows nothing can be computed, because they contradict each other."""
     return f"its rows: they contradict each other or those of its run: {type(error).__name__}: {error}"
 
 
@@ -131,19 +131,20 @@ def _wrong_names(context: RunContext, one: CandidateToRecompute, parent: Candida
 def _wrong_numbers(
     context: RunContext, one: CandidateToRecompute, parent: CandidateToRecompute | None
 ) -> Iterator[str]:
-    spent = 0 if one.parent_id is None else None if parent is None else parent.thinking_tokens
-    is_either = context.search.pipeline == "mcts"  # a tree search plans both, at any step
-    whole = one.whole if is_either else context.search.pipeline in _OF_ONE_STEP
+    is_tree_search = context.search.pipeline == "mcts"  # at any step it may plan rollouts or single steps
+    whole = one.whole if is_tree_search else context.search.pipeline in _WITH_WHOLE_TRAJECTORIES
     if one.whole != whole:
         yield finding(name_of(one), "whole", one.whole, whole)
     if one.role == TeacherRole.INTEGRATOR:
         cap = context.search.integration_tokens
-    elif spent is not None:
-        cap = token_cap(context.search, spent, whole=whole)
-    else:  # another invariant reports the missing parent
+    elif one.parent_id is None:
+        cap = token_cap(context.search, 0, whole=whole)
+    elif parent is not None and parent.thinking_tokens is not None:
+        cap = token_cap(context.search, parent.thinking_tokens, whole=whole)
+    else:  # another invariant reports the missing parent or its missing tokens
         cap = one.max_tokens
     if one.max_tokens != cap:
-        yield finding(name_of(one), "max_tokens or whole" if is_either else "max_tokens", one.max_tokens, cap)
+        yield finding(name_of(one), "max_tokens or whole" if is_tree_search else "max_tokens", one.max_tokens, cap)
     if one.answer_seed is not None and one.trajectory_id is not None:
         seeds = answer_seeds(context, one.key, one.lineage, one.name)
         if one.answer_seed not in seeds:
@@ -152,16 +153,16 @@ def _wrong_numbers(
 
 def _missing(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
     """Findings on candidates that were planned with others of their step and round, but are missing or have another
-    rank."""
+    `parent_rank`."""
     live: dict[int, list[LiveSlot]] = defaultdict(list)
     for slot in search.live:
         live[slot.step].append(slot)
     teacher_of = {one.id: one.teacher for one in search.candidates}
-    turns: dict[tuple[int, int], list[CandidateToRecompute]] = defaultdict(list)
+    by_round: dict[tuple[int, int], list[CandidateToRecompute]] = defaultdict(list)
     for one in search.candidates:
-        turns[one.step, one.round].append(one)
-    for (step, round), group in sorted(turns.items()):
-        # Until a chain has a first step, only its rank identifies it.
+        by_round[one.step, one.round].append(one)
+    for (step, round), group in sorted(by_round.items()):
+        # The trajectories of the pipeline greedy have no parents at step 1; only their ranks differ.
         there = {
             (one.parent_id, one.parent_rank if one.parent_id is None else None, one.teacher, one.sample): one
             for one in group
@@ -173,7 +174,7 @@ def _missing(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
                 continue
             found = there.get((parent, rank if parent is None else None, teacher, sample))
             if found is not None and found.parent_rank != rank:
-                # If no sibling has the slot's rank, the slot was changed.
+                # If a sibling has the slot's rank, this row was changed; if none has it, the slot was.
                 ranks = {one.parent_rank for one in group if one.parent_id == parent}
                 if rank in ranks:
                     yield finding(name_of(found), "parent_rank", found.parent_rank, rank)
@@ -193,14 +194,14 @@ def _missing(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
 
 
 def _planned(context: RunContext, step: int, live: Sequence[LiveSlot]) -> Iterator[tuple[int | None, int, int, int]]:
-    """What a search plans for one step, given the `live` slots of the step before: (parent, its rank, teacher, sample).
-    For a rollout of a tree search it yields more than is planned."""
+    """The candidates that a search plans for one step, as (parent, its rank, teacher, sample). `live` are the live
+    slots of the step before. For a rollout of a tree search it yields more candidates than are planned."""
     settings, teachers = context.search, len(context.teacher_names)
     samples = settings.samples_per_teacher
     parents: list[tuple[int | None, int]] = [(slot.candidate_id, slot.rank) for slot in live]
     if step == 1:
         parents = [(None, chain) for chain in range(settings.trajectories if settings.pipeline == "greedy" else 1)]
-        if settings.pipeline in _OF_ONE_STEP:
+        if settings.pipeline in _WITH_WHOLE_TRAJECTORIES:
             samples = settings.trajectories
     elif settings.pipeline == "integration":
         yield None, 0, teachers, 0
@@ -213,23 +214,23 @@ def _planned(context: RunContext, step: int, live: Sequence[LiveSlot]) -> Iterat
 
 def _reasons(context: RunContext, candidates: Iterable[CandidateToRecompute]) -> dict[int, str | None]:
     """Why each candidate was invalid when it was proposed; the stored reason if the text does not decide it."""
-    says_something: dict[int | None, bool] = {None: False}
+    has_text: dict[int | None, bool] = {None: False}
     found: dict[int, str | None] = {}
     for one in candidates:
-        follows = says_something.get(one.parent_id, False)
-        found[one.id] = _reason(context, one, follows=follows)
-        says_something[one.id] = follows or bool((one.text or "").strip())
+        follows_text = has_text.get(one.parent_id, False)
+        found[one.id] = _reason(context, one, follows_text=follows_text)
+        has_text[one.id] = follows_text or bool((one.text or "").strip())
     return found
 
 
-def _reason(context: RunContext, one: CandidateToRecompute, *, follows: bool) -> str | None:
-    """Why the candidate is invalid; `follows`: whether there is text before this step."""
+def _reason(context: RunContext, one: CandidateToRecompute, *, follows_text: bool) -> str | None:
+    """Why the candidate is invalid; `follows_text`: whether an earlier step of its trajectory has text."""
     if one.finish_reason is None:
-        return one.invalid_reason if one.invalid_reason in _REFUSALS else "a model's refusal, without finish_reason"
+        return one.invalid_reason if one.invalid_reason in _REFUSALS else "a refusal, because finish_reason is none"
     if not context.config.is_scored:
         return None
     text = one.text or ""
-    if one.invalid_reason == InvalidReason.UNSTORABLE and _REPLACED in text:
+    if one.invalid_reason == InvalidReason.UNSTORABLE and _REPLACEMENT_CHARACTER in text:
         return one.invalid_reason
     search = context.search
     if one.role == TeacherRole.INTEGRATOR:
@@ -244,25 +245,25 @@ def _reason(context: RunContext, one: CandidateToRecompute, *, follows: bool) ->
         loop_repeats=search.loop_repeats,
         was_cut=one.finish_reason == FinishReason.LENGTH,
         has_markers=has_markers,
-        may_be_empty=closes and not has_markers and follows,
+        may_be_empty=closes and not has_markers and follows_text,
     )
 
 
 def _originals(candidates: Iterable[CandidateToRecompute], reasons: dict[int, str | None]) -> dict[int, int]:
     """For each valid candidate, the sibling that stands for its text: the first by teacher and sample."""
-    standing: dict[tuple[object, ...], int] = {}
+    first: dict[tuple[object, ...], int] = {}
     found: dict[int, int] = {}
     for one in sorted(candidates, key=lambda one: (one.teacher, one.sample)):
         if reasons[one.id] is None and one.state not in _WITHOUT_TEXT:
             words = " ".join((one.text or "").split())
-            place = (one.step, one.round, one.parent_id, one.parent_rank, words)
-            found[one.id] = standing.setdefault(place, one.id)
+            siblings_with_text = (one.step, one.round, one.parent_id, one.parent_rank, words)
+            found[one.id] = first.setdefault(siblings_with_text, one.id)
     return found
 
 
 def _wrong_state(context: RunContext, one: CandidateToRecompute, reason: str | None, original: int) -> Iterator[str]:
-    """Findings on the state and what belongs to it; `original`: the key of the sibling that the candidate repeats, or
-    its own."""
+    """Findings on `state`, `invalid_reason` and `duplicate_of`. `original` is the key of the sibling that the candidate
+    repeats, or its own."""
     state = CandidateState(one.state)
     is_duplicate = original != one.id
     if is_duplicate and (state == CandidateState.PROPOSED or (state != CandidateState.INVALID and not one.text_key)):
@@ -325,8 +326,9 @@ def wrong_source(connection: sa.Connection, run: RunRow, config: RunConfig) -> I
             yield finding("its row", "source_run_id", run.source_run_id, None)
         return
     if run.source_run_id is None:
+        # The source was removed. A run with its name is another one, if it was made later than the trimmed run.
         other = find_run(connection, run.trimmed_from)
-        if other is not None and other.created_at < run.created_at:  # a later one has taken the name
+        if other is not None and other.created_at < run.created_at:
             yield finding("its row", "source_run_id", None, other.id)
         return
     source = next((one for one in list_runs(connection) if one.id == run.source_run_id), None)
@@ -394,7 +396,7 @@ def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
 @dataclass(slots=True)
 class ComparedAnswers:
     """Counts of answers: `compared` again, or left out because a model `judged` them, because nothing checks them
-    (`unchecked`), or because the check gave no result, then or now (`kept`)."""
+    (`unchecked`), or because the first check or this one gave no result (`kept`)."""
 
     compared: int = 0
     judged: int = 0
@@ -416,9 +418,9 @@ def wrong_check_results(
 
         while batch := database.run(lambda c, after=after: read_stored_answers(c, run.id, after, _BATCH)):  # type: ignore[misc]
             after = batch[-1].trajectory_id
-            due = [answer for answer in batch if _is_compared(answer, counts)]
+            to_check = [answer for answer in batch if _is_compared(answer, counts)]
             wrong = {}
-            for answer, result in zip(due, threads.map(check, due), strict=True):
+            for answer, result in zip(to_check, threads.map(check, to_check), strict=True):
                 if result.method in _NO_RESULT:
                     counts.kept += 1
                     continue

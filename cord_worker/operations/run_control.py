@@ -40,8 +40,8 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The result of continuing a run; `changed` is false if it was active already. `missing_workers` are roles and
-    models that it needs and that have no process. `max_tokens` and `max_cost` are its spending limits now."""
+    """The result of continuing a run; `changed` is false if it was active already. `missing_workers` names the roles
+    and models that it needs but that have no process. `max_tokens` and `max_cost` are its spending limits now."""
 
     run: str
     state: str
@@ -87,8 +87,8 @@ class RetryResult:
     """The result of a retry: `retried` problems continue; `problems` counts them by their state now; `left_alone` are
     named problems that had not failed, with their states.
 
-    `will_fail_again` of the retried problems will certainly fail the same way, and `will_fail_again_from_scratch` of
-    these even with newly drawn candidates.
+    `will_fail_again` is how many of the retried problems will certainly fail in the same way. Of these,
+    `will_fail_again_from_scratch` will fail even with newly drawn candidates.
     """
 
     run: str
@@ -137,7 +137,8 @@ class RetryResult:
 
 
 def pause(database: Database, name: str) -> Paused:
-    """Starts no new work of the run; results of work in progress are still written. Raises RunNotFound, RunConflict."""
+    """Pauses the run: no new work starts, but the results of begun work are written. Raises RunNotFound,
+    RunConflict."""
     changed = database.run(lambda connection: pause_run(connection, name))
     return Paused(name, "paused", changed)
 
