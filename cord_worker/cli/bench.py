@@ -418,7 +418,7 @@ def contamination(
     Copies of questions of the benchmark replace questions of DATASET: unchanged, with other numbers, with other
     punctuation, embedded in a longer text, and paraphrased mechanically. Keys: plants (planted, found, missed, by
     kind), false_alarms (hits of the other questions), found_near and false_near (what --near adds), index_seconds and
-    lookup_seconds (of the processor).
+    lookup_seconds (processor time).
 
     \b
       cordctl bench contamination math500.jsonl --against gsm8k.jsonl --copies 50

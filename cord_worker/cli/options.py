@@ -42,7 +42,7 @@ class NumberRange(click.FloatRange):
 
 
 class FilePath(click.Path):
-    """A path of a file on this machine: an empty value and a URL are refused."""
+    """A path of a file on this machine; an empty value and a URL are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path. Raises BadParameter for an empty value or a URL."""
@@ -249,7 +249,7 @@ def read_settings(state_dir: Path | None = None) -> Settings:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """One JSON object on one line of standard output."""
+    """Prints the document as one line of JSON on standard output."""
     import json
 
     click.echo(json.dumps(document, ensure_ascii=False))
