@@ -30,6 +30,7 @@ from cord_worker.store.reports.status import live_workers, worker_conditions
 _RECORD = "up.json"
 _POLL_SECONDS = 0.3
 _LOCK_SECONDS = 400
+"""How long a command waits for another `up` or `down`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ def _bring_down(settings: Settings) -> bool:
     stopped = stop_daemon(settings.state_dir)
     services = LocalServices(settings.state_dir)
     if services.are_running() and not services.state.read().living_owners():
-        # Left by a killed owner whose watchdog was killed too.
+        # Their owner was killed, and so was the watchdog that should have stopped them.
         services.stop()
         stopped = True
     return stopped

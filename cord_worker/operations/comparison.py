@@ -1,4 +1,4 @@
-"""Compares runs, with intervals: `cordctl compare` and Table 15 of `cordctl cost`.
+"""Compares runs, and gives figures their intervals: `cordctl compare` and Table 15 of `cordctl cost`.
 
 Intervals come from the paired bootstrap: the problems that two runs share are resampled, and each resample is evaluated
 for both runs, so that the difficulty of the problems cancels out in the difference.
@@ -51,8 +51,8 @@ class ComparedRun:
     A difference is the value of this run minus that of the first run; the first run has none. Accuracies leave out
     `undecided` answers, and their differences leave out problems with only such answers. `score_difference` is None if
     the two runs compute scores differently: as another mean, or over other tokens of the known answer. `tokens` are the
-    generated tokens per problem. `result_tokens` are those of the trajectory and its final answer, over the problems
-    that have a final answer.
+    generated tokens per problem. `result_tokens` are the generated tokens of the trajectory and its final answer, over
+    the problems that have one.
     """
 
     run: str
@@ -187,9 +187,10 @@ def compare_rows(
 
 
 def bootstrap(values: Values) -> Interval | None:
-    """Mean and percentile interval of `values`, shape (problems,), without NaN entries; None if nothing is left.
+    """Mean and percentile interval of `values`, which have the shape (problems,). NaN entries are left out; None if no
+    other entry is left.
 
-    Equal values have equal intervals: every call draws the same resamples.
+    Equal values have equal intervals, because every call draws the same resamples.
     """
     random = np.random.default_rng(_SEED)
     known = values[~np.isnan(values)]
@@ -206,7 +207,7 @@ def bootstrap(values: Values) -> Interval | None:
 
 
 def _same_kind_of_score(config: RunConfig, other: RunConfig) -> bool:
-    """Whether both runs have scores of the same mean of the same tokens."""
+    """Whether both runs have scores, and compute them as the same mean over the same tokens."""
     kinds = [
         (one.required_prover.score, one.required_prover.score_full_stop) if one.is_scored else None
         for one in (config, other)

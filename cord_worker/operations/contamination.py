@@ -22,7 +22,7 @@ DEFAULT_KINDS = (HitKind.EXACT, HitKind.RENUMBERED, HitKind.NGRAM, HitKind.CONTA
 _BATCH = 1_000
 """Questions looked up at once, and in memory at once."""
 _BATCH_CHARACTERS = 4_000_000
-"""A batch with so many characters ends earlier."""
+"""Characters after which a batch ends early."""
 _MAX_SHOWN = 20
 _FIELDS: Fields = {
     "location": "text",
@@ -110,11 +110,11 @@ class OptionNames:
 
 
 OF_DATASET = OptionNames(skip="--skip-unreadable", repairs_latex=True)
-"""Those of `cordctl contaminated` for the dataset."""
+"""Option names of `cordctl contaminated` for the dataset."""
 OF_BENCHMARK = OptionNames(
     "--against-field", "--against-split", "choose one with --against-split", "--skip-unreadable", repairs_latex=True
 )
-"""Those of `cordctl contaminated` for its benchmarks."""
+"""Option names of `cordctl contaminated` for its benchmarks."""
 SPLIT_BY_FILE = "name the file of one of them"
 """Advice on choosing a split, for commands without an option for it."""
 

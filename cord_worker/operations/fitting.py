@@ -72,7 +72,7 @@ class Fit:
 
     @property
     def end_name(self) -> str:
-        """The name of the text after the trajectory."""
+        """The name of the end, for people."""
         return "closing part" if self.role == "prover" else "answer with its opening"
 
     @property

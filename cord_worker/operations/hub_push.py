@@ -85,19 +85,19 @@ def push(target: PushTarget, files: Mapping[str, Path], card: Path, run: str, *,
             `replaces_card`).
     """
     hub = hub_library("--push")
-    again = f"The files are complete in {card.parent}; once this is solved, give the same command again."
+    advice = f"The files are complete in {card.parent}; once this is solved, give the same command again."
     seen_commits: list[str] = []
     try:
         return _with_retries(
             hub, lambda: _push_once(hub, target, files, card, run, seen_commits, replaces_card=replaces_card)
         )
     except _Refused as refused:
-        raise HubError(f"{refused} Nothing was pushed. {again}") from None
+        raise HubError(f"{refused} Nothing was pushed. {advice}") from None
     except hub_errors(hub) as error:
-        said = explanation(hub, error, target.repository).rstrip(".")
+        cause = explanation(hub, error, target.repository).rstrip(".")
         # Without a reply, the commit may have been made.
         outcome = "the hub has not confirmed the push" if response_of(error) is None else "nothing was pushed"
-        raise HubError(f"{outcome}: {said}. {again}") from error
+        raise HubError(f"{outcome}: {cause}. {advice}") from error
 
 
 def _with_retries(hub: ModuleType, attempt: Callable[[], Pushed]) -> Pushed:
@@ -132,7 +132,8 @@ def _push_once(
 ) -> Pushed:
     """Makes one attempt to push, and appends the branch's newest commit to `seen_commits`.
 
-    The first of `seen_commits` is the state before all attempts. An attempt may have made a commit and lost the reply.
+    The first of `seen_commits` is the state before all attempts: an earlier attempt may have made a commit whose reply
+    was lost.
     """
     api, repository = hub.HfApi(), target.repository
     # An existing repository stays private or public as it is.

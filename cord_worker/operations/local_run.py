@@ -42,8 +42,8 @@ _MAX_FAILURES = 5
 
 @dataclass(frozen=True, slots=True)
 class LocalRun:
-    """A run to execute on this machine. `run_name` None: `default_run_name`. `on_rejected` gets each row that is left
-    out."""
+    """A run to execute on this machine. Without `run_name`, its name is `default_run_name`. `on_rejected` gets each row
+    that is left out."""
 
     source: DatasetSource
     config: RunConfig

@@ -125,7 +125,7 @@ def recheck_run(
     answers read so far and that of all answers.
 
     Answers whose rows were changed after they were written are left alone (`RecheckResult.broken`). If the run's own
-    row was changed, all answers are. Raises RunNotFound, and ProcessPoolError if no process can be started.
+    row was changed, this holds for all answers. Raises RunNotFound, and ProcessPoolError if no process can be started.
     """
     run = database.run(lambda connection: resolve_run(connection, name))
     total = database.run(lambda connection: count_answers(connection, run.id))

@@ -70,7 +70,7 @@ def finding(row: str, column: str, stored: object, recomputed: object) -> str:
     return f"{row}: {column}: stored {_shown(stored)}, recomputed {_shown(recomputed)}"
 
 
-IMPOSSIBLE_ROWS = (LookupError, ValueError, TypeError, ArithmeticError)
+IMPOSSIBLE_ROW_ERRORS = (LookupError, ValueError, TypeError, ArithmeticError)
 """Errors that a computation may raise on rows that the service cannot have written."""
 
 
@@ -78,7 +78,7 @@ def wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterator
     """Findings on the candidates of one problem: wrong derived columns, and missing candidates."""
     try:
         yield from _wrong_candidates(context, search)
-    except IMPOSSIBLE_ROWS as error:
+    except IMPOSSIBLE_ROW_ERRORS as error:
         yield contradiction(error)
 
 
@@ -88,14 +88,14 @@ def contradiction(error: Exception) -> str:
 
 
 def _wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
-    candidates = search.candidates  # by key: parents before children
+    candidates = search.candidates  # in the order of their keys, so parents come before children
     by_id = {one.id: one for one in candidates}
     reasons = _reasons(context, candidates)
     originals = _originals(candidates, reasons) if context.config.is_scored else {}
     for one in candidates:
         parent = None if one.parent_id is None else by_id.get(one.parent_id)
-        yield from _wrong_names(context, one, parent)
-        yield from _wrong_numbers(context, one, parent)
+        yield from _wrong_identity(context, one, parent)
+        yield from _wrong_plan(context, one, parent)
         if one.state in _WITHOUT_TEXT:
             if one.text_key is not None:
                 yield finding(name_of(one), "text_key", one.text_key, None)
@@ -103,34 +103,36 @@ def _wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterato
         reason = reasons[one.id]
         may_repeat = context.config.is_scored and reason is None
         key = text_key(one.text or "") if may_repeat else None
-        # Workers of older versions wrote no keys; there the decision finds the duplicates.
+        # Workers of older versions wrote no `text_key`; duplicates among their candidates are found by the decision.
         if (one.text_key is not None or search.has_digests) and one.text_key != key:
             yield finding(name_of(one), "text_key", one.text_key, key)
         yield from _wrong_state(context, one, reason, originals.get(one.id, one.id))
     if context.trim_above is None:  # otherwise the candidates are copies of one path
-        yield from _missing(context, search)
+        yield from _missing_candidates(context, search)
 
 
-def _wrong_names(context: RunContext, one: CandidateToRecompute, parent: CandidateToRecompute | None) -> Iterator[str]:
+def _wrong_identity(
+    context: RunContext, one: CandidateToRecompute, parent: CandidateToRecompute | None
+) -> Iterator[str]:
+    """Findings on `lineage` and `seed`."""
     is_integrator = one.role == TeacherRole.INTEGRATOR
     name = INTEGRATOR if is_integrator else one.name
     if is_integrator:
-        before = ""
+        parent_lineage = ""
     elif parent is not None:
-        before = parent.lineage
+        parent_lineage = parent.lineage
     else:
-        before = root_lineage(one.parent_rank) if context.search.pipeline == "greedy" else ""
-    expected = lineage(before, one.step, one.round, name, one.sample)
+        parent_lineage = root_lineage(one.parent_rank) if context.search.pipeline == "greedy" else ""
+    expected = lineage(parent_lineage, one.step, one.round, name, one.sample)
     if one.lineage != expected:
         yield finding(name_of(one), "lineage", one.lineage, expected)
-    seed = candidate_seed(context.config.run.seed, one.key, one.step, before, name, one.sample, one.round)
+    seed = candidate_seed(context.config.run.seed, one.key, one.step, parent_lineage, name, one.sample, one.round)
     if one.seed != seed:
         yield finding(name_of(one), "seed", one.seed, seed)
 
 
-def _wrong_numbers(
-    context: RunContext, one: CandidateToRecompute, parent: CandidateToRecompute | None
-) -> Iterator[str]:
+def _wrong_plan(context: RunContext, one: CandidateToRecompute, parent: CandidateToRecompute | None) -> Iterator[str]:
+    """Findings on `whole`, `max_tokens` and the seed of the final answer."""
     is_tree_search = context.search.pipeline == "mcts"  # at any step it may plan rollouts or single steps
     whole = one.whole if is_tree_search else context.search.pipeline in _WITH_WHOLE_TRAJECTORIES
     if one.whole != whole:
@@ -151,7 +153,7 @@ def _wrong_numbers(
             yield finding(trajectory_name(one.trajectory_id, name_of(one)), "answer_seed", one.answer_seed, seeds[0])
 
 
-def _missing(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
+def _missing_candidates(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
     """Findings on candidates that were planned with others of their step and round, but are missing or have another
     `parent_rank`."""
     live: dict[int, list[LiveSlot]] = defaultdict(list)
@@ -167,7 +169,7 @@ def _missing(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
             (one.parent_id, one.parent_rank if one.parent_id is None else None, one.teacher, one.sample): one
             for one in group
         }
-        slots: set[int | None] = set()
+        changed_slots: set[int | None] = set()
         is_rollout = context.search.pipeline == "mcts" and any(one.whole for one in group)
         for parent, rank, teacher, sample in _planned(context, step, live[step - 1]):
             if is_rollout and (teacher != teacher_of.get(parent or 0) or sample > 0):
@@ -178,8 +180,8 @@ def _missing(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
                 ranks = {one.parent_rank for one in group if one.parent_id == parent}
                 if rank in ranks:
                     yield finding(name_of(found), "parent_rank", found.parent_rank, rank)
-                elif parent not in slots:
-                    slots.add(parent)
+                elif parent not in changed_slots:
+                    changed_slots.add(parent)
                     yield finding(f"step {step - 1}", f"the beam (rank of candidate {parent})", rank, min(ranks))
             elif found is None:
                 name = missing_candidate(

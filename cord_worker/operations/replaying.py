@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from cord_worker.coordination.decision import answer_seeds, decide
 from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.errors import ConfigError, StoreError
-from cord_worker.operations.recomputing import IMPOSSIBLE_ROWS, contradiction, wrong_candidates, wrong_run
+from cord_worker.operations.recomputing import IMPOSSIBLE_ROW_ERRORS, contradiction, wrong_candidates, wrong_run
 from cord_worker.operations.trimmed_copies import is_without_source, wrong_copies
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
 from cord_worker.search.types import Expansion, InvalidReason, SearchError
@@ -118,10 +118,10 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
         sound = []
         for problem_id in problem_ids[start : start + _PROBLEMS_AT_ONCE]:
 
-            def one(connection: sa.Connection, problem_id: int = problem_id) -> Outcome:
+            def replay(connection: sa.Connection, problem_id: int = problem_id) -> Outcome:
                 return replay_problem(connection, context, problem_id)
 
-            outcome = database.run(one, one_snapshot=True)
+            outcome = database.run(replay, one_snapshot=True)
             replayed.problems += 1
             replayed.decisions += outcome.decisions
             if outcome.difference is None:
@@ -158,7 +158,7 @@ def replay_problem(connection: sa.Connection, context: RunContext, problem_id: i
     differences = itertools.chain(_changed_rows(connection, context, problem_id), replayer.differences())
     try:
         difference = next(differences, None)
-    except IMPOSSIBLE_ROWS as error:
+    except IMPOSSIBLE_ROW_ERRORS as error:
         difference = Difference(search.problem.key, contradiction(error))
     return Outcome(replayer.decisions, difference)
 
@@ -177,20 +177,20 @@ _OF_ONE_PROBLEM = tuple(one for one in (*INVARIANTS, *RESCORE_INVARIANTS, *HISTO
 
 
 def first_violations(connection: sa.Connection, problem_ids: Sequence[int]) -> list[Difference]:
-    """The first violation in the rows of each of these problems that has any."""
+    """The first violation of each of these problems that has any."""
     found = first_broken(connection, _OF_ONE_PROBLEM, problem_ids)
     return [Difference(violation.problem, violation.detail) for violation in found.values()]
 
 
 class _Replayer:
-    """Takes one problem's decisions again, in their order. A place in the search is a pair of step and round."""
+    """Takes one problem's decisions again, in their order. A point of the search is a pair (step, round)."""
 
     def __init__(self, connection: sa.Connection, context: RunContext, search: StoredSearch) -> None:
         self._connection = connection
         self._context = context
         self._search = search
         self._at = (0, 0)
-        """Step and round of the decision that is taken again."""
+        """The point of the decision that is taken again."""
         self.decisions = 0
 
     def differences(self) -> Iterator[Difference]:
@@ -204,7 +204,7 @@ class _Replayer:
         yield from self._last(at)
 
     def _decision(self, at: tuple[int, int], following: tuple[int, int]) -> Iterator[Difference]:
-        """The decision taken at one place, after which the candidates of `following` were planned."""
+        """Compares the decision at one point, after which the candidates of the point `following` were planned."""
         self._at = at
         decision = self._decide()
         match decision:
@@ -223,7 +223,7 @@ class _Replayer:
                 yield self._step_difference("the decision", f"step {following[0]}, round {following[1]}", recomputed)
 
     def _last(self, at: tuple[int, int]) -> Iterator[Difference]:
-        """Compares the last place: the search ended or failed there, or has not yet decided there."""
+        """Compares the last point: the search ended or failed there, or has not yet decided there."""
         self._at = at
         search = self._search
         problem = search.problem
@@ -246,6 +246,7 @@ class _Replayer:
         yield from self._ending(decision)
 
     def _failure(self) -> Iterator[Difference]:
+        """Compares the decision with the stored failure of the problem."""
         decision = self._decide()
         stored = self._search.failure_reason or "no reason"
         match decision:
@@ -271,6 +272,7 @@ class _Replayer:
     def _choice(
         self, ranking: Sequence[int], invalid: dict[int, InvalidReason], *, beam: Sequence[tuple[int, str | None]]
     ) -> Iterator[Difference]:
+        """Compares the ranks, the invalid candidates and the beam."""
         step, _ = self._at
         ranks = {id_: rank for rank, id_ in enumerate(ranking)}
         for one in self._current():
@@ -288,6 +290,7 @@ class _Replayer:
             )
 
     def _plan(self, following: tuple[int, int], expansions: Sequence[Expansion]) -> Iterator[Difference]:
+        """Compares the candidates of the point `following` with those that the decision plans."""
         rows = [one for one in self._search.candidates if (one.step, one.round) == following]
         planned = {(one.parent_id, one.parent_rank, one.teacher, one.sample) for one in expansions}
         stored = {(one.parent_id, one.parent_rank, one.teacher, one.sample): one for one in rows}
@@ -306,6 +309,7 @@ class _Replayer:
                 yield self._difference(f"{row.name}: sources", str(row.sources), str(expansion.sources))
 
     def _ending(self, decision: EndSearch) -> Iterator[Difference]:
+        """Compares the finished trajectories, the winner with its path, and the seeds of the final answers."""
         search = self._search
         rows = {row.candidate_id: row for row in search.trajectories}
         names = {one.id: one.name for one in search.candidates}
@@ -373,7 +377,7 @@ class _Replayer:
             yield self._difference(what, _shown(stored), _shown(recomputed))
 
     def _same(self, what: str, stored: Any, recomputed: Any) -> Iterator[Difference]:
-        """Compares something of a whole place."""
+        """Compares a value that belongs to no single row; the difference names the current point."""
         if stored != recomputed:
             yield self._step_difference(what, _shown(stored), _shown(recomputed))
 

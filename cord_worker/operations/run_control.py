@@ -9,7 +9,7 @@ from typing import Any
 from cord_worker.display_text import counted, shown
 from cord_worker.errors import StoreError
 from cord_worker.operations.run_watch import missing_workers
-from cord_worker.progress import money, without_workers
+from cord_worker.progress import money, no_workers_sentence
 from cord_worker.store.database import Database
 from cord_worker.store.runs.lifecycle import cancel_run, pause_run, resume_run
 from cord_worker.store.runs.retry import restart_failed, retry_failed
@@ -61,7 +61,7 @@ class Resumed:
         limits = [] if self.max_tokens is None else [counted(self.max_tokens, "generated token")]
         limits += [] if self.max_cost is None else [money(self.max_cost, self.currency)]
         sentence += f", up to {' or '.join(limits)}" if limits else ""
-        return [sentence, without_workers(self.missing_workers)] if self.missing_workers else [sentence]
+        return [sentence, no_workers_sentence(self.missing_workers)] if self.missing_workers else [sentence]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class RetryResult:
         if self.retried and self.state == "paused":
             lines.append(f"run {run} is paused. Continue with: cordctl resume {run}")
         elif self.retried and self.missing_workers:
-            lines.append(without_workers(self.missing_workers))
+            lines.append(no_workers_sentence(self.missing_workers))
         return lines
 
 

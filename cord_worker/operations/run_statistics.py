@@ -74,7 +74,7 @@ class RunStatistics:
 
 
 def _without_point(value: Any) -> Any:
-    """A whole number as an integer: the mean of a single number of steps or tokens is one."""
+    """Converts a float that is a whole number, such as the mean over a single answer, to int."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -27,7 +27,7 @@ class SpanWriter(Protocol):
     """Receives spans."""
 
     def write(self, spans: list[Span]) -> None:
-        """Writes them; raises a CordError if that fails."""
+        """Writes the spans. Raises a CordError if that fails."""
         ...
 
 

@@ -12,7 +12,7 @@ from cord_worker.errors import LimitReached, RunFailed, RunStopped, WaitTimeout,
 from cord_worker.operations.background import check_background, find_background
 from cord_worker.operations.run_status import watch_of
 from cord_worker.operations.run_watch import watch_run
-from cord_worker.progress import Snapshot, duration, shown, without_workers
+from cord_worker.progress import Snapshot, duration, no_workers_sentence, shown
 from cord_worker.store.database import Database
 from cord_worker.store.reports.failure_causes import failure_causes
 from cord_worker.store.runs.runs import resolve_run
@@ -72,7 +72,7 @@ class CallbackView:
         if self._missing_seconds is not None and now - self._missing_since >= self._missing_seconds:
             raise WorkersMissing(
                 f"run {snapshot.run} has been waiting for {duration(now - self._missing_since)}: "
-                f"{without_workers(snapshot.missing)}"
+                f"{no_workers_sentence(snapshot.missing)}"
             )
 
 

@@ -83,8 +83,8 @@ class RunWatch:
         self.run_id = run.id
         self._timeout = worker_timeout_seconds
         self._starts_workers = starts_workers
-        self._since = time.monotonic()
-        self._seen: set[str | None] = set()
+        self._watch_began = time.monotonic()
+        self._seen_models: set[str | None] = set()
         self.names = _model_names(run)
         self._clock = EtaClock()
         self._costly = TotalsCache(lambda: database.run(self._read_costly))
@@ -105,7 +105,7 @@ class RunWatch:
         is_waited_for = unfinished and cheap.run.state == "active"
         missing = _missing(cheap.workers, self.names) if is_waited_for and not self._starts_workers else []
         conditions = named_conditions(cheap.conditions, self.names)
-        self._seen.update(worker.model for worker in cheap.workers)
+        self._seen_models.update(worker.model for worker in cheap.workers)
         return Snapshot(
             run=cheap.run.name,
             state=shown_state(cheap.run.state, cheap.counts.problems),
@@ -125,7 +125,7 @@ class RunWatch:
                 conditions,
                 self.names,
                 are_starting=self._starts_workers,
-                seen=self._seen,
+                seen=self._seen_models,
             ),
         )
 
@@ -140,7 +140,7 @@ class RunWatch:
 
     def _read_cheap(self, connection: sa.Connection) -> _CheapReadings:
         run, counts = get_run(connection, self.run_id), read_counts(connection, self.run_id)
-        watched = time.monotonic() - self._since
+        watched = time.monotonic() - self._watch_began
         is_beginning = self._starts_workers and counts.idle_seconds >= watched
         if self._starts_workers:
             # If the command continues a run, the time before its watch began is a pause, not idle time.

@@ -43,8 +43,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Loser:
-    """A candidate outside the beam of its step; `behind` is its score's distance to the lowest score that the step
-    kept, if both are known and it is positive."""
+    """A candidate outside the beam of its step. `behind` is how far its score is below the lowest score in the beam;
+    None if it is not below, or a score is missing."""
 
     candidate: TreeCandidate
     gain: float | None

@@ -114,12 +114,12 @@ def verify_runs(
             *ROLLUP_INVARIANTS,
         )
     ]
-    configured, follows = _Violations(CONFIGURATION, examples), _Violations(DERIVED, examples)
-    copied = _Violations(COPIES, examples)
+    configuration, derived = _Violations(CONFIGURATION, examples), _Violations(DERIVED, examples)
+    copies = _Violations(COPIES, examples)
     found.without_source = [run.name for run in runs if is_without_source(run)]
     for run in runs:
         for detail in wrong_run(connection, run):
-            configured.add(Violation(run.name, None, detail))
+            configuration.add(Violation(run.name, None, detail))
         try:
             context = contexts.of_run(run.id, connection)
         except ConfigError:  # already among the findings
@@ -129,16 +129,16 @@ def verify_runs(
             for search in searches_to_recompute(connection, ids[start : start + _PROBLEMS_AT_ONCE]):
                 found.recomputed += len(search.candidates)
                 for detail in wrong_candidates(context, search):
-                    follows.add(Violation(run.name, search.candidates[0].key, detail))
+                    derived.add(Violation(run.name, search.candidates[0].key, detail))
             if context.trim_above is not None:
                 for problem, detail in wrong_copies(
                     connection, context.trim_above, ids[start : start + _PROBLEMS_AT_ONCE]
                 ):
-                    copied.add(Violation(run.name, problem, detail))
+                    copies.add(Violation(run.name, problem, detail))
         digest = run_digest(connection, run.id)
         if digest is not None:
             found.digests[run.name] = digest
-    found.reports += [follows.report(), copied.report(), configured.report()]
+    found.reports += [derived.report(), copies.report(), configuration.report()]
     found.undigested = count_undigested(connection, [run.id for run in runs])
     return found
 

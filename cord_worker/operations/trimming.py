@@ -35,7 +35,7 @@ from cord_worker.operations.local_run import (
 from cord_worker.operations.preload import preloading
 from cord_worker.operations.run_watch import RunWatch, missing_workers, watch_run
 from cord_worker.operations.services import services_for
-from cord_worker.progress import ProgressView, Snapshot, without_workers
+from cord_worker.progress import ProgressView, Snapshot, no_workers_sentence
 from cord_worker.search.seeds import answer_seed
 from cord_worker.search.trimming import WITHOUT_STEPS, kept_steps
 from cord_worker.store.database import Database
@@ -220,7 +220,7 @@ class TrimResult:
         """For people."""
         found = [self.trimmed.sentence()]
         if self.snapshot is None and self.missing:
-            found.append(without_workers(self.missing))
+            found.append(no_workers_sentence(self.missing))
         elif self.snapshot is not None:
             problems = self.snapshot.counts.problems
             found.append(f"{problems.get('done', 0):,} done, {problems.get('failed', 0):,} failed")
@@ -319,7 +319,7 @@ def trimmed_run_of(connection: sa.Connection, source: str | None, above: float) 
     default = Trim(run.name, above)
     names = trimmed_runs(connection, run.id, above)
     if not names:
-        _source(connection, default)  # says why, if it cannot be trimmed
+        _source(connection, default)  # raises the reason if the run cannot be trimmed
         raise RunConflict(
             f"run {run.name!r} has not been trimmed above {above:g} yet. Do that first: {default.command}"
         )
