@@ -200,7 +200,7 @@ def print_error(error: Exception) -> None:
 
     try:
         click.echo(f"{click.style('error:', fg='red', bold=True)} {shown_lines(str(error))}", err=True)
-    except OSError:  # the disk of its log is full: only the exit code is left
+    except OSError:  # the disk with the log is full: only the exit code is left
         _discard_output(sys.stderr)
 
 

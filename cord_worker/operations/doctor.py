@@ -327,7 +327,9 @@ def _limits(config: RunConfig | None, settings: Settings) -> Iterator[Diagnosis]
         yield Diagnosis(Level.FAIL, shortage.limit, shortage.found, shortage.advice)
     if not found:
         allowed = "enough open files, address space, processes and file size"
-        yield Diagnosis(Level.OK, "limits", f"{allowed} for {'this configuration' if config else 'a coordinator'}")
+        yield Diagnosis(
+            Level.OK, "limits", f"{allowed} for {'this configuration' if config else 'a coordinator and a worker'}"
+        )
     memory = limits.container_memory()
     if memory is not None:
         needed = _MIN_PROCESS_MEMORY * len(wanted)

@@ -51,7 +51,7 @@ class DatasetSource:
     def records(
         self, notes: DatasetNotes | None = None, config: RunConfig | None = None
     ) -> Iterator[ProblemRecord | RejectedRecord]:
-        """Its problems in order; see `read_problems`. Fields and changes go into `notes`.
+        """The dataset's problems in their order; see `read_problems`. Fields and changes go into `notes`.
 
         With `config`, what rows say about their own verification is checked too.
         """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 5
 _LEAST_STEP = 16
-"""Fewest tokens of a step, its marker included; less room counts as none."""
+"""A step needs room for more tokens than this, its marker included."""
 
 
 @dataclass(frozen=True, slots=True)

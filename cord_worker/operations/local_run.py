@@ -59,7 +59,7 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class LocalRunResult(Generic[T]):
     """The result of a local run: `result` is what `conclude` returned, `seconds` the wall time of the call, `logs` the
-    folder with the logs of its processes; `embedded`: it started PostgreSQL or Redis."""
+    folder with the logs of its processes; `embedded`: whether PostgreSQL or Redis is embedded."""
 
     enqueued: EnqueueResult
     snapshot: Snapshot
@@ -277,12 +277,12 @@ def supervised_workers(
     try:
         supervisor.start()
         say(sentence)
-        failures: list[str] = []
+        reported: list[str] = []
 
         def look_after() -> None:
             _look_after(supervisor, say)
-            if fork_server is not None and fork_server.failure is not None and not failures:
-                failures.append(fork_server.failure)
+            if fork_server is not None and fork_server.failure is not None and not reported:
+                reported.append(fork_server.failure)
                 say(f"workers start more slowly, without the fork server: {fork_server.failure}")
 
         yield LocalWorkers(look_after, supervisor.rest)

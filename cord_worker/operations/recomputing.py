@@ -420,7 +420,7 @@ def wrong_check_results(
 
         while batch := database.run(lambda c, after=after: read_stored_answers(c, run.id, after, _BATCH)):  # type: ignore[misc]
             after = batch[-1].trajectory_id
-            to_check = [answer for answer in batch if _is_compared(answer, counts)]
+            to_check = [answer for answer in batch if _must_compare(answer, counts)]
             wrong = {}
             for answer, result in zip(to_check, threads.map(check, to_check), strict=True):
                 if result.method in _NO_RESULT:
@@ -434,7 +434,7 @@ def wrong_check_results(
                 yield answer.key, finding(names[key], "correct", answer.correct, result.correct)
 
 
-def _is_compared(answer: StoredAnswer, counts: ComparedAnswers) -> bool:
+def _must_compare(answer: StoredAnswer, counts: ComparedAnswers) -> bool:
     """Whether to compare the answer; counts those that are not compared."""
     if answer.method == "none":
         counts.unchecked += 1

@@ -44,7 +44,7 @@ _REPORT_SECONDS = 5.0
 _REPEAT_SECONDS = 60.0
 """A sentence that has not changed is printed again after this time."""
 
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def read_task(
 
 
 def rescore_run(
-    task: RescoreTask, *, wait: bool | None, say: Tell, check_interrupted: Callable[[], None]
+    task: RescoreTask, *, wait: bool | None, say: Say, check_interrupted: Callable[[], None]
 ) -> RescoreOutcome:
     """Queues the candidates, and waits for their scores if `wait`. If `wait` is None, it waits only with an embedded
     server.
@@ -190,7 +190,7 @@ def _wait_for_scores(
     task: RescoreTask,
     begun: BegunRescoring,
     workers: LocalWorkers,
-    say: Tell,
+    say: Say,
     check_interrupted: Callable[[], None],
 ) -> RescoreOutcome:
     """Waits until no candidate is left. Raises RunConflict if the run is paused or cancelled meanwhile, and StoreError
@@ -267,7 +267,7 @@ def _check_runnable(state: str, run: str) -> None:
 
 
 @contextmanager
-def _workers(task: RescoreTask, services: RunServices, say: Tell) -> Iterator[LocalWorkers]:
+def _workers(task: RescoreTask, services: RunServices, say: Say) -> Iterator[LocalWorkers]:
     """A worker of the prover's model and a coordinator for the length of a `with`: those that `up` has started, else
     new ones."""
     models = {task.model_name: task.model}

@@ -82,7 +82,8 @@ def runs_of(labels: Sequence[str]) -> list[str]:
 
 
 def compare_rescorings(connection: sa.Connection, labels: Sequence[str]) -> list[ComparedRescoring]:
-    """Compares the rescorings that the labels name (RUN@NAME). If a run is named alone, all of its rescorings are.
+    """Compares the rescorings that the labels name (RUN@NAME). A run that is named alone stands for all of its
+    rescorings.
 
     Raises RunNotFound, and StoreError for a rescoring that does not exist.
     """
@@ -122,14 +123,14 @@ def _compare(connection: sa.Connection, run: RunRow, rescoring: RescoringRow) ->
         rescore=bootstrap(rescores),
         difference=bootstrap(rescores - scores),
         correlation=bootstrap(_values([row.correlation for row in rows])),
-        other_first=bootstrap(_values([_share(row) for row in decided])),
+        other_first=bootstrap(_values([_other_first_share(row) for row in decided])),
         other_winner=bootstrap(_values([row.is_other_winner for row in rows])),
         best_accuracy=bootstrap(best),
         accuracy_gain=bootstrap(best - _values([row.correct for row in answered])),
     )
 
 
-def _share(row: RescoredProblem) -> float:
+def _other_first_share(row: RescoredProblem) -> float:
     return row.other_first / row.decisions
 
 

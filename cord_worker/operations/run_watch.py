@@ -100,7 +100,7 @@ class RunWatch:
         eta = self._clock.observe(cheap.counts, totals.mean_steps)
         if eta is None and cheap.run.state == "active" and not self._starts_workers:
             # The clock needs several snapshots; a single one is estimated from recently finished work. A command that
-            # starts workers may continue a run after a pause, which that estimate would count as work.
+            # starts workers may continue a run after a pause, and that estimate would count the pause as work.
             eta = totals.seconds_left(cheap.counts)
         is_waited_for = unfinished and cheap.run.state == "active"
         missing = _missing(cheap.workers, self.names) if is_waited_for and not self._starts_workers else []
@@ -140,11 +140,11 @@ class RunWatch:
 
     def _read_cheap(self, connection: sa.Connection) -> _CheapReadings:
         run, counts = get_run(connection, self.run_id), read_counts(connection, self.run_id)
-        watched = time.monotonic() - self._watch_began
-        is_beginning = self._starts_workers and counts.idle_seconds >= watched
+        seconds_watched = time.monotonic() - self._watch_began
+        is_beginning = self._starts_workers and counts.idle_seconds >= seconds_watched
         if self._starts_workers:
             # If the command continues a run, the time before its watch began is a pause, not idle time.
-            counts = replace(counts, idle_seconds=min(counts.idle_seconds, watched))
+            counts = replace(counts, idle_seconds=min(counts.idle_seconds, seconds_watched))
         is_idle = run.state == "active" and (
             is_beginning or counts.idle_seconds > _IDLE_SECONDS or not counts.steps_per_second
         )

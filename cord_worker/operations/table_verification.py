@@ -171,7 +171,7 @@ class _Violations:
         return InvariantReport(self._invariant, self._count, tuple(violation for _, violation in self._kept))
 
     def _keep_first(self) -> None:
-        """Merges the violations of the problem that was added last into those that are kept."""
+        """Adds the first violations of the current problem to those that are kept."""
         of_row: Counter[str] = Counter()
         of_columns: Counter[str] = Counter()
         numbers = []

@@ -80,7 +80,7 @@ class Trim:
 
     @property
     def command(self) -> str:
-        """The command that makes it."""
+        """The command that makes the trimmed run."""
         return f"cordctl trim {self.source} --above {self.above:g}{f' --name {self.name}' if self.name else ''}"
 
 
@@ -185,7 +185,7 @@ def _source(connection: sa.Connection, trim: Trim) -> RunRow:
 
 
 def _copy(source: RunRow, above: float, winner: Winner) -> WinnerCopy:
-    """The copy of the winner: whole, or its steps up to the cut with the seed of the new answer."""
+    """The copy of the winner: all of its steps, or those up to the cut and the seed of the new answer."""
     scores = [step.score for step in winner.steps if step.score is not None]
     if len(scores) < len(winner.steps):
         raise StoreError(
@@ -267,7 +267,7 @@ def trim_locally(
 ) -> TrimResult:
     """Makes the trimmed run and does its work on this machine, with embedded services; see `run_until_final`."""
     started = time.monotonic()
-    _check_data(settings)
+    _check_database_exists(settings)
     view.say(preparation(settings))
     with services_for(settings, view.say) as services, announce_command(services.state, view.say):
         ensure_schema(services.endpoints.database_url)
@@ -291,7 +291,7 @@ def trim_locally(
     return TrimResult(trimmed, snapshot, [], time.monotonic() - started)
 
 
-def _check_data(settings: Settings) -> None:
+def _check_database_exists(settings: Settings) -> None:
     """Raises ConfigError if there is no database yet. Without this check, an empty one would be made."""
     folder = settings.state_dir
     if settings.database_url is None and not (folder.is_dir() and LocalServices(folder).postgres.has_data()):
