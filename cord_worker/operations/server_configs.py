@@ -132,7 +132,10 @@ def _text(models: dict[str, ServedModel], unusable: Sequence[ServedModel], prove
 def _model_table(name: str, model: ServedModel) -> str:
     comments = f"# {shown(str(model.server))}\n"
     if model.server is not None and model.server.chat_style == "instruction":
-        comments += "# It does not continue an assistant's text, so an instruction asks for each step. It may not follow it exactly.\n"
+        comments += (
+            "# It does not continue an assistant's text, so an instruction asks for each step. The model may not\n"
+            "# follow it exactly.\n"
+        )
     if not model.has_tokenizer:
         comments += f"# It cannot score{_without_tokenizer(model)}\n"
     return (
