@@ -146,7 +146,7 @@ run_name_option = click.option(
     "--run",
     "run_name",
     callback=lambda context, parameter, value: _not_empty(value),  # noqa: ARG005 - click's signature
-    help="Name of the run (default: the dataset's name and a hash of the configuration).",
+    help="Name of the run (default: the dataset's name and the configuration's fingerprint).",
 )
 
 
