@@ -45,8 +45,8 @@ _PRESETS = ("tiny", "smollm2", "paper-hetero", "paper-homo")
     "key_variables",
     multiple=True,
     metavar="VARIABLE",
-    help="With --from-servers: environment variable of the key (default: OPENAI_API_KEY). Give it once for all URLs, or "
-    "once for each.",
+    help="With --from-servers: environment variable of the key (default: OPENAI_API_KEY). Give it once for all URLs, "
+    "or once for each.",
 )
 @click.argument("urls", nargs=-1, metavar="[URL]...")
 @click.pass_context
