@@ -418,17 +418,17 @@ def contamination(
     Copies of questions of the benchmark replace questions of DATASET: unchanged, with other numbers, with other
     punctuation, embedded in a longer text, and paraphrased mechanically. Keys: plants (planted, found, missed, by
     kind), false_alarms (hits of the other questions), found_near and false_near (what --near adds), index_seconds and
-    lookup_seconds (of the processor).
+    lookup_seconds (processor time).
 
     \b
       cordctl bench contamination math500.jsonl --against gsm8k.jsonl --copies 50
     """
     from cord_worker.bench.contamination import measure_contamination
-    from cord_worker.operations.contamination import OF_FILE_ALONE, OptionNames, QuestionReader, benchmark_source
+    from cord_worker.operations.contamination import SPLIT_BY_FILE, OptionNames, QuestionReader, benchmark_source
 
     reader = QuestionReader()
     of_dataset, of_benchmark = (
-        OptionNames(field, split_advice=OF_FILE_ALONE) for field in ("--question-field", "--against-field")
+        OptionNames(field, split_advice=SPLIT_BY_FILE) for field in ("--question-field", "--against-field")
     )
     found = measure_contamination(
         list(reader.questions(benchmark_source(fetch_dataset(dataset, None), question_field), of_dataset)),
@@ -509,12 +509,11 @@ def families(only: tuple[str, ...], as_json: bool) -> None:
 def _family_line(one: FamilyFigures) -> str:
     if not one.hosted:
         return f"refused: {one.reason}"
-    texts = (
-        "no greedy text compared"
-        if one.texts_equal is None
-        else f"{counted(one.texts_compared, 'greedy text')} of {counted(one.tokens_compared, 'token')} "
-        + ("equal" if one.texts_equal else "DIFFER")
-    )
+    if one.texts_equal is None:
+        texts = "no greedy text compared"
+    else:
+        result = "equal" if one.texts_equal else "DIFFER"
+        texts = f"{counted(one.texts_compared, 'greedy text')} of {counted(one.tokens_compared, 'token')} {result}"
     return (
         f"hosted {one.mode}, float32 {one.difference:.1e} (noise {one.noise:.1e}), "
         f"bfloat16 {one.bfloat16_difference:.2g} (noise {one.bfloat16_noise:.2g}), {texts}"

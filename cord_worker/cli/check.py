@@ -86,10 +86,10 @@ def check(
     For one pair it prints the type of the reference, the final answers that were found, the result and the reason.
 
     PAIRS.jsonl holds one object per line: reference, answer, and optionally expected (true, false, or null if no result
-    is clearly right), method and question; - reads standard input. It prints the pairs whose result is not the expected
-    one (wrong ones accepted, right ones refused, undecided ones), then those without expected, then the counts. With
-    --json every line is an object, and the last one has pairs, right_refused_share (of those expected true, undecided
-    ones included), wrong_accepted_share (of those expected false) and undecided_share (of all).
+    is clearly right), method and question; - reads standard input. The command prints the pairs whose result is not the
+    expected one (wrong ones accepted, right ones refused, undecided ones), then those without expected, then the
+    counts. With --json every line is an object, and the last one has pairs, right_refused_share (of those expected
+    true, undecided ones included), wrong_accepted_share (of those expected false) and undecided_share (of all).
 
     Exits with 1 if a line is not a valid pair; such lines are listed, and nothing is checked. With --strict, exits with
     4 if a result is not the expected one. Exits with 0 in all other cases.
@@ -243,11 +243,11 @@ def recheck(
     state_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Check the stored answers of RUN again by today's rules, without a model, and store what changed.
+    """Check the stored answers of RUN again by the current rules, without a model, and store changes.
 
     Only finished problems are checked. A check that ends without a result (too long, or a crash) changes nothing. If
     the command is killed or interrupted, call it again: it continues. Once it has finished, calling it again changes
-    nothing. The earlier result of an answer stays in its verification (`rechecked`). Verdicts of the LLM judge stay;
+    nothing. The earlier result of an answer is kept in its verification (`rechecked`). Verdicts of the LLM judge stay;
     with --judged, those given after an undecided comparison are replaced if the comparison decides now.
 
     Rows that were changed after the service wrote them (docs/provenance.md) are listed and left alone; the exit code is

@@ -44,6 +44,7 @@ def _resolve_or_suggest(
     arguments: list[str],
     known: list[str],
 ) -> tuple[str | None, click.Command | None, list[str]]:
+    """Calls `resolve`; its error for an unknown command then names the most similar one of `known`."""
     try:
         return resolve(context, arguments)
     except click.UsageError as error:
@@ -71,24 +72,24 @@ class SentenceGroup(click.Group):
 class LazyGroup(click.Group):
     """A group that imports a command when it is called.
 
-    `sections` maps a title in the help to command names and their places (`module:attribute`).
+    `sections` maps a title in the help to commands: name to import path (`module:attribute`).
     """
 
     def __init__(self, *args: Any, sections: dict[str, dict[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sections = sections
-        self._places = {name: place for commands in sections.values() for name, place in commands.items()}
+        self._import_paths = {name: path for commands in sections.values() for name, path in commands.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Names in the order of the help."""
-        return list(self._places)
+        return list(self._import_paths)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Imports the command; None for an unknown name."""
-        place = self._places.get(cmd_name)
-        if place is None:
+        path = self._import_paths.get(cmd_name)
+        if path is None:
             return None
-        module, _, attribute = place.partition(":")
+        module, _, attribute = path.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
@@ -160,7 +161,8 @@ class _KeptBrokenPipe(Exception):
 
 @contextmanager
 def _broken_pipes_kept() -> Iterator[None]:
-    """Hides BrokenPipeError from Click, which would end the process without a message, even if a socket raised it."""
+    """Hides BrokenPipeError from Click. Click would end the process without a message, even if the error came from a
+    socket and not from the output."""
     try:
         yield
     except BrokenPipeError as error:
@@ -198,13 +200,13 @@ def print_error(error: Exception) -> None:
 
     try:
         click.echo(f"{click.style('error:', fg='red', bold=True)} {shown_lines(str(error))}", err=True)
-    except OSError:  # the disk of its log is full: only the exit code is left
+    except OSError:  # the disk with the log is full: only the exit code is left
         _discard_output(sys.stderr)
 
 
 def print_any_error(error: Exception) -> None:
-    """Prints any error on standard error: the message of an expected error, the cause of a system error, or the path of
-    the file with the traceback of another."""
+    """Prints any error on standard error: for an expected error its message, for a system error its cause, for any
+    other error the path of the file with its traceback."""
     from cord_worker.errors import CordError
     from cord_worker.local.limits import limit_that_caused
 
@@ -229,8 +231,8 @@ def _extra_that_is_missing(error: ModuleNotFoundError) -> str | None:
 
 
 def _discard_output(stream: IO[str] | None) -> None:
-    """Redirects the stream to /dev/null, because Python would report at exit that the text in its buffer cannot be
-    written."""
+    """Redirects the stream to /dev/null. Otherwise Python would report at exit that it cannot write the text in the
+    stream's buffer."""
     if stream is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -245,7 +247,8 @@ def _is_disk_error(error: Exception) -> bool:
 def _is_from_lost_reader(error: BaseException) -> bool:
     """Whether the cause of the error is that nobody reads the output any more (`| head`).
 
-    Libraries wrap that error in others. A socket raises it too, so the streams themselves are asked.
+    Libraries wrap BrokenPipeError in other errors, so the whole chain of causes is searched. A socket raises it too, so
+    the output streams are tested as well.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, BrokenPipeError):
@@ -256,9 +259,9 @@ def _is_from_lost_reader(error: BaseException) -> bool:
 def _is_without_reader(stream: IO[str] | None) -> bool:
     """Whether the stream is a pipe or socket whose other end is closed."""
     try:
-        asked = select.poll()
-        asked.register(-1 if stream is None else stream.fileno(), 0)  # errors are reported without being asked for
-        return any(events & (select.POLLERR | select.POLLHUP) for _, events in asked.poll(0))
+        poll = select.poll()
+        poll.register(-1 if stream is None else stream.fileno(), 0)  # POLLERR and POLLHUP are always reported
+        return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
     except (OSError, ValueError):  # it is closed, or is not a file of the operating system
         return False
 

@@ -42,7 +42,7 @@ def compare(runs: tuple[str, ...], prices_path: Path | None, state_dir: Path | N
     names = runs_of(runs)
     prices = None if prices_path is None else Prices.load(prices_path)
     with open_database(read_settings(state_dir)) as database:
-        # Rescorings first: they say sooner that a name does not exist.
+        # Rescorings are read first, because an unknown name is then found sooner.
         rescorings = database.run(lambda connection: compare_rescorings(connection, runs))
         comparison = database.run(lambda connection: compare_runs(connection, names, prices))
     if as_json:

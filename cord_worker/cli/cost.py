@@ -210,11 +210,11 @@ def _table_15(comparison: RunComparison[CostedRun]) -> Table:
     return table
 
 
-def _table(titles: Sequence[str], words: int, title: str) -> Table:
-    """An empty table whose first `words` columns are text, left-aligned; the others are figures."""
+def _table(titles: Sequence[str], text_columns: int, title: str) -> Table:
+    """An empty table. Its first `text_columns` columns are left-aligned; the others are for figures."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for index, name in enumerate(titles):
-        table.add_column(name, justify="left" if index < words else "right", overflow="fold")
+        table.add_column(name, justify="left" if index < text_columns else "right", overflow="fold")
     return table

@@ -98,7 +98,7 @@ def current(state_dir: Path | None, as_json: bool) -> None:
 
     with database_url_for(read_settings(state_dir)) as url:
         found, needed = current_revision(url), head_revision()
-    sentence = f"database is at {found or 'nothing'}, this code needs {needed}"
+    sentence = f"{_revision_sentence(found)}; this code needs {needed}"
     print_result(sentence, {"revision": found, "needed": needed}, as_json=as_json)
 
 
@@ -127,4 +127,8 @@ def psql(arguments: tuple[str, ...], state_dir: Path | None) -> None:
 
 
 def _print_revision(revision: str | None, *, as_json: bool) -> None:
-    print_result(f"database is at {revision or 'nothing'}", {"revision": revision}, as_json=as_json)
+    print_result(_revision_sentence(revision), {"revision": revision}, as_json=as_json)
+
+
+def _revision_sentence(revision: str | None) -> str:
+    return "the database has no schema" if revision is None else f"the database is at revision {revision}"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _ENGINES = ("transformers", "vllm", "instant")
 _ALLOWED_WITH_OF = {"of_run", "categories", "state_dir", "as_json"}
-"""Parameters that are allowed with `--of`; the others belong to the sampling."""
+"""Parameters that are allowed with `--of`; the others are for sampling."""
 
 _SAMPLING = (
     click.option(
@@ -221,19 +221,19 @@ def _tables(found: Evaluation) -> list[Table]:
 
     ks = sorted({k for model in found.models for k in model.figures.pass_at})
     tables = []
-    whole = Table(title=shown(found.run), title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    overall = Table(title=shown(found.run), title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("model", "problems", *(f"pass@{k}" for k in ks), "undecided", "tokens / answer"):
-        whole.add_column(title, justify="left" if title == "model" else "right", overflow="fold")
+        overall.add_column(title, justify="left" if title == "model" else "right", overflow="fold")
     for model in found.models:
         tokens = model.to_json()["tokens"]["per_answer"]
-        whole.add_row(
+        overall.add_row(
             Text(shown(model.name)),
             f"{model.figures.problems:,}",
             *_cells(model.figures, ks),
             f"{model.figures.undecided:,}",
             "-" if tokens is None else f"{tokens:,.0f}",
         )
-    tables.append(whole)
+    tables.append(overall)
     for model in found.models:
         for field, values in model.categories.items():
             title = f"{shown(model.name)} by {shown(field)}"

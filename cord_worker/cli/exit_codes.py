@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FOUND_SOMETHING = 4
-"""A check was made and found something. Another code than that of an error (1), after which nothing is known."""
+"""A check was made and found something. Exit code 1 means instead that the command failed, so nothing is known."""
 
 EXIT_CODES = {
     0: "Done.",

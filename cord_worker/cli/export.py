@@ -121,7 +121,7 @@ def export(
     chosen = ExportOptions(form=form, **{**options, "teachers": _names(options["teachers"])})
 
     def on_written(report: ExportReport) -> None:
-        # Before the push, which may fail: the files are complete.
+        # Printed before the push: if that fails, the user knows that the files are complete.
         if not as_json:
             click.echo(report.sentence(), err=True)
 

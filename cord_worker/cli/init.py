@@ -7,7 +7,7 @@ import click
 from cord_worker.cli.options import NearChoice
 
 _ANY_PROVER = '[models.prover]\npath = "prover"\n[prover]\nmodel = "prover"\n'
-"""What the user must add to a file without a prover, so that the rest of it can be checked."""
+"""A placeholder for the prover that the user must add to a file without one, so that the rest of it can be checked."""
 _PRESETS = ("tiny", "smollm2", "paper-hetero", "paper-homo")
 
 
@@ -37,7 +37,7 @@ _PRESETS = ("tiny", "smollm2", "paper-hetero", "paper-homo")
 @click.option(
     "--from-servers",
     is_flag=True,
-    help="Ask the servers at the URLs for their models instead, by a few requests of one token for each.",
+    help="Instead of a preset, use the models of the servers at the URLs; each model gets a few requests of one token.",
 )
 @click.option("--model", multiple=True, metavar="NAME", help="With --from-servers: take this model; may be repeated.")
 @click.option(
@@ -45,7 +45,8 @@ _PRESETS = ("tiny", "smollm2", "paper-hetero", "paper-homo")
     "key_variables",
     multiple=True,
     metavar="VARIABLE",
-    help="With --from-servers: environment variable of the key (default: OPENAI_API_KEY); repeated, one for each URL.",
+    help="With --from-servers: environment variable of the key (default: OPENAI_API_KEY). Give it once for all URLs, "
+    "or once for each.",
 )
 @click.argument("urls", nargs=-1, metavar="[URL]...")
 @click.pass_context
@@ -69,7 +70,7 @@ def init(
     paper-homo    one model as three teachers
 
     With --from-servers, the models of OpenAI-compatible servers are the teachers, and the first one that can score is
-    the prover. Such a URL ends in /v1 as a rule.
+    the prover. The URL of such a server usually ends in /v1.
     """
     from pathlib import Path
 
@@ -139,14 +140,14 @@ def _print_from_servers(
         raise click.UsageError(f"--api-key-env is given {len(key_variables)} times for {len(urls)} URLs.")
     variables = key_variables * len(urls) if len(key_variables) == 1 else key_variables
     servers = []
-    for place, url in enumerate(urls):
-        given = {"base_url": url, **({"api_key_env": variables[place]} if variables else {})}
+    for index, url in enumerate(urls):
+        given = {"base_url": url, **({"api_key_env": variables[index]} if variables else {})}
         try:
             servers.append(OpenAiOptions.model_validate(given))
         except ValidationError as error:
             first = error.errors()[0]
             # The URL itself is not repeated: it may hold a password.
-            what = f"URL {place + 1}" if first["loc"] == ("base_url",) else "--api-key-env"
+            what = f"URL {index + 1}" if first["loc"] == ("base_url",) else "--api-key-env"
             raise click.UsageError(f"{what} {first['msg'].removeprefix('Value error, ')}.") from None
     tell = partial(click.echo, err=True)
     text, prover = config_from_servers(servers, models, lambda line: tell(shown(line)))

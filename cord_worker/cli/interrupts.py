@@ -16,8 +16,8 @@ _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 def graceful_interrupts(advice: str) -> Iterator[Callable[[], None]]:
     """Ends with exit code 130 after Ctrl-C and 143 after SIGTERM, once the body has cleaned up.
 
-    Yields a check to call from time to time: it raises KeyboardInterrupt again after a signal, because a library may
-    swallow the first one while it cleans up, or turn it into another error.
+    Yields a function to call from time to time. After a signal it raises KeyboardInterrupt again, because a library may
+    have swallowed the first one while it cleaned up, or turned it into another error.
     """
     received: list[signal.Signals] = []
 

@@ -65,7 +65,7 @@ def logs(names: tuple[str, ...], lines: int, follow: bool, state_dir: Path | Non
 
 
 def _lines(found: LastLines) -> list[str]:
-    """With the line that is being written, or was torn when its process was killed."""
+    """All lines, including an incomplete last one: one that is being written, or that a killed process left."""
     return [*found.lines, found.rest] if found.rest else found.lines
 
 

@@ -42,7 +42,7 @@ class NumberRange(click.FloatRange):
 
 
 class FilePath(click.Path):
-    """A path of a file on this machine: an empty value and a URL are refused."""
+    """A path of a file on this machine; an empty value and a URL are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path. Raises BadParameter for an empty value or a URL."""
@@ -146,7 +146,7 @@ run_name_option = click.option(
     "--run",
     "run_name",
     callback=lambda context, parameter, value: _not_empty(value),  # noqa: ARG005 - click's signature
-    help="Name of the run (default: the dataset's name and a hash of the configuration).",
+    help="Name of the run (default: the dataset's name and the configuration's fingerprint).",
 )
 
 
@@ -249,7 +249,7 @@ def read_settings(state_dir: Path | None = None) -> Settings:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """One JSON object on one line of standard output."""
+    """Prints the document as one line of JSON on standard output."""
     import json
 
     click.echo(json.dumps(document, ensure_ascii=False))

@@ -20,19 +20,19 @@ _COLOURS = ("cyan", "orange", "magenta", "green", "blue", "red")
 _PLAIN_COLUMNS = 80
 """Width of plots that are not printed to a terminal."""
 _COLUMNS = (40, 110)
-"""Least and greatest width."""
+"""Least and greatest width of a plot."""
 _ROWS = 16
 _LONGEST_NAME = 24
 _MOST_BINS = 20
 _MOST_TICKS = 10
-_MANY = 100
-"""From this value on, ticks have no digits after the point."""
+_MIN_WITHOUT_DIGITS = 100
+"""If the highest value is at least this, ticks have no digits after the point."""
 
 Points = Sequence[tuple[float, float]]
 
 
 def plots(screen: Console, found: RunStatistics) -> Iterator[str]:
-    """The plots of a run's statistics, each as lines for this screen; a sentence in place of one without data."""
+    """The plots of a run's statistics, each as lines for this screen. A plot without data is replaced by a sentence."""
     draw = _Drawing(screen)
     shares = {
         teacher.name: [
@@ -101,15 +101,18 @@ class _Drawing:
         plot = self._begin(title, _ROWS)
         low, high = min(values), max(values)
         is_whole = all(float(value).is_integer() for value in values)
-        bins = int(high - low) + 1 if is_whole and high - low < _MOST_BINS else _MOST_BINS
-        size = 1.0 if is_whole and bins <= high - low + 1 and high - low < _MOST_BINS else (high - low) / bins or 1.0
+        has_bin_per_value = is_whole and high - low < _MOST_BINS
+        bins = int(high - low) + 1 if has_bin_per_value else _MOST_BINS
+        size = 1.0 if has_bin_per_value else (high - low) / bins or 1.0
         counts = [0] * bins
         for value in values:
             counts[min(bins - 1, int((value - low) / size))] += 1
         middles = [low + size * (number + (0.0 if size == 1.0 else 0.5)) for number in range(bins)]
         plot.bar(middles, counts, width=0.8, **self._colour(0))
         ticks = middles[:: max(1, -(-bins // _MOST_TICKS))]
-        plot.xticks(ticks, [f"{tick:,.0f}" if high >= _MANY or size == 1.0 else f"{tick:.3g}" for tick in ticks])
+        plot.xticks(
+            ticks, [f"{tick:,.0f}" if high >= _MIN_WITHOUT_DIGITS or size == 1.0 else f"{tick:.3g}" for tick in ticks]
+        )
         most = max(counts)
         marks = sorted({round(most * part / 4) for part in range(5)})
         plot.yticks(marks, [f"{mark:,}" for mark in marks])

@@ -73,8 +73,8 @@ def coordinator(concurrency: int, state_dir: Path | None) -> None:
 def drain(worker: str, state_dir: Path | None, as_json: bool) -> None:
     """Ask WORKER to finish the work that it holds, take no more and exit.
 
-    WORKER is host:pid, or the beginning of its id, as cordctl status shows them. It exits with code 0, however long
-    that takes.
+    WORKER is host:pid, or the beginning of its id, as cordctl status shows them. The worker exits with code 0,
+    however long its work takes.
     """
     from cord_worker.operations.database import open_database
     from cord_worker.store.runs.processes import request_drain
@@ -129,7 +129,7 @@ def _no_restart_on_permanent_errors() -> Iterator[None]:
     try:
         yield
     except TablesMissing:
-        raise  # a migration or a dump may bring them
+        raise  # a restart can help: a migration or a restored dump may make the tables
     except (BrokerRefused, ConfigError, DatabaseRefused, EngineLoadError, MachineLimit, SchemaMismatch) as error:
         print_error(error)
         code = os.environ.get(_EXIT_CODE_VARIABLE, "")
@@ -140,6 +140,6 @@ def _no_restart_on_permanent_errors() -> Iterator[None]:
         from cord_worker.local.limits import limit_that_caused
 
         if not isinstance(error, OSError) and limit_that_caused(error) is None:
-            # The log outlives a container; the file in the temporary folder, with the traceback, would be lost with it.
+            # The traceback goes to the log, too, because the temporary file that holds it is lost with a container.
             logging.getLogger(__name__).exception("this process ends")
         raise

@@ -53,7 +53,7 @@ def run(
     from cord_worker.operations.outputs import check_run_output
 
     check_run_output(output, dataset, config_path)
-    # The imports below take seconds.
+    # Printed first, because the imports below take seconds.
     click.echo(f"reading {dataset} and {config_path}", err=True)
     local = fetch_dataset(dataset, options["split"])
     check_dataset(local, options)

@@ -25,7 +25,7 @@ from cord_worker.cli.options import (
 @state_dir_option
 @json_option
 def pause(run: str, state_dir: Path | None, as_json: bool) -> None:
-    """Start no new work of RUN; results of work in progress are still written."""
+    """Pause RUN: start no new work of it. Results of begun work are still written."""
     from cord_worker.operations import run_control
     from cord_worker.operations.database import open_database
 
@@ -35,7 +35,7 @@ def pause(run: str, state_dir: Path | None, as_json: bool) -> None:
 
 
 class _Limit(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
-    """A positive number of this kind, or `none`."""
+    """A positive number of the given type, or `none`."""
 
     def __init__(self, kind: type[int] | type[float]) -> None:
         self._kind = kind

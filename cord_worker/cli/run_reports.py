@@ -111,9 +111,9 @@ def stats(
 
     The last line is about base scores: the prover's score of the known answer before any step.
 
-    --plot and --csv FOLDER read every candidate of the run for the scores by depth, which takes a while in a large run.
-    All other figures come from stored sums; so does --csv - of another table than depths. With --json, --plot adds what
-    it would draw.
+    Scores by depth are read from every candidate of the run, which takes a while in a large run. They are in --plot,
+    --csv FOLDER and the table depths; all other figures come from stored sums. With --json, --plot adds what it would
+    draw.
     """
     from cord_worker.cli.tables import base_scores_lines, selection_tables
     from cord_worker.operations.database import open_database

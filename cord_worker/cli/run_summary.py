@@ -46,18 +46,16 @@ def _next_commands(outcome: LocalRunResult[ExportReport]) -> list[tuple[str, str
     run = shlex.quote(shown(outcome.snapshot.run))
     cordctl = f"{_state_dir_prefix(outcome) if outcome.embedded else ''}{_program()}"
     failed = outcome.snapshot.counts.problems.get("failed", 0)
-    # No retry is offered if every failed problem would fail the same way; of unlisted causes that is unknown.
+    # No retry is offered if every failed problem would fail the same way. For causes that are not listed, this is
+    # unknown, so a retry is offered.
     can_change = failed > sum(cause.count for cause in outcome.failures if cause.repeats)
     totals = outcome.snapshot.totals
-    best = "the search of the best problem, its steps and losers (" + ", ".join(
-        [
-            *(["of the highest score"] if totals.mean_score is not None else []),
-            "correct" if totals.correct else "none was found correct",
-        ]
-    )
+    qualities = ["of the highest score"] if totals.mean_score is not None else []
+    qualities.append("correct" if totals.correct else "none was found correct")
+    best = f"the search of the best problem, its steps and losers ({', '.join(qualities)})"
     has_results = bool(outcome.result.exported)
     return [
-        *([(f"{best})", f"{cordctl} show best {run} --text")] if has_results else []),
+        *([(best, f"{cordctl} show best {run} --text")] if has_results else []),
         ("how often each teacher was selected, by position", f"{cordctl} stats {run}"),
         ("tokens and seconds by model", f"{cordctl} cost {run}"),
         ("every decision recomputed from the stored rows", f"{cordctl} replay {run}"),
@@ -107,7 +105,8 @@ def _cut_short(totals: Totals) -> list[tuple[str, str]]:
 
 
 def _program() -> str:
-    """The path by which this command was called: printed commands then work without an activated environment."""
+    """The path by which this command was called. Printed commands use it, so that they work without an activated
+    environment."""
     return shown(sys.argv[0]) if Path(sys.argv[0]).name == "cordctl" else "cordctl"
 
 

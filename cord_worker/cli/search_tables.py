@@ -19,31 +19,32 @@ if TYPE_CHECKING:
     from cord_worker.store.reports.search_trees import TreeCandidate
 
 _COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "red")
-"""Of the teachers, in their order; each is also named."""
+"""Colours of the teachers, in their order."""
 _HEADING = 500
 """Characters of the question and of the final answer above the grid."""
 _EXCERPT = 160
 """Characters of a candidate's text in a table."""
 _CORRECTNESS = {True: "correct", False: "wrong", None: "undecided"}
-_SLOT_COLUMN = 8
-_GAP = 2
-_MARKS = 2
-_FIGURES = len("  0.123 +0.123")
+_SLOT_COLUMN_WIDTH = 8
+_GAP_WIDTH = 2
+_MARKS_WIDTH = 2
+_FIGURES_WIDTH = len("  0.123 +0.123")
 _LEGEND = "* step of the winner; = kept its slot without a new step; below: score, gain"
-_PIPED_COLUMNS = 120
-"""Width of the grid that is not printed to a terminal: readers such as `less` would wrap longer lines."""
+_PIPED_WIDTH = 120
+"""Width of a grid that is not printed to a terminal. Programs such as `less` would wrap longer lines."""
 
 
 def print_search(screen: Console, grid: SearchGrid) -> None:
-    """The problem, its grid in blocks of as many steps as fit the screen, and what each step lost."""
+    """Prints the problem, its grid in blocks of as many steps as fit the screen, and how many candidates each step
+    lost."""
     _print_heading(screen, grid)
     if not grid.columns:
         screen.print("no step has been planned yet")
         return
-    width = screen.width if screen.is_terminal else min(screen.width, _PIPED_COLUMNS)
+    width = screen.width if screen.is_terminal else min(screen.width, _PIPED_WIDTH)
     names = [shown(one.candidate.teacher) for column in grid.columns for one in column.cells]
-    cell = max(_FIGURES, *(len(name) + _MARKS for name in names)) if names else _FIGURES
-    fitting = max(1, (width - _SLOT_COLUMN) // (cell + _GAP))
+    cell = max(_FIGURES_WIDTH, *(len(name) + _MARKS_WIDTH for name in names)) if names else _FIGURES_WIDTH
+    fitting = max(1, (width - _SLOT_COLUMN_WIDTH) // (cell + _GAP_WIDTH))
     for first in range(0, len(grid.columns), fitting):
         screen.print(_block(grid, grid.columns[first : first + fitting]))
     if any(column.cells for column in grid.columns):
@@ -54,8 +55,8 @@ def print_search(screen: Console, grid: SearchGrid) -> None:
 
 
 def print_step(screen: Console, grid: SearchGrid, column: Column, *, in_full: bool) -> None:
-    """Every candidate of a step: those in the beam, then the others, by rank (without one by score). `slot` is that of
-    the parent."""
+    """Prints every candidate of a step: those in the beam, then those with a rank, then those without one, by score.
+    The column `slot` has the slot of the parent."""
     winning = {cell.candidate.lineage for cell in grid.path}
     table = Table(
         box=None, padding=(0, 2, 0, 0), header_style="bold", title=f"step {column.step}", title_justify="left"
@@ -107,8 +108,8 @@ def print_step(screen: Console, grid: SearchGrid, column: Column, *, in_full: bo
 
 
 def print_path(screen: Console, grid: SearchGrid) -> None:
-    """The winner in full: every step under a line with its teacher and figures, then the final answer. A sentence if
-    there is none."""
+    """Prints the winner in full: every step under a line with its teacher and figures, then the final answer. Without a
+    winner it prints a sentence."""
     if not grid.path:
         samples = any(one.final_answer is not None for one in grid.search.tree.candidates)
         why = "samples have none; --step 1 --text shows them in full" if samples else "there is none"
@@ -159,7 +160,7 @@ def _print_heading(screen: Console, grid: SearchGrid) -> None:
 
 def _block(grid: SearchGrid, columns: Sequence[Column]) -> Table:
     winning = {cell.candidate.lineage for cell in grid.path}
-    table = Table(box=None, padding=(1, _GAP, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(1, _GAP_WIDTH, 0, 0), header_style="bold")
     table.add_column("slot", no_wrap=True)
     for column in columns:
         table.add_column(f"step {column.step}", no_wrap=True)
@@ -194,7 +195,7 @@ def _lost(column: Column) -> str:
     parts = [f"{number:,} {reason}" for reason, number in column.reasons.most_common()]
     summary = f"{len(column.losers):,} lost ({shown(', '.join(parts))})"
     near = column.narrowest
-    if near is None or near.behind is None:  # not chosen by the score, or not among all candidates of the step
+    if near is None or near.behind is None:  # the step has no narrowest loser, or did not decide by the score
         return summary
     nearest = f"{shown(near.candidate.teacher)} {figure(near.candidate.score)}"
     least = None if near.candidate.score is None else near.candidate.score + near.behind
@@ -215,5 +216,5 @@ def _by_rank(one: Loser) -> tuple[bool, int, float]:
 
 
 def _signed(value: float | None) -> str:
-    """With its sign, unless it is too small to show."""
+    """The value with its sign, which is left out if the value is shown as 0."""
     return "-" if value is None else f"{value:+.3f}".replace("-0.000", " 0.000").replace("+0.000", " 0.000")

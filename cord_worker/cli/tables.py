@@ -31,14 +31,14 @@ _MOST_CHARACTERS = 120
 def runs_table(overviews: Sequence[Overview]) -> Table:
     """One row per run."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    words = {"run", "state", "configuration", "created"}
+    left_aligned = {"run", "state", "configuration", "created"}
     for title in (
         *("run", "state", "priority", "done", "failed", "problems"),
         *("accuracy", "undecided", "mean score", "configuration", "created"),
     ):
         table.add_column(
             title,
-            justify="left" if title in words else "right",
+            justify="left" if title in left_aligned else "right",
             no_wrap=title != "run",
             overflow="fold",
         )
@@ -62,7 +62,7 @@ def runs_table(overviews: Sequence[Overview]) -> Table:
 def processes_table(processes: Sequence[LiveProcess], names: Mapping[str, str]) -> Table:
     """One row per living process; its first two columns are what `cordctl drain` accepts.
 
-    `names` maps fingerprints of models to their names. What keeps a process from its work is shown instead of `works`.
+    `names` maps fingerprints of models to their names. The state of a process includes what keeps it from its work.
     """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("process", "id", "role", "model", "state"):
@@ -140,8 +140,8 @@ def selection_tables(selection: TeacherSelection) -> Iterator[Table]:
 
 
 def base_scores_lines(selection: TeacherSelection) -> Iterator[str]:
-    """What the steps changed: a sentence about the base scores, and a query for the problems that none moved. Nothing
-    in a run without base scores."""
+    """A sentence about the base scores and the gains over them, and a query for the problems that no step moved.
+    Nothing in a run without base scores."""
     found = selection.base_scores
     if not found.known:
         return

@@ -27,7 +27,7 @@ from cord_worker.cli.options import NumberRange, json_option, print_json, read_s
 @state_dir_option
 @json_option
 def trim(run: str, above: float, name: str | None, wait: bool | None, state_dir: Path | None, as_json: bool) -> None:
-    """Make a run of RUN's winners that end earlier, where the score stays above SCORE.
+    """Make a run of RUN's winners, each ended at the first step from which every score is above SCORE.
 
     The teacher of the last kept step writes a new final answer. Winners without such a step, and those that would keep
     all steps, are copied with their answer. RUN is not changed. Called again, it adds the problems that have become
@@ -42,9 +42,10 @@ def trim(run: str, above: float, name: str | None, wait: bool | None, state_dir:
         raise ConfigError("--name must not be empty; leave it out for the default")
     settings = read_settings(state_dir)
     task = Trim(run, above, name)
-    is_cluster = settings.database_url is not None and settings.broker_url is not None
-    if wait if wait is not None else not is_cluster:
-        work = wait_for_trim if is_cluster else trim_locally
+    has_own_services = settings.database_url is not None and settings.broker_url is not None
+    waits = not has_own_services if wait is None else wait
+    if waits:
+        work = wait_for_trim if has_own_services else trim_locally
         with graceful_interrupts("run the same command again to continue") as check:
             result = work(settings, task, open_view(as_json=as_json), check)
     else:

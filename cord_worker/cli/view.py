@@ -47,8 +47,8 @@ def view(run: str | None, host: str, port: int, names: tuple[str, ...], opens: b
     with open_database(settings) as database:
         site = site_of_server(database, run)
 
-        def on_ready(found: int) -> None:
-            url = address(host, found, access.token)
+        def on_ready(open_port: int) -> None:
+            url = address(host, open_port, access.token)
             click.echo(f"open {url}")
             click.echo("Ctrl-C ends it", err=True)
             if opens:

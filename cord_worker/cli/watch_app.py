@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SHOWN_FAILURES = 3
-_MOST_PRIORITY = 1000
+_MAX_PRIORITY = 1000
 
 
 class WatchApp(App[Exception | None]):
@@ -54,7 +54,7 @@ class WatchApp(App[Exception | None]):
             self.result = result
 
     class Changed(Message):
-        """The run was changed, as this sentence says, or could not be; posted from its thread."""
+        """A change of the run has ended, with a sentence about it or an error; posted from its thread."""
 
         def __init__(self, result: str | Exception) -> None:
             super().__init__()
@@ -69,7 +69,7 @@ class WatchApp(App[Exception | None]):
         """The newest look; None before the first one has ended."""
 
     def compose(self) -> ComposeResult:
-        """From top to bottom."""
+        """The widgets, from top to bottom."""
         yield Static("reading the run …", id="head", markup=False)
         yield Static(id="progress", markup=False)
         yield Static(id="curves", markup=False)
@@ -80,7 +80,7 @@ class WatchApp(App[Exception | None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Begins to read the run."""
+        """Reads the run now, and again every `interval_seconds`."""
         self.set_interval(self._interval, self.look)
         self.look()
 
@@ -125,7 +125,7 @@ class WatchApp(App[Exception | None]):
             self.query_one(f"#{part}", Static).update(_text(lines))
 
     def notice(self, sentence: str, *, is_outage: bool = False) -> None:
-        """Shows a sentence above the keys, in place of the one before."""
+        """Shows a sentence in the line above the keys; it replaces the previous one."""
         line = self.query_one("#notice", Static)
         line.update(Text(shown(sentence)))
         line.set_class(is_outage, "outage")
@@ -142,11 +142,11 @@ class WatchApp(App[Exception | None]):
         self._in_thread(change, self.Changed)
 
     def action_pause(self) -> None:
-        """Asks, and pauses the run."""
-        self._confirm("Pause", "No new work of it begins; results of work in progress are still written.")
+        """Asks for confirmation, then pauses the run."""
+        self._confirm("Pause", "No new work of it begins; results of begun work are still written.")
 
     def action_resume(self) -> None:
-        """Asks, and continues the run."""
+        """Asks for confirmation, then continues the run."""
         self._confirm("Resume", "Its work begins again.")
 
     def _confirm(self, verb: str, consequence: str) -> None:
@@ -192,13 +192,13 @@ class Confirmation(ModalScreen[bool]):
         self._question = question
 
     def compose(self) -> ComposeResult:
-        """The question and its keys."""
+        """The question, and the keys that answer it."""
         with Vertical():
             yield Static(Text(shown(self._question)), id="question", markup=False)
             yield Static(Text("\ny: yes   n: no"), markup=False)
 
     def action_answer(self, yes: bool) -> None:
-        """Ends the question."""
+        """Closes the dialog with this answer."""
         self.dismiss(yes)
 
 
@@ -214,7 +214,7 @@ class PriorityQuestion(ModalScreen[int | None]):
         self._priority = priority
 
     def compose(self) -> ComposeResult:
-        """The question, and where to answer it."""
+        """The question, and the field for the answer."""
         with Vertical():
             yield Static(
                 Text(
@@ -232,19 +232,19 @@ class PriorityQuestion(ModalScreen[int | None]):
         self.query_one(Input).focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Takes a whole number from -1000 to 1000, and says so for anything else."""
+        """Closes the dialog with the number if it is whole and from -1000 to 1000; otherwise shows a hint."""
         try:
             number = int(event.value)
         except ValueError:
-            number = _MOST_PRIORITY + 1
-        if abs(number) > _MOST_PRIORITY:
-            hint = f"Give a whole number from -{_MOST_PRIORITY} to {_MOST_PRIORITY}. Escape: leave it"
+            number = _MAX_PRIORITY + 1
+        if abs(number) > _MAX_PRIORITY:
+            hint = f"Give a whole number from -{_MAX_PRIORITY} to {_MAX_PRIORITY}. Escape: leave it"
             self.query_one("#hint", Static).update(Text(hint))
             return
         self.dismiss(number)
 
     def action_leave(self) -> None:
-        """Changes nothing."""
+        """Closes the dialog without a number."""
         self.dismiss(None)
 
 

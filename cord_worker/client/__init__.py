@@ -22,7 +22,7 @@ from cord_worker.client.results import (
 )
 from cord_worker.client.run import EnqueuedRun, Run
 
-# Without a handler of the program, Python prints warnings on standard error.
+# Otherwise Python prints warnings on standard error if the program has no handler.
 logging.getLogger("cord_worker").addHandler(logging.NullHandler())
 
 __all__ = [

@@ -24,11 +24,11 @@ _DEFAULT_CONFIG = "cord.toml"
 
 
 class Client:
-    """Enqueues datasets, watches runs and reads their results. One client serves one database; a context manager.
+    """Enqueues datasets, watches runs and reads their results. A client is a context manager for one database.
 
     It finds the services as `cordctl` does: at `database_url` and `broker_url`, else at CORD_DATABASE_URL and
     CORD_BROKER_URL, else embedded in `state_dir` (CORD_STATE_DIR, else .cord). Nothing is opened before the first
-    call. An embedded PostgreSQL that does not run is started then, and stopped at `close`, unless another process needs
+    call. The first call starts an embedded PostgreSQL that does not run; `close` stops it, unless another process needs
     it. Only `run_local` and `up` start workers.
 
     Several threads may use one client. It does not survive a fork: make another one in each process.
@@ -53,7 +53,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the database. Readers that are not read to their end raise StoreError from now on. What `up` has
+        """Closes the database. Readers that have not been read to their end raise StoreError from now on. What `up` has
         started continues."""
         self._session.close()
 
@@ -93,9 +93,9 @@ class Client:
             config: the path of a cord.toml, a mapping with its tables, or a `RunConfig`.
             run: the run's name. The default is made of the dataset's file name and the configuration, so rows that
                 have no file need a name.
-            dry_run: checks everything, but writes nothing; the run of the handle may then not exist.
-            reading: the options of `cordctl enqueue` with these names. With `skip_invalid=True` bad rows are left out
-                and are in `enqueued.rejects`; otherwise the first one raises DatasetError.
+            dry_run: checks everything, but writes nothing. The returned handle may be of a run that does not exist.
+            reading: the options of `cordctl enqueue` of the same names. With `skip_invalid=True`, bad rows are left out
+                and listed in `enqueued.rejects`; otherwise the first one raises DatasetError.
 
         Raises:
             DatasetError: the dataset, or a row of it, cannot be used.
@@ -130,8 +130,8 @@ class Client:
         """Does a whole run on this machine, as `cordctl run` does, and returns when every problem is final.
 
         It starts the embedded services (unless URLs are given), a coordinator and the workers of all models, and stops
-        them at the end, also after an error or Ctrl-C. If `up` has started them, they are used and stay. If it is
-        interrupted, the same call continues where it stopped.
+        them at the end, also after an error or Ctrl-C. If `up` has started them, they are used and not stopped. After
+        an interruption, the same call continues where this one stopped.
 
         Args:
             dataset, config, run, reading: see `enqueue`.
@@ -141,7 +141,7 @@ class Client:
         Raises:
             RunFailed: problems failed, and none is done.
             RunStopped, RunConflict: the run is or becomes paused or cancelled.
-            LocalServiceError: a service or a worker cannot be started, or keeps ending.
+            LocalServiceError: a service or a worker cannot be started, or ends again after each restart.
             MachineLimit: the machine allows too little memory, files or processes.
             DatasetError, ConfigError: see `enqueue`.
         """
@@ -225,8 +225,9 @@ class Client:
 
 
 def preset(name: str = "tiny", *, values: Sequence[str] = (), only_teachers: Sequence[str] = ()) -> dict[str, Any]:
-    """The tables of a ready configuration, as `cordctl init --preset NAME --set SECTION.KEY=VALUE` prints it: to be
-    changed and given to `Client` as `config`. Raises ConfigError for an unknown name or option."""
+    """The tables of a ready configuration, as `cordctl init --preset NAME --set SECTION.KEY=VALUE` prints it. A program
+    may change them, and gives them to methods of `Client` as `config`. Raises ConfigError for an unknown name or
+    option."""
     import tomllib
 
     from cord_worker.name_suggestions import unknown

@@ -81,9 +81,9 @@ class RunProgress:
 
     `state` is `active`, `finished`, `paused` or `cancelled`. `problems` has `total`, `active`, and the number in each
     state (`queued`, `searching`, …, `done`, `failed`, `cancelled`). `missing_workers` are models and roles that the run
-    needs and that have no process. `accuracy` is the share of right answers among those that were found right or
-    wrong, in [0, 1]; None before the first. `eta_seconds` is None if it is not known yet. `spending` holds what is
-    spent and its limits, if there is one; `pause_reason` says which limit paused the run.
+    needs but that have no process. `accuracy` is the share of right answers among those that were found right or
+    wrong, in [0, 1]; None before the first one. `eta_seconds` is None if it is not known yet. `spending` holds what is
+    spent and the limits, if the run has one; `pause_reason` says which limit paused the run.
     """
 
     run: str
@@ -156,8 +156,8 @@ class RunStatus(RunProgress):
 @dataclass(frozen=True, slots=True)
 class RunOverview:
     """A run in the list of runs: the values of `cordctl runs --json`. `problems` has the number in each state, and
-    `total`. `pause_reason` says which spending limit paused it. The last two are set in a trimmed run: its source and
-    its threshold."""
+    `total`. `pause_reason` says which spending limit paused it. A trimmed run has its source in `trimmed_from` and its
+    threshold in `trim_above`."""
 
     run: str
     state: str
@@ -175,8 +175,9 @@ class RunOverview:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """A row of a dataset that was left out: where it is, in which field it is wrong (None: the whole row), why, and the
-    row itself, cut if it is long. The rows that a program gave are called `rows.jsonl:1` or `rows.parquet:1` …"""
+    """A row of a dataset that was left out: where it is, which field is wrong (None: the whole row), why, and the row
+    itself, cut if it is long. The location of the first row that a program gave is `rows.jsonl:1` or
+    `rows.parquet:1`."""
 
     location: str
     field: str | None
@@ -189,7 +190,8 @@ class Enqueued:
     """The result of enqueuing a dataset: the values of `cordctl enqueue --json`, and the rejected rows.
 
     `added` problems are new, `already` were there. `rejects_file` is the file beside the dataset that holds the
-    rejected rows; None without any, and for rows that a program gave. `changes` are what reading the dataset changed.
+    rejected rows; None if there are none, and for rows that a program gave. `changes` says what reading the dataset
+    changed.
     `dataset` has id and revision of a dataset of the hub; None for others.
     """
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A handle of one run: it holds the name, and every call reads the database anew. Made by `Client`.
+    """A handle of one run: it holds the name, and every call reads the database anew. `Client` makes it.
 
-    Every method raises RunNotFound if the run is removed meanwhile, and StoreError if the database is unreachable.
+    Every method raises RunNotFound if the run was removed, and StoreError if the database is unreachable.
     """
 
     def __init__(self, session: Session, name: str) -> None:
@@ -39,7 +39,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The run's name."""
         return self._name
 
     def status(self) -> RunStatus:
@@ -64,8 +64,8 @@ class Run:
 
         Args:
             timeout: the most seconds to wait; None: as long as it takes.
-            on_progress: gets the progress at every look.
-            interval: seconds between two looks.
+            on_progress: gets the progress every `interval` seconds.
+            interval: seconds between two readings of the database.
             missing_workers_seconds: how long a model of the run, or the coordinator, may be without a process; None:
                 forever.
 
@@ -91,7 +91,7 @@ class Run:
         return self.status()
 
     def pause(self) -> Paused:
-        """Starts no new work of the run; results of work in progress are still written.
+        """Pauses the run: no new work of it starts, but the results of begun work are written.
 
         Raises RunConflict if it was cancelled.
         """
@@ -106,9 +106,9 @@ class Run:
         max_cost: float | Literal["none"] | None = None,
         prices: str | os.PathLike[str] | None = None,
     ) -> Resumed:
-        """Continues the paused run; `missing_workers` of the result have no process.
+        """Continues the paused run. `missing_workers` of the result names the roles and models without a process.
 
-        A run that a spending limit paused needs a higher one, or `none`; `prices` names a file of new prices. Raises
+        A run that a spending limit paused needs a higher limit, or `none`; `prices` names a file of new prices. Raises
         RunConflict if it was cancelled or has reached its limit, ConfigError if prices are missing or do not fit it.
         """
         from cord_worker.config import Prices
@@ -152,7 +152,7 @@ class Run:
     def recheck(
         self, *, dry_run: bool = False, judged: bool = False, processes: int | None = None, timeout: float = 5.0
     ) -> RecheckResult:
-        """Checks the stored answers again by today's rules, without a model, and stores what changed, as
+        """Checks the stored answers again by the current rules, without a model, and stores what changed, as
         `cordctl recheck` does. `processes` answers are checked at once (None: as many as processors), each for
         `timeout` seconds at most.
 
@@ -183,7 +183,7 @@ class Run:
         """The winning trajectory of each done problem, or all its samples: the rows of the export format `jsonl`, in
         dataset order.
 
-        The filters are the options of `cordctl export` with these names. For the rest see `export`.
+        The filters are the options of `cordctl export` of the same names. For the rest see `export`.
         """
         chosen = _without_none(
             min_score=min_score,
@@ -220,15 +220,15 @@ class Run:
         """The rows of an export format as a stream of Arrow record batches, with the format's schema.
 
         `read_pandas()` and `read_all()` of the reader read all rows; a loop over it has one batch in memory at a time;
-        polars, DuckDB and `datasets` take the reader. The rows are those that are there now, also of an unfinished run.
-        A reader can be read once. Until it is read to its end or dropped (`del reader`) it keeps one connection and one
-        transaction: after ten minutes without a read PostgreSQL ends that, and the next read raises StoreError. A
-        reader never ends early without an error.
+        polars, DuckDB and `datasets` take the reader. The rows are those of this moment, even if the run is unfinished.
+        A reader can be read once. Until it is read to its end or dropped (`del reader`), it keeps one connection and
+        one transaction. After ten minutes without a read, PostgreSQL ends the transaction, and the next read raises
+        StoreError. A reader never ends early without an error.
 
         Args:
             format: a name of docs/exports.md.
             on_report: gets the report once the last row is read: how many rows, and how many were left out and why.
-            choices: the options of `cordctl export` with these names, but not `split`, `dataset_info`, `card` and
+            choices: the options of `cordctl export` of the same names, but not `split`, `dataset_info`, `card` and
                 `push`, which are for files.
 
         Raises:
@@ -237,12 +237,12 @@ class Run:
         """
         from cord_worker.export.format import OptionError
 
-        of_files = ["split", "dataset_info", "card", "push"]
-        if written := [name for name in of_files if choices.get(name)]:
-            raise OptionError(f"{' and '.join(written)}: that writes files, so use export_to")
+        file_options = ["split", "dataset_info", "card", "push"]
+        if given := [name for name in file_options if choices.get(name)]:
+            raise OptionError(f"{' and '.join(given)}: that writes files, so use export_to")
         options = _options(format, choices)
         options.check()
-        options.publication()  # refuses options of a card or a push
+        options.publication()  # raises OptionError for further options of a card or a push
         run = self._session.database().run(lambda connection: options.run_of(connection, self._name))
         return self._session.reader(run, options.request(), on_report)
 
@@ -261,7 +261,7 @@ class Run:
             path: the file; with `split` the files are called `NAME-SPLIT`.
             format: a name of docs/exports.md.
             failures: another file, for the failed problems and their reasons.
-            choices: the options of `cordctl export` with these names.
+            choices: the options of `cordctl export` of the same names.
 
         Raises:
             OptionError: the choices do not fit the format or each other.
@@ -287,7 +287,7 @@ class Run:
 
 
 class EnqueuedRun(Run):
-    """A handle of a run to which problems were added; `enqueued` says how many, and which rows were left out."""
+    """A handle of a run to which problems were added. `enqueued` says how many, and which rows were left out."""
 
     def __init__(self, session: Session, enqueued: Enqueued) -> None:
         super().__init__(session, enqueued.run)
@@ -310,7 +310,8 @@ def progress_listener(on_progress: Callable[[RunProgress], None] | None) -> Call
 
 
 def _check_seconds(**given: object) -> None:
-    """Raises OptionError unless each is a number of seconds: with NaN, the wait would never end."""
+    """Raises OptionError unless each argument is None or a number from 0. NaN is refused, because with it the wait
+    would never end."""
     from cord_worker.export.format import OptionError
 
     for name, seconds in given.items():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cord_worker.store.database import Database
 
 _CLOSED = "this client is closed: make another one, and use its runs and readers before it is closed"
-_FORKED = "this client was made before a fork of the process, which shares its connections: make another one here"
+_FORKED = "this client belongs to the process that this one was forked from: make another client in this process"
 _BATCH_ROWS = 1_000
 """Rows in one record batch; they are held in memory at once."""
 
@@ -35,7 +35,7 @@ class Session:
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._stack = ExitStack()
-        # For a program that forgets to close: a finalizer runs at its exit while Python's modules still exist.
+        # For programs that do not call `close`. A finalizer runs at exit while Python's modules still exist.
         weakref.finalize(self, _close_in_this_process, os.getpid(), self._stack.close)
         self._database: Database | None = None
         self._url: str | None = None
@@ -64,8 +64,8 @@ class Session:
                 url = endpoints.database_url(self.settings)
             if self._database is not None and url == self._url:
                 return self._database
-            # The first call; or the embedded server has ended meanwhile (`cordctl down`) or has another URL now.
-            self._drop()
+            # This is the first call, or the embedded server has stopped (`cordctl down`) or has another URL now.
+            self._close_database()
             with ExitStack() as stack:
                 self._url = stack.enter_context(database_url_for(self.settings))
                 self._database = stack.enter_context(open_database(self.settings, url=self._url))
@@ -82,8 +82,8 @@ class Session:
     def reader(
         self, run: str, request: Request, on_report: Callable[[ExportReport], None] | None
     ) -> pyarrow.RecordBatchReader:
-        """The rows of the run as a stream of record batches. `on_report` gets the report of the export after the last
-        one. Raises CordError if pyarrow cannot be imported."""
+        """The rows of the run as a stream of record batches. `on_report` gets the export's report after the last batch.
+        Raises CordError if pyarrow cannot be imported."""
         arrow = _pyarrow()
         batches = _Batches(self._open_export(run, request), on_report)
         with self._lock:
@@ -101,17 +101,17 @@ class Session:
             yield export
 
     def close(self) -> None:
-        """Closes the database and ends the readers; they raise StoreError from now on. In a fork it does nothing: the
-        connections are those of the process that made the client."""
+        """Closes the database and ends the readers, which raise StoreError from now on. In a forked process it does
+        nothing, because the connections are those of the process that made the client."""
         if os.getpid() != self._process:
             return
         with self._lock:
             self._is_closed = True
             for reader in list(self._readers):
                 reader.close()
-            self._drop()
+            self._close_database()
 
-    def _drop(self) -> None:
+    def _close_database(self) -> None:
         self._database = self._url = None
         self._stack.close()
 
@@ -119,7 +119,7 @@ class Session:
 class _Batches:
     """Record batches of an open export, for `RecordBatchReader.from_batches`.
 
-    A stream that was cut must never look complete: after an error, or once it is closed, each further read raises.
+    A stream that was cut must never look complete. So after an error, or once it is closed, each further read raises.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class _Batches:
         self._items = self._read(export_context, on_report)
         self._process = os.getpid()
         self._failure: Exception | None = None
-        # The first item: it opens the export, so errors of opening are raised here.
+        # Reading the first item opens the export, so errors of opening it are raised here.
         self.schema: pyarrow.Schema = next(self._items)
         weakref.finalize(self, _close_in_this_process, os.getpid(), self._items.close)
 
@@ -146,7 +146,7 @@ class _Batches:
             schema = arrow_schema(export.fields)
             yield schema
             rows = list(islice(export.rows, _BATCH_ROWS))
-            # One batch without a row, if there is none: polars takes no stream without a batch.
+            # Yielded even if it is empty, because polars refuses a stream without a batch.
             yield arrow.RecordBatch.from_pylist(rows, schema=schema)
             while rows := list(islice(export.rows, _BATCH_ROWS)):
                 yield arrow.RecordBatch.from_pylist(rows, schema=schema)
@@ -173,12 +173,12 @@ class _Batches:
     def close(self) -> None:
         """Ends the stream; a further read raises StoreError."""
         self._failure = self._failure or StoreError(_CLOSED)
-        with contextlib.suppress(ValueError):  # another thread is reading: its read still ends, and is the last one
+        with contextlib.suppress(ValueError):  # raised while another thread reads: that read still returns its batch
             self._items.close()
 
 
 def _close_in_this_process(pid: int, close: Callable[[], None]) -> None:
-    """Calls `close`, unless this process is a fork of `pid`, which still uses the connections."""
+    """Calls `close`, unless this process was forked from `pid`: that process still uses the connections."""
     if os.getpid() == pid:
         close()
 
@@ -194,8 +194,8 @@ def _pyarrow() -> Any:
 
 
 def settings_of(state_dir: str | os.PathLike[str] | None, database_url: str | None, broker_url: str | None) -> Settings:
-    """The settings of the environment; the arguments that are not None replace its own. Raises ConfigError for a URL
-    that cannot be used, without repeating it: it may hold a password."""
+    """The settings of the environment; each argument that is not None replaces one of them. Raises ConfigError for a
+    URL that cannot be used. The message does not repeat the URL, which may hold a password."""
     from cord_worker.config import Settings
     from cord_worker.service_url_checks import checked_broker_url, checked_database_url
 

@@ -1,4 +1,7 @@
-"""`up` and `down`: services and workers in the background. Later commands find them through the state folder."""
+"""What `cordctl up` and `down` do: start services and workers in the background, and stop them.
+
+Later commands find them through the state folder.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,12 @@ from cord_worker.store.reports.status import live_workers, worker_conditions
 _RECORD = "up.json"
 _POLL_SECONDS = 0.3
 _LOCK_SECONDS = 400
+"""How long a command waits for another `up` or `down`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """The services and workers of a state folder that run in the background; `models`: fingerprints by name."""
+    """The services and workers of a state folder that run in the background; `models` maps names to fingerprints."""
 
     state_dir: Path
     pid: int
@@ -62,13 +66,13 @@ def find_background(settings: Settings) -> Background | None:
 def bring_up(
     config: RunConfig, config_path: Path, settings: Settings, say: Callable[[str], None]
 ) -> tuple[Background, bool]:
-    """Starts services and workers in the background; returns them, and whether they were started by this call.
+    """Starts services and workers in the background; returns them, and whether this call started them.
 
-    If they run already, restarts those that stopped (`cordctl drain`) or were given up. Waits for another `up` or
-    `down` of this state folder. `say` gets warnings about the broker.
+    If they run already, it restarts the processes that stopped (`cordctl drain`) or were given up. It waits for another
+    `up` or `down` of this state folder. `say` gets warnings about the broker.
 
     Raises LocalServiceError if workers of another configuration run for this state folder or something could not be
-    started, MachineLimit if the machine allows too little.
+    started, MachineLimit if the machine allows too little, ConfigError if a model cannot be found.
     """
     with _only_one_command(StateDir.open(settings.state_dir)):
         return _bring_up(config, config_path, settings, say)
@@ -119,8 +123,8 @@ def wait_until_ready(
     Raises LocalServiceError if a process was given up or the daemon ended.
     """
     database = Database(endpoints.database_url, pool_size=1, application_name="cordctl", retry_seconds=5.0)
-    waiting = set(fleet_models(config)) | {None}
     names = fleet_models(config)
+    waiting = set(names) | {None}  # None: the coordinator
     reported: set[tuple[str, str]] = set()
     deadline = time.monotonic() + seconds
     try:
@@ -144,7 +148,7 @@ def wait_until_ready(
 
 
 def check_background(settings: Settings) -> None:
-    """Raises LocalServiceError if the background daemon is gone or gave a process up."""
+    """Raises LocalServiceError if the background daemon has ended or has given up a process."""
     running = find_background(settings)
     if running is None:
         raise LocalServiceError(
@@ -168,7 +172,7 @@ def _bring_down(settings: Settings) -> bool:
     stopped = stop_daemon(settings.state_dir)
     services = LocalServices(settings.state_dir)
     if services.are_running() and not services.state.read().living_owners():
-        # Left by a killed owner whose watchdog was killed too.
+        # Their owner was killed, and so was the watchdog that should have stopped them.
         services.stop()
         stopped = True
     return stopped

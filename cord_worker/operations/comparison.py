@@ -1,4 +1,4 @@
-"""Compares runs, with intervals: `cordctl compare` and Table 15 of `cordctl cost`.
+"""Compares runs, and gives figures their intervals: `cordctl compare` and Table 15 of `cordctl cost`.
 
 Intervals come from the paired bootstrap: the problems that two runs share are resampled, and each resample is evaluated
 for both runs, so that the difficulty of the problems cancels out in the difference.
@@ -46,11 +46,14 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """One run of a comparison. Means and intervals are over the problems that all runs share. Differences are this run
-    minus the first one, None for the first itself. Accuracies leave out `undecided` answers, and their differences
-    leave out problems with only such answers. Scores of another mean, or of other tokens, than the first run's have no
-    difference. `tokens`: generated tokens per problem; `result_tokens`: those of the trajectory and its final answer,
-    over problems that have one."""
+    """One run of a comparison, over the problems that all runs share.
+
+    A difference is the value of this run minus that of the first run; the first run has none. Accuracies leave out
+    `undecided` answers, and their differences leave out problems with only such answers. `score_difference` is None if
+    the two runs compute scores differently: as another mean, or over other tokens of the known answer. `tokens` are the
+    generated tokens per problem. `result_tokens` are the generated tokens of the trajectory and its final answer, over
+    the problems that have one.
+    """
 
     run: str
     pipeline: str
@@ -82,8 +85,8 @@ class ComparedRun:
 
 @dataclass(frozen=True, slots=True)
 class CostedRun(ComparedRun):
-    """One run of a comparison with the cost of all of its problems, and its teachers. In a trimmed run the shares of
-    teachers give no credit to duplicates, which are not copied."""
+    """One run of a comparison with the cost of all of its problems, and its teachers. In a trimmed run, the shares of
+    the teachers do not count duplicates, because these are not copied."""
 
     cost: Cost
     teachers: Sequence[TeacherTotals]
@@ -113,7 +116,7 @@ class RunComparison(Generic[RunT]):
 def compare_runs(
     connection: sa.Connection, names: Sequence[str], prices: Prices | None = None
 ) -> RunComparison[CostedRun]:
-    """Like `compare_results`, with the cost of each run (see `read_cost`), for which every request of the runs is read.
+    """Like `compare_results`, with the cost of each run from `read_cost`, which reads every request of the run.
 
     Raises what these two raise.
     """
@@ -184,17 +187,18 @@ def compare_rows(
 
 
 def bootstrap(values: Values) -> Interval | None:
-    """Mean and percentile interval of `values`, shape (problems,), without NaN entries; None if nothing is left.
+    """Mean and percentile interval of `values`, which have the shape (problems,). NaN entries are left out; None if no
+    other entry is left.
 
-    Equal values have equal intervals: every call draws the same resamples.
+    Equal values have equal intervals, because every call draws the same resamples.
     """
-    draws = np.random.default_rng(_SEED)
+    random = np.random.default_rng(_SEED)
     known = values[~np.isnan(values)]
     if not known.size:
         return None
     means = np.concatenate(
         [
-            known[draws.integers(0, known.size, size=(_CHUNK, known.size))].mean(axis=1)
+            known[random.integers(0, known.size, size=(_CHUNK, known.size))].mean(axis=1)
             for _ in range(RESAMPLES // _CHUNK)
         ]
     )
@@ -203,7 +207,7 @@ def bootstrap(values: Values) -> Interval | None:
 
 
 def _same_kind_of_score(config: RunConfig, other: RunConfig) -> bool:
-    """Whether both runs have scores of the same mean of the same tokens."""
+    """Whether both runs have scores, and compute them as the same mean over the same tokens."""
     kinds = [
         (one.required_prover.score, one.required_prover.score_full_stop) if one.is_scored else None
         for one in (config, other)

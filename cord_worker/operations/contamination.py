@@ -19,11 +19,11 @@ from cord_worker.operations.enqueue import DatasetSource
 
 DEFAULT_KINDS = (HitKind.EXACT, HitKind.RENUMBERED, HitKind.NGRAM, HitKind.CONTAINMENT)
 
-_TOGETHER = 1_000
+_BATCH = 1_000
 """Questions looked up at once, and in memory at once."""
-_MOST_CHARACTERS = 4_000_000
-"""Characters looked up at once, if questions are long."""
-_MOST_FIRST = 20
+_BATCH_CHARACTERS = 4_000_000
+"""Characters after which a batch ends early."""
+_MAX_SHOWN = 20
 _FIELDS: Fields = {
     "location": "text",
     "question": "text",
@@ -51,8 +51,9 @@ class FoundQuestion:
 
 @dataclass(slots=True)
 class ContaminationReport:
-    """The result of looking a dataset up. `questions` were looked up; `by_kind` counts those with hits by their
-    strongest kind; `pairs` is the number of all hits; `first` are the first questions with hits."""
+    """The result of looking up the questions of a dataset. `benchmarks` has the number of questions by benchmark;
+    `questions` is the number of those looked up; `by_kind` counts those with hits by their strongest kind; `pairs` is
+    the number of all hits; `first` are the first questions with hits."""
 
     benchmarks: dict[str, int] = field(default_factory=dict)
     questions: int = 0
@@ -87,8 +88,8 @@ class _Index(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OptionNames:
-    """What the command that reads a dataset calls its options, for errors. `split_advice` says how a split is chosen.
-    None: it cannot leave rows out. `repairs_latex`: it has --repair-latex."""
+    """The names that a command gives the options for reading a dataset; errors use them. `split_advice` says how a
+    split is chosen; `skip` is None if the command cannot leave rows out; `repairs_latex`: it has --repair-latex."""
 
     question: str = "--question-field"
     split: str = "--split"
@@ -97,25 +98,25 @@ class OptionNames:
     repairs_latex: bool = False
 
     def applied_to(self, message: str) -> str:
-        """The message of an error of reading, with these names."""
-        for read, meant in (
+        """The message of an error of reading, with these names in place of those of `cordctl enqueue`."""
+        for default, own in (
             ("--question-field", self.question),
             ("choose one with --split", self.split_advice),
             ("leave out --split", f"leave out {self.split}"),
             *(() if self.repairs_latex else ((REPAIR_ADVICE, ""),)),
         ):
-            message = message.replace(read, meant)
+            message = message.replace(default, own)
         return message
 
 
 OF_DATASET = OptionNames(skip="--skip-unreadable", repairs_latex=True)
-"""Those of `cordctl contaminated` for the dataset."""
+"""Option names of `cordctl contaminated` for the dataset."""
 OF_BENCHMARK = OptionNames(
     "--against-field", "--against-split", "choose one with --against-split", "--skip-unreadable", repairs_latex=True
 )
-"""Those of `cordctl contaminated` for its benchmarks."""
-OF_FILE_ALONE = "name the file of one of them"
-"""How a split is chosen by a command that has no option for it."""
+"""Option names of `cordctl contaminated` for its benchmarks."""
+SPLIT_BY_FILE = "name the file of one of them"
+"""Advice on choosing a split, for commands without an option for it."""
 
 
 class QuestionReader:
@@ -153,8 +154,9 @@ def benchmark_source(
 
 
 def benchmark_index(paths: Iterable[Path], field_name: str | None, option: str) -> QuestionIndex:
-    """The questions of these benchmarks. Raises DatasetError; `option` is the one that names the question's field."""
-    reader, names = QuestionReader(), OptionNames(option, split_advice=OF_FILE_ALONE)
+    """The questions of these benchmarks. `option` is the command's option that names the question's field; errors
+    mention it. Raises DatasetError."""
+    reader, names = QuestionReader(), OptionNames(option, split_advice=SPLIT_BY_FILE)
     return QuestionIndex(
         question for path in paths for question in reader.questions(benchmark_source(path, field_name), names)
     )
@@ -169,11 +171,12 @@ def find_contaminated(
     similarity: float | None = None,
     output: str | None = None,
 ) -> ContaminationReport:
-    """Looks every question of `source` up in the benchmarks `against`, and with `within` among its own earlier ones.
+    """Looks up every question of `source` in the benchmarks `against`; with `within`, also among the earlier questions
+    of `source`.
 
-    Only hits of these `kinds` count; `similarity` is the least one for `near`. All hits are written to `output`, one
-    row each, as the type that its name says; the file is written completely or stays unchanged. Memory grows with the
-    benchmarks, and with the dataset if `within`.
+    Only hits of these `kinds` count; `similarity` is the least similarity of a hit of the kind `near`. All hits are
+    written to `output`, one row each, in the file type that its name says; the file is written completely or stays
+    unchanged. Memory grows with the benchmarks, and with the dataset if `within`.
 
     Raises DatasetError, and ExportError if `output` cannot be written.
     """
@@ -183,8 +186,9 @@ def find_contaminated(
     lookups = [(index, False) for index in _indices(benchmarks, kinds, similarity)] if against else []
     questions: Iterable[Question] = reader.questions(source, OF_DATASET)
     if within:
-        questions = own = list(questions)
-        lookups += [(index, True) for index in _indices(own, kinds, similarity)]
+        own_questions = list(questions)
+        lookups += [(index, True) for index in _indices(own_questions, kinds, similarity)]
+        questions = own_questions
     found = _look_up(questions, lookups, kinds, report)
     if output is None:
         for _ in found:
@@ -215,17 +219,18 @@ def _look_up(
     kinds: Collection[HitKind],
     report: ContaminationReport,
 ) -> Iterator[FoundQuestion]:
+    """Yields the questions with hits. `lookups` are indices, each with whether it is of the dataset itself."""
     for batch in _batches(questions):
         report.questions += len(batch)
         texts = [question.text for question in batch]
-        results = [index.repeats(batch) if own else index.hits(texts) for index, own in lookups]
+        results = [index.repeats(batch) if is_own else index.hits(texts) for index, is_own in lookups]
         for place, question in enumerate(batch):
             hits = _strongest((hit for result in results for hit in result[place]), kinds)
             if hits:
                 found = FoundQuestion(question, hits)
                 report.by_kind[hits[0].kind] += 1
                 report.pairs += len(hits)
-                if len(report.first) < _MOST_FIRST:
+                if len(report.first) < _MAX_SHOWN:
                     report.first.append(found)
                 yield found
 
@@ -236,7 +241,7 @@ def _batches(questions: Iterable[Question]) -> Iterator[list[Question]]:
     for question in questions:
         batch.append(question)
         characters += len(question.text)
-        if len(batch) >= _TOGETHER or characters >= _MOST_CHARACTERS:
+        if len(batch) >= _BATCH or characters >= _BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
     if batch:

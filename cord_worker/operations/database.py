@@ -18,10 +18,10 @@ _RETRY_SECONDS = 5.0
 
 @contextmanager
 def database_url_for(settings: Settings) -> Iterator[str]:
-    """URL of the database. An embedded one is started if it does not run, so that results can be read without
-    `cordctl up`. It is owned for the length of the `with`: another command that ends does not stop it.
+    """URL of the database. An embedded database that does not run is started, so that results can be read without
+    `cordctl up`. During the `with`, another command that ends does not stop it.
 
-    Raises ConfigError if none is known, LocalServiceError if it cannot be started.
+    Raises ConfigError if there is no database, LocalServiceError if an embedded one cannot be started.
     """
     local = _embedded(settings)
     if local is None:
@@ -34,12 +34,13 @@ def database_url_for(settings: Settings) -> Iterator[str]:
 
 
 def _embedded(settings: Settings) -> LocalServices | None:
-    """The embedded servers, if the database is theirs and can be owned. Those of another user can only be used."""
+    """The embedded servers, if the database is one of them and this user may start and stop it; else None."""
     if settings.database_url is not None or not settings.state_dir.is_dir():
         return None
     try:
         local = LocalServices(settings.state_dir)
     except LocalServiceError:
+        # The folder is another user's: its servers can be used while they run. Raises ConfigError if they do not.
         endpoints.database_url(settings)
         return None
     return local if local.postgres.has_data() else None
@@ -49,7 +50,7 @@ def _embedded(settings: Settings) -> LocalServices | None:
 def open_database(settings: Settings, *, url: str | None = None) -> Iterator[Database]:
     """The database of these settings (or at `url`), with the schema that this code needs.
 
-    Raises ConfigError if none is known, StoreError if it is unreachable, SchemaMismatch.
+    Raises ConfigError if there is no database, StoreError if it is unreachable, SchemaMismatch.
     """
     if url is None:
         with database_url_for(settings) as found, open_database(settings, url=found) as database:
@@ -67,7 +68,7 @@ def current_revision(url: str) -> str | None:
 
 
 def ensure_schema(url: str) -> None:
-    """Migrates the database at `url` to the newest schema, unless it has it."""
+    """Migrates the database at `url` to the newest schema, if it has another one."""
     if current_revision(url) != head_revision():
         from cord_worker.store.schema.migration import upgrade
 

@@ -30,8 +30,8 @@ _DESCRIPTIONS = {
 
 @dataclass(slots=True)
 class ChangeCount:
-    """One kind of change to one field: the number of rows (`places` counts each LaTeX command that was restored), and
-    the first place."""
+    """One kind of change to one field: the number of changed rows, and the number of `places` in them, of which a row
+    can have several. `location` and `shown` are the first row and the result there."""
 
     rows: int
     places: int

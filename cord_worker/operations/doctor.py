@@ -31,8 +31,8 @@ _OPTIONAL_PACKAGES = {
 _PACKAGES = (*_OPTIONAL_PACKAGES, "celery", "kombu", "redis", "sqlalchemy", "psycopg", "alembic", "pint")
 _MIN_FREE_BYTES = 2 * 2**30
 _MIN_SHARED_MEMORY = 16 * 2**20
-_MIN_MEMORY_OF_A_PROCESS = 256 * 2**20
-"""Without a model's weights."""
+_MIN_PROCESS_MEMORY = 256 * 2**20
+"""Bytes, without a model's weights."""
 _TIMEOUT_SECONDS = 5.0
 
 
@@ -68,7 +68,7 @@ def run_checks(settings: Settings, config_path: Path | None) -> list[Diagnosis]:
         lambda: _database(settings),
         lambda: _broker(settings),
         lambda: iter(config_diagnoses),
-        lambda: _answers(config),
+        lambda: _math_verify(config),
         lambda: _models(config),
         lambda: _contexts(config),
         lambda: _devices(config),
@@ -83,11 +83,11 @@ def _results_of(check: Callable[[], Iterator[Diagnosis]]) -> Iterator[Diagnosis]
     """The results of a check; an exception within it is a result too."""
     try:
         yield from check()
-    except Exception as error:  # noqa: BLE001 - the other checks may say why
+    except Exception as error:  # noqa: BLE001 - the results of the other checks may show the cause
         from cord_worker.local.limits import limit_that_caused
 
-        said = limit_that_caused(error) or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        yield Diagnosis(Level.FAIL, "doctor", f"a check failed: {said}", "see the other results")
+        cause = limit_that_caused(error) or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        yield Diagnosis(Level.FAIL, "doctor", f"a check failed: {cause}", "see the other results")
 
 
 def _python() -> Iterator[Diagnosis]:
@@ -138,7 +138,7 @@ def _database(settings: Settings) -> Iterator[Diagnosis]:
         with any_database(url) as database:
             pooling = database.pooling()
             if pooling is not Pooling.NONE:
-                yield Diagnosis(Level.OK, "pooler", f"one before PostgreSQL, {pooling}; nothing here needs a session")
+                yield Diagnosis(Level.OK, "pooler", f"PostgreSQL is behind one, in {pooling}; that is supported")
             check_schema(database)
             yield Diagnosis(Level.OK, "database", "reachable, schema current")
             hindrances = database.run(find_hindrances, read_only=True)
@@ -182,7 +182,7 @@ def _configuration(path: Path | None) -> tuple[RunConfig | None, list[Diagnosis]
     return config, [Diagnosis(Level.OK, "configuration", f"{facts} {config.fingerprint()}")]
 
 
-def _answers(config: RunConfig | None) -> Iterator[Diagnosis]:
+def _math_verify(config: RunConfig | None) -> Iterator[Diagnosis]:
     if config is None or config.verify.method != "math_verify":
         return
     found = by_math_verify.version()
@@ -301,9 +301,9 @@ def _devices(config: RunConfig | None) -> Iterator[Diagnosis]:
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     except (ImportError, RuntimeError, OSError, MemoryError) as error:
         limit = limits.limit_that_caused(error) or limits.limit_named_in(str(error))
-        said = limit or " ".join(str(error).split())[:300]
+        cause = limit or " ".join(str(error).split())[:300]
         advice = "see the other results" if limit else "reinstall torch for this machine"
-        yield Diagnosis(Level.FAIL, "devices", f"torch cannot list the devices: {said}", advice)
+        yield Diagnosis(Level.FAIL, "devices", f"torch cannot list the devices: {cause}", advice)
         return
     yield Diagnosis(Level.OK, "devices", f"{counted(cores, 'CPU core')}, GPUs: {', '.join(gpus) or 'none'}")
     for name, model in config.models.items() if config else ():
@@ -346,10 +346,12 @@ def _limits(config: RunConfig | None, settings: Settings) -> Iterator[Diagnosis]
         yield Diagnosis(Level.FAIL, shortage.limit, shortage.found, shortage.advice)
     if not found:
         allowed = "enough open files, address space, processes and file size"
-        yield Diagnosis(Level.OK, "limits", f"{allowed} for {'this configuration' if config else 'a coordinator'}")
+        yield Diagnosis(
+            Level.OK, "limits", f"{allowed} for {'this configuration' if config else 'a coordinator and a worker'}"
+        )
     memory = limits.container_memory()
     if memory is not None:
-        needed = _MIN_MEMORY_OF_A_PROCESS * len(wanted)
+        needed = _MIN_PROCESS_MEMORY * len(wanted)
         yield Diagnosis(
             Level.OK if memory >= needed else Level.WARN,
             "memory",

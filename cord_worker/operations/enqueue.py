@@ -51,7 +51,7 @@ class DatasetSource:
     def records(
         self, notes: DatasetNotes | None = None, config: RunConfig | None = None
     ) -> Iterator[ProblemRecord | RejectedRecord]:
-        """Its problems in order; see `read_problems`. Fields and changes go into `notes`.
+        """The dataset's problems in their order; see `read_problems`. Fields and changes go into `notes`.
 
         With `config`, what rows say about their own verification is checked too.
         """
@@ -89,7 +89,7 @@ def dataset_source(
     repair_latex: bool = False,
     skip_invalid: bool = False,
 ) -> DatasetSource:
-    """The dataset at `path`, read by the options of `cordctl enqueue`, which have these names there too.
+    """The dataset at `path`. The parameters are the options of `cordctl enqueue` of the same names.
 
     Raises DatasetError for an impossible limit.
     """
@@ -108,7 +108,8 @@ def dataset_source(
 @dataclass(frozen=True, slots=True)
 class EnqueueResult:
     """The result of enqueuing a dataset. `rejects` is the file of the rejected rows, if there are any; `remarks` say
-    what the models' contexts have no room for; `dataset` has id, revision and split of a dataset of the hub."""
+    which models' contexts are too short for the budgets; `dataset` has id, revision and split of a dataset of the
+    hub."""
 
     report: EnqueueReport
     rejects: Path | None
@@ -152,7 +153,8 @@ class EnqueueResult:
 
 @dataclass(slots=True)
 class Validation:
-    """The result of validating a dataset; `flaws` has only the first ones, `fitting` how problems fit the models."""
+    """The result of validating a dataset; `flaws` has only the first few, `fitting` says how problems fit the
+    models."""
 
     good: int = 0
     bad: int = 0
@@ -196,7 +198,7 @@ class _DryRunRollback(Exception):
 
 
 def default_run_name(path: Path | HubSnapshot, config: RunConfig) -> str:
-    """`<dataset's stem>-<8 hex digits of the configuration's fingerprint>`: equal work is the same run."""
+    """`<dataset's stem>-<8 hex digits of the configuration's fingerprint>`: an equal call continues the same run."""
     if isinstance(path, HubSnapshot):
         stem = path.name
     else:
@@ -246,7 +248,7 @@ def enqueue_dataset(
 
 
 def validate_dataset(source: DatasetSource, config: RunConfig | None = None) -> Validation:
-    """Reads the whole dataset and checks it as enqueuing would, equal ids included; memory stays flat.
+    """Reads the whole dataset and checks it as enqueuing would, equal ids included, in constant memory.
 
     With `config`, it also checks what rows say about their own verification, and whether they fit the models. Raises
     DatasetError, and ConfigError if the package of verify.method is not installed.
@@ -268,7 +270,7 @@ def validate_dataset(source: DatasetSource, config: RunConfig | None = None) -> 
                 found.good += 1
                 found.first = found.first or record
                 if config is not None:
-                    # Not before the first good row: tokenizers take seconds to load.
+                    # Loaded only for the first good row, because tokenizers take seconds to load.
                     found.fitting = found.fitting or ContextCheck(config)
                     found.fitting.measure(record)
                 continue
@@ -286,7 +288,7 @@ def validate_dataset(source: DatasetSource, config: RunConfig | None = None) -> 
     return found
 
 
-def _spool_writer(spool: IO[str], on_rejected: Callable[[RejectedRecord], None]) -> Any:
+def _spool_writer(spool: IO[str], on_rejected: Callable[[RejectedRecord], None]) -> Callable[[RejectedRecord], None]:
     def write(record: RejectedRecord) -> None:
         on_rejected(record)
         spool.write(json.dumps([record.location, record.field, record.reason, record.raw]) + "\n")

@@ -25,8 +25,8 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 def wilson_interval(correct: int, checked: int) -> tuple[float, float]:
     """The 95 % interval of the share of `correct` among `checked` independent answers, by Wilson's score method (1927).
 
-    Unlike the bootstrap it has a width even if all answers are right. Raises ValueError unless 0 <= correct <= checked
-    and checked > 0.
+    Unlike a bootstrap interval, it is wider than 0 even if all answers are right. Raises ValueError unless
+    0 <= correct <= checked and checked > 0.
     """
     if not 0 <= correct <= checked or checked == 0:
         raise ValueError(f"{correct} of {checked} is not a share")

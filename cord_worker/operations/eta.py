@@ -1,4 +1,4 @@
-"""Estimates how long a run still takes, and caches its totals."""
+"""Estimates how long a run still takes, and caches totals that take long to read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 
 class TotalsCache(Generic[T]):
-    """Reads the expensive totals so rarely that this takes at most a twentieth of the time."""
+    """Reads totals that take long so rarely that reading takes at most a twentieth of the time.
+
+    `min_seconds`: the least pause between two readings.
+    """
 
     def __init__(self, read: Callable[[], T], *, min_seconds: float = 1.0) -> None:
         self._read = read
@@ -21,7 +24,7 @@ class TotalsCache(Generic[T]):
         self._due = 0.0
 
     def get(self, *, fresh: bool = False) -> T:
-        """The totals, as old as their cost allows; with `fresh` they are read now."""
+        """The totals, read now if the pause after the last reading is over, or with `fresh`."""
         started = time.monotonic()
         if self._totals is None or fresh or started >= self._due:
             self._totals = self._read()
@@ -57,7 +60,7 @@ class EtaClock:
             self._samples.pop(0)
         if mean_steps is None or counts.final < self._MIN_SHARE * counts.total:
             return None
-        # At any moment a problem is halfway on average. So one with many steps is long, and not nearly done.
+        # On average, a problem in flight has done half of its steps: the usual number is at least twice that mean.
         usual = max(mean_steps, 2 * counts.active_steps / counts.active if counts.active else 0.0)
         since, then = self._samples[0]
         progress, before = self._progress(counts, usual), self._progress(then, usual)

@@ -93,7 +93,7 @@ class Figures:
 @dataclass(frozen=True, slots=True)
 class ModelFigures:
     """One row of an evaluation: a teacher of a run of samples, or the whole of another run. `categories` holds the
-    figures by field and value; `thinking_tokens` and `answer_tokens` were generated."""
+    figures by field and value; `thinking_tokens` and `answer_tokens` count generated tokens."""
 
     name: str
     model: str | None
@@ -144,9 +144,10 @@ class Evaluation:
 def evaluation_config(
     model: str, sampling: SampleSettings, *, configured: RunConfig | None, engine: str | None
 ) -> RunConfig:
-    """The configuration of a run that samples `model`: a key of `configured.models`, else weights for `engine`.
+    """The configuration of a run that samples `model`.
 
-    The verification of answers is that of `configured`. Raises ConfigError.
+    With `configured`, `model` is a key of its models, and answers are verified as it says. Without it, `model` is a
+    folder, hub id or bundled:NAME, which `engine` hosts. Raises ConfigError.
     """
     if configured is None:
         name = _plain_name(model)
@@ -195,7 +196,7 @@ def evaluate(
 ) -> LocalRunResult[Evaluation]:
     """Samples every problem of `source`, or continues an interrupted evaluation, and computes the figures.
 
-    All samples are exported to `output`, if it is given. Raises as `run_until_final`.
+    All samples are exported to `output`, if it is given. Raises what `run_until_final` raises, and ExportError.
     """
     if output is not None:
         check_output(output)
@@ -225,7 +226,7 @@ def read_evaluation(connection: sa.Connection, run_name: str | None, categories:
             raise DatasetError(
                 f"category {field!r}: no row of the run {run.name!r} has such a field; there are: "
                 f"{', '.join(known_fields) or 'none'}. "
-                f"`cordctl eval --of {run.name}` prints its figures with another one."
+                f"`cordctl eval --of {run.name}` prints its figures with another category."
             )
     search = RunConfig.from_stored(run.config).search
     counts = read_counts(connection, run.id)
@@ -267,10 +268,10 @@ def compute_figures(rows: Iterable[AnswerCounts], samples: int) -> Figures:
     """The figures of these problems, each with `samples` samples."""
     pool = list(rows)
     missing = [max(0, samples - row.correct - row.wrong - row.undecided) for row in pool]
-    drawn = [row.correct + row.wrong + lost for row, lost in zip(pool, missing, strict=True)]
+    decided = [row.correct + row.wrong + absent for row, absent in zip(pool, missing, strict=True)]
     pass_at = {}
     for k in powers_of_two(samples):
-        values = [pass_at_k(n, row.correct, k) for row, n in zip(pool, drawn, strict=True) if n >= k]
+        values = [pass_at_k(n, row.correct, k) for row, n in zip(pool, decided, strict=True) if n >= k]
         interval = bootstrap(np.array(values, dtype=np.float64))
         if interval is not None:
             pass_at[k] = PassAtK(len(values), interval)
@@ -321,7 +322,7 @@ def _merged_by_problem(rows: Sequence[AnswerCounts]) -> list[AnswerCounts]:
 
 def _direct_model(path: str, engine: str | None) -> ModelConfig:
     folder = Path(path).expanduser()
-    # The workers read the configuration in another folder, so the path must be absolute.
+    # Workers read the configuration from another folder, so the path must be absolute.
     is_folder = folder.is_dir() or path.startswith(("./", "../", "/", "~"))
     where = str(folder.resolve()) if is_folder else path
     return ModelConfig.model_validate({"path": where, "engine": engine or "transformers"})

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """The options of `cordctl export`, by their names there; None: the format's default, or all. docs/exports.md says
-    which format takes which."""
+    """The options of `cordctl export`, by their names there (`form` is `--format`). None means the format's default,
+    or no restriction. docs/exports.md says which format takes which option."""
 
     form: str = "jsonl"
     student: str | None = None
@@ -76,8 +76,8 @@ class ExportOptions:
         return FORMATS[self.form]
 
     def check(self) -> None:
-        """Raises OptionError for an option that the format or the other options would ignore, for a missing one, and
-        for a value that is impossible."""
+        """Raises OptionError for an option that the format or the other options would ignore, for a missing option, and
+        for an impossible value."""
         chosen = self.format
         self._check_values()
         for name in (one.name for one in fields(self)):
@@ -132,14 +132,14 @@ class ExportOptions:
         return Publication.of_options(self.by_name())
 
     def by_name(self) -> dict[str, Any]:
-        """The options as they are written in a command."""
+        """The values of the options by name, as they are given in a command."""
         options = {one.name: getattr(self, one.name) for one in fields(self)}
         teachers = None if self.teachers is None else ",".join(sorted(self.teachers))
         return {**options, "teachers": teachers, "decontaminate": tuple(self.decontaminate)}
 
     def run_of(self, connection: sa.Connection, run: str | None) -> str:
-        """The run that is exported: `run` (None: the newest), or with `trim` the run of its trimmed winners. Raises
-        RunNotFound, and RunConflict if that run does not exist or is not finished."""
+        """The run that is exported: `run` (None: the newest), or with `trim` its trimmed run. Raises RunNotFound, and
+        RunConflict if the trimmed run does not exist or is not finished."""
         if self.trim is None:
             return resolve_run(connection, run).name
         from cord_worker.operations.trimming import trimmed_run_of
@@ -229,8 +229,10 @@ def export_to_files(
     on_written: Callable[[ExportReport], None] | None = None,
 ) -> Exported:
     """Writes the rows of `run` (None: the newest) to `output` (a path, or `-` for standard output), and its failed
-    problems to `failures`. Everything is checked before the database is opened. Files, report and card are of one
-    moment, also if the run continues meanwhile. `on_written` is called once the files are complete, before the push.
+    problems to `failures`.
+
+    The options are checked before the database is opened. Files, report and card come from one snapshot of the
+    database, even if the run continues meanwhile. `on_written` is called once the files are complete, before the push.
 
     Raises:
         OptionError: the options do not fit together.

@@ -1,9 +1,9 @@
 """Checks whether the problems of a dataset fit the contexts of a configuration's models; needs only their tokenizers.
 
-A problem fits if its first turn (chat template, system turn, passage, question) leaves room for a step and for the text
-after it: the final answer (`search.answer_tokens`, and the end of the thinking), or, for the prover, the closing part
-with the known answer. If the room is smaller than `search.thinking_tokens`, the problem fits, but its thinking may be
-cut.
+A problem fits if its first turn (chat template, system turn, passage, question) leaves room for a step and for the end.
+The end is the text after the trajectory. For a teacher it is the final answer (`search.answer_tokens`) with its
+opening; for the prover it is the closing part with the known answer. If the room is smaller than
+`search.thinking_tokens`, the problem fits, but its thinking may be cut.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 5
 _LEAST_STEP = 16
-"""Fewest tokens of a step, its marker included; less room counts as none."""
+"""A step needs room for more tokens than this, its marker included."""
 
 
 @dataclass(frozen=True, slots=True)
 class TooLong:
-    """A problem that does not fit; `prompt` and `end` are the tokens of its first turn and of the text after the
-    trajectory."""
+    """A problem that does not fit; `prompt` and `end` are the tokens of its first turn and of the end."""
 
     location: str
     key: str
@@ -45,9 +44,13 @@ class TooLong:
 
 @dataclass(slots=True)
 class Fit:
-    """The fit of a dataset to one model in one role; sizes are in tokens. `overhead` is the first turn without question
-    and passage. `misfits` are the first few of the `count` problems that do not fit; `cut` others fit, but leave less
-    room than the thinking budget."""
+    """The fit of a dataset to one model in one role; sizes are in tokens.
+
+    `overhead` is the first turn without question and passage; `thinking` the thinking budget; `end` and `least_end` the
+    longest and the shortest end. `longest` is the longest question with its passage, at the location `longest_at`.
+    `misfits` are the first few of the `count` problems that do not fit; `cut` others fit, but leave less room than the
+    thinking budget.
+    """
 
     role: str
     model: str
@@ -64,13 +67,13 @@ class Fit:
 
     @property
     def room(self) -> int:
-        """Tokens that question and passage may take in addition to the whole thinking budget; negative if that alone
-        is too much."""
+        """Tokens that question and passage may take in addition to the whole thinking budget; negative if that budget
+        alone is too large."""
         return self.context - self.overhead - self.thinking - self.end
 
     @property
     def end_name(self) -> str:
-        """The name of the text after the trajectory."""
+        """The name of the end, for people."""
         return "closing part" if self.role == "prover" else "answer with its opening"
 
     @property
@@ -80,11 +83,11 @@ class Fit:
 
     @property
     def holds_a_step(self) -> bool:
-        """Whether a step fits if the question is empty and the end is kept free."""
+        """Whether a step and the end fit with an empty question."""
         return self.fits(self.overhead, self.least_end)
 
     def fits(self, prompt: int, end: int) -> bool:
-        """Whether a first turn of `prompt` tokens leaves room for a step and `end` tokens after it."""
+        """Whether a first turn of `prompt` tokens leaves room for a step and an end of `end` tokens."""
         return self.context - prompt - end > _LEAST_STEP
 
     @property
@@ -220,6 +223,7 @@ class ContextCheck:
         end_of: Callable[[ProblemRecord], int],
     ) -> None:
         codec, context = found
+        # The question "x" counts as one token.
         overhead = self._prompt(codec, "x", None, system) - 1
         end = end_of(ProblemRecord("", "x", "x", None, {}, ""))
         self._measured.append((Fit(role, name, context, overhead, thinking, end, least_end=end), codec, system, end_of))
@@ -267,10 +271,10 @@ def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
 
 
 def room_remarks(config: RunConfig) -> list[str]:
-    """Remarks on models whose declared context is too short for the budgets. This is quick, because it reads no
-    tokenizer, and so does not count the question (`ContextCheck` does).
+    """Remarks on models whose declared context is too short for the budgets.
 
-    Raises ConfigError if a context does not even hold the final answer and a step.
+    It loads no tokenizer, so it is quick but does not count the question, as `ContextCheck` does. Raises ConfigError if
+    a context has no room for a step and the final answer.
     """
     search, remarks = config.search, []
     readers = [(f"teacher {one.name!r}", one.model, search.answer_tokens) for one in config.teachers]
@@ -295,8 +299,8 @@ def room_remarks(config: RunConfig) -> list[str]:
 
 
 def declared_context(model: ModelConfig) -> int | None:
-    """The context (tokens) that the configuration or the config.json of the model's folder names; None if neither
-    does."""
+    """The context in tokens: the configuration's, else that of the config.json in the model's folder; None if neither
+    gives one."""
     if model.engine == "instant":
         return None
     own = None

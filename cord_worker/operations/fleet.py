@@ -20,8 +20,6 @@ from cord_worker.verify.by_math_verify import check_configured
 
 COORDINATOR = "coordinator"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
 _PROGRAM = "cord_worker.cli"
 _PRELOADED = ("cord_worker.coordination.process.main", "cord_worker.engines.transformers.preloaded")
 
@@ -35,7 +33,8 @@ def preloaded_modules(config: RunConfig) -> tuple[str, ...]:
 
 
 def _can_be_forked(model: ModelConfig) -> bool:
-    # CUDA does not survive a fork, and vLLM starts its own processes; other engines import little.
+    # CUDA does not survive a fork, and vLLM starts its own processes. For other engines it is not worth it: they import
+    # little.
     return model.engine == "transformers" and model.device == "cpu"
 
 
@@ -55,8 +54,8 @@ def specs_of(
     *,
     has_coordinator: bool = True,
 ) -> list[ProcessSpec]:
-    """Workers of these models, by their names in the configuration file, and a coordinator. It comes first, because it
-    loads fastest."""
+    """A coordinator and workers of these models, by their names in the configuration file. The coordinator comes first,
+    because it starts fastest."""
     environment = {
         # A worker imports this same package, whatever folder it is started from.
         "PYTHONPATH": processes.python_environment()["PYTHONPATH"],
@@ -130,8 +129,8 @@ def needs(config: RunConfig, *, embedded: bool) -> list[Need]:
 def needs_of(models: Mapping[str, ModelConfig], *, embedded: bool) -> list[Need]:
     """What a command with workers of these models needs of the machine; see `needs`."""
     workers = [need_of(model) for model in models.values() for _ in range(model.workers)]
-    ours = [limits.COMMAND, limits.COORDINATOR, *workers]
-    return [*ours, limits.POSTGRES, limits.redis_for(ours)] if embedded else ours
+    clients = [limits.COMMAND, limits.COORDINATOR, *workers]
+    return [*clients, limits.POSTGRES, limits.redis_for(clients)] if embedded else clients
 
 
 def check_limits(config: RunConfig, settings: Settings) -> None:

@@ -14,10 +14,10 @@ from cord_worker.errors import ConfigError
 from cord_worker.local import processes
 
 _OPTIONS = (
-    # These bound its memory. --persistent would pickle the history to a file, and lose it too.
+    # These bound its memory. --persistent is left out, because it pickles the history to a file.
     "--max-tasks=5000",
     "--purge-offline-workers=600",
-    # The arguments are the problem and the step; results are ignored.
+    # "args" are the problem and the step. There is no column for results, because tasks have none.
     "--tasks-columns=name,kwargs,state,worker,received,started,runtime",
 )
 

@@ -14,20 +14,20 @@ from cord_worker.local.state import StateDir, write_atomically
 
 _FOLDER = "configurations"
 _NO_FOLDER = Path(os.devnull)
-"""Where relative model folders would be looked for. There are none: all folders of such a text are absolute."""
+"""Base for relative model folders in the text of a loaded configuration, which has only absolute ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class GivenConfig:
-    """A configuration and the file that it was read from, or the text of the file that holds it."""
+    """A configuration, and the file that it was read from; without such a file, `text` has it as TOML."""
 
     config: RunConfig
     path: Path | None
     text: str
 
     def file(self, state_dir: Path) -> Path:
-        """A file that worker processes read: its own, or one in the state folder, which stays for workers that are
-        started again later."""
+        """The file that worker processes read: `path`, or one that this method writes into the state folder. It stays
+        there for workers that are started again later."""
         if self.path is not None:
             return self.path
         folder = StateDir.open(state_dir).path / _FOLDER

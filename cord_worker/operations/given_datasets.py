@@ -19,7 +19,7 @@ from cord_worker.errors import CordError, DatasetError
 
 _BATCH = 1_000
 _STEM = "rows"
-"""Name of the file, which errors and rejected rows name: `rows.jsonl:17` is the 17th row."""
+"""Name of the file without its ending. Errors and rejected rows contain it: `rows.jsonl:17` is the 17th row."""
 
 _ACCEPTED = (
     "give the path of a file or folder, a dataset of the hub (ORG/NAME), an iterable of mappings, a table of pyarrow, "
@@ -57,7 +57,7 @@ def dataset_path(dataset: object, split: str | None = None) -> Iterator[Path | H
         try:
             yield _write(dataset, Path(folder))
         except CordError as error:
-            # The folder is nothing that the program knows, and gone when it reads this.
+            # The program does not know the temporary folder, which is removed before it reads the error.
             error.args = tuple(one.replace(f"{folder}/", "") if isinstance(one, str) else one for one in error.args)
             raise
 
@@ -75,7 +75,7 @@ def _checked_path(path: str | bytes) -> Path:
 def _write(dataset: Any, folder: Path) -> Path:
     library = _library(dataset)
     if library == "datasets" and hasattr(dataset, "with_format"):
-        # Not its own table, which also has the rows that a selection left out, in another order.
+        # The dataset's underlying table would be wrong: it has all rows in the original order, without the selection.
         return _write_table(dataset.with_format("arrow").iter(batch_size=_BATCH), folder)
     if library != "pandas" and not hasattr(dataset, "__arrow_c_stream__"):
         return _write_lines(dataset, folder)
@@ -132,8 +132,10 @@ def _line(number: int, row: Mapping[Any, Any]) -> str:
         try:
             json.dumps(value, default=_plain)
         except (TypeError, ValueError, RecursionError) as error:
-            raise DatasetError(f"row {number} of the dataset: field {name!r} is no JSON: {error}.") from error
-    # ASCII: half a surrogate pair is refused later, as a row, and need not be written as UTF-8.
+            raise DatasetError(
+                f"row {number} of the dataset: field {name!r} cannot be written as JSON: {error}."
+            ) from error
+    # ASCII, because half a surrogate pair cannot be written as UTF-8. Reading rejects a row that contains one.
     return json.dumps(dict(row), default=_plain)
 
 

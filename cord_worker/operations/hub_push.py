@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,8 @@ _NOT_DATA = frozenset({CARD_NAME, ".gitattributes", ".gitignore", "LICENSE", "LI
 
 @dataclass(frozen=True, slots=True)
 class PushTarget:
-    """Where to push: the dataset `repository`. If it does not exist, it is made: public if `private` is False, else
-    private. `branch` None is the main branch; `message` is the commit's."""
+    """The dataset `repository` to push to. If it does not exist, it is made: public if `private` is False, else
+    private. `branch`: None for the main branch; `message`: the commit message, None for a default one."""
 
     repository: str
     private: bool | None = None
@@ -38,8 +38,8 @@ class PushTarget:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """The commit that holds the files. `has_changed`: the push changed the repository; if not, it had the same files
-    already. `others` are files of the repository that the card does not name."""
+    """The commit that holds the files. `has_changed` is False if the repository had the same files already. `others`
+    are files of the repository that the card does not name."""
 
     repository: str
     branch: str
@@ -81,38 +81,36 @@ def push(target: PushTarget, files: Mapping[str, Path], card: Path, run: str, *,
     tried again a few times; a commit whose reply was lost is found and not made again. The files here stay.
 
     Raises:
-        HubError: the hub cannot be used or refuses, or has a card that somebody wrote or changed (unless
+        HubError: the hub cannot be used or refuses, or its card was written or changed by hand (unless
             `replaces_card`).
     """
     hub = hub_library("--push")
-    again = f"The files are complete in {card.parent}; once this is solved, give the same command again."
+    advice = f"The files are complete in {card.parent}; once this is solved, give the same command again."
     seen_commits: list[str] = []
     try:
         return _with_retries(
             hub, lambda: _push_once(hub, target, files, card, run, seen_commits, replaces_card=replaces_card)
         )
     except _Refused as refused:
-        raise HubError(f"{refused} Nothing was pushed. {again}") from None
+        raise HubError(f"{refused} Nothing was pushed. {advice}") from None
     except hub_errors(hub) as error:
-        said = explanation(hub, error, target.repository).rstrip(".")
+        cause = explanation(hub, error, target.repository).rstrip(".")
         # Without a reply, the commit may have been made.
         outcome = "the hub has not confirmed the push" if response_of(error) is None else "nothing was pushed"
-        raise HubError(f"{outcome}: {said}. {again}") from error
+        raise HubError(f"{outcome}: {cause}. {advice}") from error
 
 
-def _with_retries(hub: ModuleType, attempt: Any) -> Pushed:
+def _with_retries(hub: ModuleType, attempt: Callable[[], Pushed]) -> Pushed:
     for wait in _WAITS_SECONDS:
         try:
-            done: Pushed = attempt()
-            return done
+            return attempt()
         except hub_errors(hub) as error:
             if not is_passing(hub, error):
                 raise
             seconds = _wait_of(error, wait)
             _log.warning("the hub does not answer (%s); trying again in %.0f s", type(error).__name__, seconds)
             time.sleep(seconds)
-    last: Pushed = attempt()
-    return last
+    return attempt()
 
 
 def _wait_of(error: BaseException, wait: float) -> float:
@@ -134,7 +132,8 @@ def _push_once(
 ) -> Pushed:
     """Makes one attempt to push, and appends the branch's newest commit to `seen_commits`.
 
-    So the first of them is the state before all attempts, even if one made a commit whose reply was lost.
+    The first of `seen_commits` is the state before all attempts: an earlier attempt may have made a commit whose reply
+    was lost.
     """
     api, repository = hub.HfApi(), target.repository
     # An existing repository stays private or public as it is.
@@ -180,7 +179,7 @@ def _push_once(
 
 @contextmanager
 def _quiet(log: logging.Logger) -> Iterator[None]:
-    """Drops the warnings of `log` for the length of a `with`: "No files have been modified" is said in our sentence."""
+    """Drops the warnings of `log` for the length of a `with`: `Pushed.sentence` says that no file has changed."""
     level = log.level
     log.setLevel(logging.ERROR)
     try:
@@ -203,7 +202,7 @@ def _check_visibility(target: PushTarget, info: Any) -> None:
 
 
 def _check_card(hub: ModuleType, repository: str, commit: str, branch: str) -> None:
-    """Raises _Refused if somebody wrote or changed the card that is there."""
+    """Raises _Refused if the card at the hub was written or changed by hand."""
     there = Path(hub.hf_hub_download(repository, CARD_NAME, repo_type="dataset", revision=commit))
     if not is_unchanged_card(there.read_text("utf-8", "replace")):
         raise _Refused(
@@ -229,7 +228,7 @@ def _check_not_ignored(api: Any, repository: str, branch: str, operations: list[
 
 
 def _check_arrived(api: Any, repository: str, commit: str, paths: Mapping[str, Path]) -> None:
-    """Raises HubError if the commit does not hold the files as they are here."""
+    """Raises HubError if the commit lacks one of the files, or has it in another size."""
     found = api.get_paths_info(repository, list(paths), revision=commit, repo_type="dataset")
     sizes = {one.path: one.size for one in found if hasattr(one, "size")}
     missing = sorted(name for name, path in paths.items() if sizes.get(name) != path.stat().st_size)

@@ -33,14 +33,14 @@ class _Recent:
 
 
 class LiveWatch:
-    """Reads one run repeatedly. `look` must not run twice at once; another thread may change the run meanwhile."""
+    """Reads one run repeatedly. Calls of `look` must not overlap; another thread may change the run meanwhile."""
 
     def __init__(self, database: Database, run_name: str | None, *, worker_timeout_seconds: float) -> None:
         """The run with this name, by default the newest. Raises RunNotFound."""
         self._database = database
         self._timeout = worker_timeout_seconds
         self._watched = watch_of(database, run_name, worker_timeout_seconds=worker_timeout_seconds)
-        self._owed = TotalsCache(lambda: database.run(self._read_owed))
+        self._backlog = TotalsCache(lambda: database.run(self._read_backlog))
         self._recent = TotalsCache(lambda: database.run(self._read_recent), min_seconds=_MIN_SECONDS)
 
     def look(self) -> LiveState:
@@ -52,7 +52,7 @@ class LiveWatch:
             at=datetime.now().astimezone(),
             snapshot=snapshot,
             priority=priority,
-            models=_models(self._watched.names, live, self._owed.get(fresh=snapshot.is_final), recent.caches),
+            models=_models(self._watched.names, live, self._backlog.get(fresh=snapshot.is_final), recent.caches),
             rates=recent.rates,
             failures=recent.failures,
         )
@@ -79,7 +79,7 @@ class LiveWatch:
     def _read_priority_and_workers(self, connection: sa.Connection) -> tuple[int, list[LiveWorkers]]:
         return get_run(connection, self._watched.run_id).priority, live_workers(connection, self._timeout)
 
-    def _read_owed(self, connection: sa.Connection) -> list[BacklogRow]:
+    def _read_backlog(self, connection: sa.Connection) -> list[BacklogRow]:
         return read_backlog(connection, self._watched.run_id)
 
     def _read_recent(self, connection: sa.Connection) -> _Recent:
@@ -92,19 +92,19 @@ class LiveWatch:
 
 
 def _models(
-    names: Mapping[str, str], live: Sequence[LiveWorkers], owed: Sequence[BacklogRow], caches: Mapping[str, float]
+    names: Mapping[str, str], live: Sequence[LiveWorkers], backlog: Sequence[BacklogRow], caches: Mapping[str, float]
 ) -> list[ModelState]:
-    """The run's models in the configuration's order, then others that have work of it, then the coordinator."""
+    """The run's models in the configuration's order, then other models in its backlog, then the coordinator."""
     found = dict[str | None, str](names.items())
-    found |= {one.model: one.path or one.model for one in owed if one.model is not None and one.model not in found}
+    found |= {one.model: one.path or one.model for one in backlog if one.model is not None and one.model not in found}
     found[None] = COORDINATOR
     return [
         ModelState(
             name=name,
             workers=sum(one.count for one in live if one.model == model),
             ready=sum(one.ready for one in live if one.model == model),
-            waiting=sum(one.waiting for one in owed if one.model == model and one.kind != "admission"),
-            leased=sum(one.in_work for one in owed if one.model == model),
+            waiting=sum(one.waiting for one in backlog if one.model == model and one.kind != "admission"),
+            leased=sum(one.in_work for one in backlog if one.model == model),
             cached=caches.get(model or ""),
         )
         for model, name in found.items()

@@ -42,8 +42,8 @@ _MAX_FAILURES = 5
 
 @dataclass(frozen=True, slots=True)
 class LocalRun:
-    """A run to execute on this machine; without `run_name` its name follows from the dataset and the configuration.
-    `on_rejected` gets each row that is left out."""
+    """A run to execute on this machine. Without `run_name`, its name is `default_run_name`. `on_rejected` gets each row
+    that is left out."""
 
     source: DatasetSource
     config: RunConfig
@@ -58,7 +58,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class LocalRunResult(Generic[T]):
-    """The result of a local run: `result` is that of `conclude`, `seconds` the wall time of this call."""
+    """The result of a local run: `result` is what `conclude` returned, `seconds` the wall time of the call, `logs` the
+    folder with the logs of its processes; `embedded`: whether PostgreSQL or Redis is embedded."""
 
     enqueued: EnqueueResult
     snapshot: Snapshot
@@ -92,9 +93,8 @@ def run_until_final(
 ) -> LocalRunResult[T]:
     """Runs until every problem of the dataset is final, then calls `conclude`.
 
-    `fork_server` starts the workers that can be forked (`operations.preload`).
-    `check_interrupted` is called often and may raise KeyboardInterrupt, which is passed on after the processes have
-    stopped.
+    `fork_server` starts the workers that can be forked (`operations.preload`). `check_interrupted` is called often. If
+    it raises KeyboardInterrupt, the processes are stopped first.
 
     Raises CordError if the run cannot continue.
     """
@@ -148,7 +148,8 @@ def preparation(settings: Settings) -> str:
 
 @contextmanager
 def announce_command(state: StateDir, say: Callable[[str], None]) -> Iterator[None]:
-    """Keeps a marker file in the state folder for the length of a `with`, and reports those of other commands."""
+    """Keeps a marker file in the state folder for the length of a `with`, and tells `say` about other commands that
+    have one."""
     folder = state.path / "commands"
     folder.mkdir(mode=0o700, exist_ok=True)
     this_process = processes.current()
@@ -194,8 +195,8 @@ def _report_other_runs(unfinished: list[str], run: RunRow, say: Callable[[str], 
 
 @dataclass(frozen=True, slots=True)
 class LocalWorkers:
-    """`look_after` must be called often: it restarts processes that ended, and raises LocalServiceError if that does
-    not help. `rest` sleeps, and returns early if `look_after` has something to do."""
+    """The workers of a run. `look_after` must be called often: it restarts processes that ended, and raises
+    LocalServiceError if that does not help. `rest` sleeps, and returns early if `look_after` has something to do."""
 
     look_after: Callable[[], None]
     rest: Callable[[float], None] = time.sleep
@@ -214,8 +215,7 @@ def watch_until_final(
     Raises LimitReached once a spending limit has paused the run and all results of begun work are written.
     """
     _report_other_runs(database.run(unfinished_run_names), run, view.say)
-    # A worker that is missing is being started, or started again after a pause.
-    watched = RunWatch(database, run, worker_timeout_seconds=settings.worker_timeout_seconds, names_missing=False)
+    watched = RunWatch(database, run, worker_timeout_seconds=settings.worker_timeout_seconds, starts_workers=True)
 
     def on_round() -> None:
         check_interrupted()
@@ -245,7 +245,7 @@ def local_workers(
     say: Callable[[str], None],
     fork_server: ForkServer | None,
 ) -> Iterator[LocalWorkers]:
-    """Workers for the models of `config` (its file: `config_path`) for the length of a `with`: those that `up` has
+    """Workers for the models of `config`, whose file is `config_path`, for the length of a `with`: those that `up` has
     started, else new ones. Raises LocalServiceError if those of `up` serve other models."""
     running = find_background(settings)
     if running is not None:
@@ -258,8 +258,8 @@ def local_workers(
         yield LocalWorkers(lambda: check_background(settings))
         return
     specs = process_specs(config, config_path, settings, services.endpoints, services.state.path)
-    started = f"starting a coordinator and a worker for each model: {', '.join(fleet_models(config).values())}"
-    with supervised_workers(specs, settings, services, say, started, fork_server) as workers:
+    sentence = f"starting a coordinator and a worker for each model: {', '.join(fleet_models(config).values())}"
+    with supervised_workers(specs, settings, services, say, sentence, fork_server) as workers:
         yield workers
 
 
@@ -269,20 +269,20 @@ def supervised_workers(
     settings: Settings,
     services: RunServices,
     say: Callable[[str], None],
-    started: str,
+    sentence: str,
     fork_server: ForkServer | None = None,
 ) -> Iterator[LocalWorkers]:
-    """Keeps these processes running for the length of a `with`; says `started` first."""
+    """Keeps these processes running for the length of a `with`; `say` gets `sentence` when they start."""
     supervisor = Supervisor(specs, grace_seconds=settings.grace_seconds + _STOP_MARGIN_SECONDS, fork_server=fork_server)
     try:
         supervisor.start()
-        say(started)
-        failures: list[str] = []
+        say(sentence)
+        reported: list[str] = []
 
         def look_after() -> None:
             _look_after(supervisor, say)
-            if fork_server is not None and fork_server.failure is not None and not failures:
-                failures.append(fork_server.failure)
+            if fork_server is not None and fork_server.failure is not None and not reported:
+                reported.append(fork_server.failure)
                 say(f"workers start more slowly, without the fork server: {fork_server.failure}")
 
         yield LocalWorkers(look_after, supervisor.rest)

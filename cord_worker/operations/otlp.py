@@ -48,7 +48,7 @@ def check_installed() -> None:
 
 
 def traces_url(url: str) -> str:
-    """The URL that spans are posted to: `url`, or `/v1/traces` of a server that it names without a path.
+    """The URL that spans are posted to: `url`, with the path `/v1/traces` if it has none.
 
     Raises ValueError, without repeating a password, if it is not an HTTP URL.
     """
@@ -70,8 +70,8 @@ def check_output(output: str) -> None:
     if output == "-" or not path.is_file():
         return
     with path.open("rb") as file:
-        begin = file.read(len(_FILE_START))
-    if begin and begin != _FILE_START:
+        start = file.read(len(_FILE_START))
+    if start and start != _FILE_START:
         raise ConfigError(f"-o {output} holds something other than spans, which would be lost: name another file")
 
 
@@ -88,11 +88,13 @@ class OtlpSender:
         """Sends the spans. Raises TracesRefused if the receiver did not take them."""
         from opentelemetry.sdk.trace.export import SpanExportResult
 
-        with _captured_log() as said:
+        with _captured_log() as logged:
             result = self._exporter.export([_readable_span(span) for span in spans])
         if result is not SpanExportResult.SUCCESS:
-            reason = _CREDENTIALS.sub("//***@", said[-1]).rstrip(". ") if said else "no reason was given"
-            reason = f"{refusal}; {reason}" if (refusal := _refusal(self._shown_url)) is not None else reason
+            reason = _CREDENTIALS.sub("//***@", logged[-1]).rstrip(". ") if logged else "no reason was given"
+            refusal = _refusal(self._shown_url)
+            if refusal is not None:
+                reason = f"{refusal}; {reason}"
             raise TracesRefused(
                 f"{self._shown_url} did not take the spans: {shown(reason, _MAX_CHARACTERS)}. Start the receiver, or "
                 "correct --otlp, and write them again: their ids are the same"
@@ -104,7 +106,7 @@ class OtlpSender:
 
 
 def _refusal(url: str) -> str | None:
-    """Why no connection to the URL's host can be made, which the exporter does not say; None if one can."""
+    """Why no connection to the URL's host can be made; None if one can. The exporter does not log this reason."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
@@ -135,18 +137,18 @@ class OtlpFile:
 
 @contextmanager
 def _captured_log() -> Iterator[list[str]]:
-    """The messages that the exporter logs in the `with`; they are not logged elsewhere."""
-    said: list[str] = []
+    """Collects the messages that the exporter logs in the `with`, and keeps them out of other logs."""
+    messages: list[str] = []
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
+            messages.append(record.getMessage())
 
     logger, handler = logging.getLogger(_EXPORTER_LOGGER), Keep()
     propagated, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     try:
-        yield said
+        yield messages
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagated

@@ -22,9 +22,9 @@ _MAX_READ_BYTES = 1 << 20
 
 def check_run_output(output: str, dataset: Path | HubDataset, config: Path | None = None) -> None:
     """Raises ExportError if `output` cannot be written, holds rows that no export wrote, or is one of the run's files:
-    its dataset, a file of it, its rejects file, its configuration.
+    its dataset, a file of the dataset, its rejects file, its configuration.
 
-    Files are compared by identity, not by name: `./rows.jsonl` and a link to it are `rows.jsonl`.
+    Files are compared by identity, not by name: a link to `rows.jsonl` counts as `rows.jsonl`.
     """
     check_outside_datasets(output, [dataset])
     if output == STANDARD_OUTPUT:
@@ -65,8 +65,8 @@ def check_outside_datasets(
 
 
 def check_export_outputs(outputs: Sequence[tuple[str, str | None]], benchmarks: Sequence[Path] = ()) -> None:
-    """Raises ExportError if one of the outputs (with its option) cannot be written, holds rows that no export wrote,
-    such as a dataset, is one of the benchmarks or inside one, or if two outputs are the same file."""
+    """Checks `outputs`, pairs of option and output. Raises ExportError if one cannot be written, holds rows that no
+    export wrote (such as a dataset), or is a benchmark or inside one; also if two are the same file."""
     named = [(option, output) for option, output in outputs if output is not None]
     for option, output in named:
         check_outside_datasets(output, benchmarks, "benchmark", option=option)
@@ -143,4 +143,5 @@ _ANY = Scope(
     student=None,
     facts=lambda: Facts({}, Metadata({}), has_samples=False, has_passages=False),
 )
-"""A scope that serves only to list the names of fields; additional fields of a run come last."""
+"""A scope that is enough to list the names of a format's fields. The fields that some runs have in addition come
+last."""

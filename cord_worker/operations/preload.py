@@ -13,9 +13,9 @@ from cord_worker.operations.fleet import preloaded_modules
 
 @contextmanager
 def preloading(config: RunConfig, settings: Settings) -> Iterator[ForkServer | None]:
-    """A fork server for the workers of `config`; None if none can be forked, or workers run in the background.
+    """A fork server for the workers of `config`; None if no worker can be forked, or workers run in the background.
 
-    Imports little and makes no file, so that it can start before anything else.
+    This imports little and makes no file, so that the server can start before anything else.
     """
     folder = settings.state_dir
     has_workers = folder.is_dir() and StateDir.open(folder).read().living_daemon() is not None

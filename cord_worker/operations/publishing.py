@@ -36,12 +36,13 @@ _NOT_IN_CARDS = frozenset(
 _PATH_OPTIONS = frozenset({"student", "decontaminate"})
 """Options whose values may be paths of this machine."""
 _FORMAT = "form"
+"""The name of the option `--format` in `ExportOptions`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What is published besides the rows. `license` is its name at the hub; `target` is the dataset to push to, if any;
-    `replaces_card`: a README.md that somebody wrote or changed is replaced."""
+    """What is published besides the rows. `license` is the hub's name of the licence; `target` is the dataset to push
+    to, if any; `replaces_card`: replace a README.md even if it was written or changed by hand."""
 
     license: str | None = None
     target: PushTarget | None = None
@@ -92,7 +93,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was written besides the rows, and pushed."""
+    """The card that was written, and the push, if one was requested."""
 
     card: Path
     pushed: Pushed | None
@@ -107,8 +108,8 @@ class Published:
 
 
 def check_publication(publication: Publication, outputs: Sequence[str]) -> None:
-    """Raises OptionError or ExportError if no card can be written for these files, and HubError if the hub cannot be
-    used. To be called before any work."""
+    """Raises OptionError or ExportError if no card can be written for these files, and HubError if a push is requested
+    but the hub's package cannot be used. To be called before any work."""
     for output in outputs:
         if output == STANDARD_OUTPUT or (Path(output).exists() and not Path(output).is_file()):
             raise OptionError(f"a card describes files, and {output} is none: name a file with -o")
@@ -167,8 +168,8 @@ def card_facts(
     report: ExportReport,
     options: Mapping[str, Any],
 ) -> CardFacts:
-    """The facts for the card of an export, read in the transaction that the export has read its rows in. `options` are
-    those of the command, with its `form` and `output`."""
+    """The facts for the card of an export, read in the transaction in which the export read its rows. `options` are
+    those of `ExportOptions.by_name`, and `output`."""
     found = read_exported_run(connection, report.run)
     splits = ("train",) if request.splits is None else request.splits.names
     provenance = found.provenance
@@ -215,13 +216,13 @@ def _rescoring(connection: sa.Connection, run: RunRow, name: str | None) -> Card
 
 
 def _name_of(given: str) -> str:
-    """The given path or hub id without the folders of this machine (`a/b` may be a folder here)."""
+    """The given path or hub id without the folders of this machine. `a/b` may be either."""
     path = Path(given)
     return path.resolve().name if path.exists() else public_name(given)
 
 
 def _datasets(stored: Any) -> list[dict[str, str]]:
-    """The stored datasets of the usual form; an edit by hand may have stored anything."""
+    """The stored datasets that have the usual form. Others are left out: a row edited by hand may hold anything."""
     return [
         {"id": one["id"], "revision": one["revision"], "split": shlex.quote(str(one.get("split", "")))}
         for one in (stored if isinstance(stored, list) else [])
@@ -232,7 +233,7 @@ def _datasets(stored: Any) -> list[dict[str, str]]:
 
 
 def _command(options: Mapping[str, Any]) -> list[str]:
-    """The options that decide the rows, as they are written in a command; of paths only the last part."""
+    """The options that decide the rows, as they are written in a command, but with only the last part of each path."""
     words = []
     for name, value in options.items():
         if name in _NOT_IN_CARDS or value is None or value is False or value == ():

@@ -1,9 +1,9 @@
 """Checks the stored answers of a run again: `cordctl recheck`.
 
-It works through the answers of finished problems in the order of their keys, one batch per transaction. So it can be
-killed at any moment: what is written is right, and the same command does the rest. A result is replaced only if it is
-still the one that was read, and if question, reference and answer match their digests. Otherwise a new result would get
-a valid digest, which would hide that one of them was changed.
+It works through the answers of finished problems in the order of their keys, one batch per transaction. It can be
+killed at any moment: what was written is right, and the same command does the rest. A result is replaced only if it is
+still the one that was read, and if question, reference and answer match their digests. If they do not match, they were
+changed, and the digest of a new result would hide this.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class RecheckResult:
     """The result of checking a run again.
 
     `checked` answers were compared: `rewritten` ones have another result or reason now; `kept` ones keep their old
-    result, because the check had none. Not compared were `judged` answers, answers without a check (`unchecked`), those
-    of `unfinished` problems, and `left_broken` ones, whose rows were changed after they were written. `broken` names
-    these rows, or the run's own row; if that one is broken, nothing is checked.
+    result, because the new check gave none. Not compared were `judged` answers, answers without a check (`unchecked`),
+    those of `unfinished` problems, and `left_broken` ones, whose rows were changed after they were written. `broken`
+    names these rows, or the run's own row; if the run's own row is broken, no answer is compared.
     """
 
     run: str
@@ -120,12 +120,12 @@ def recheck_run(
 ) -> RecheckResult:
     """Checks the answers of the run's finished problems again and writes what changed, unless it is a `dry_run`.
 
-    With `judged`, answers that an LLM decided after an undecided comparison are compared too; the LLM's result stays if
-    the comparison is still undecided. While answers are left, `on_progress` is called every few seconds with the
-    numbers of checked and of all answers.
+    With `judged`, answers that the judge decided after an undecided check are compared too; the verdict stays if the
+    comparison is still undecided. While answers are left, `on_progress` is called every few seconds with the number of
+    answers read so far and that of all answers.
 
-    Answers whose rows were changed after they were written are left alone (`RecheckResult.broken`); if the run's own
-    row was changed, all answers. Raises RunNotFound, and ProcessPoolError if no process can be started.
+    Answers whose rows were changed after they were written are left alone (`RecheckResult.broken`). If the run's own
+    row was changed, this holds for all answers. Raises RunNotFound, and ProcessPoolError if no process can be started.
     """
     run = database.run(lambda connection: resolve_run(connection, name))
     total = database.run(lambda connection: count_answers(connection, run.id))
@@ -174,7 +174,7 @@ def _check(checker: AnswerChecker, verify: VerifyConfig, answer: StoredAnswer) -
 def _write_changes(
     database: Database, found: RecheckResult, answers: Sequence[StoredAnswer], results: Sequence[CheckResult]
 ) -> None:
-    """Writes the results that have changed, and counts."""
+    """Writes the results that have changed, and adds to the counts of `found`."""
     new: list[NewResult] = []
     changes: dict[int, ChangedAnswer] = {}
     for answer, result in zip(answers, results, strict=True):
@@ -184,7 +184,7 @@ def _write_changes(
             found.kept += 1
             continue
         if answer.is_judged and result.correct is None:
-            found.judged += 1  # still undecided: the judge's verdict stays
+            found.judged += 1  # still undecided, so the verdict stays
             continue
         document = result.to_json()
         is_change = result.correct is not answer.correct

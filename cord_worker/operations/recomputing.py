@@ -53,9 +53,9 @@ _REFUSALS = frozenset(
     }
 )
 """Reasons why a model gave no result. They cannot be computed again; the digest of the row covers them."""
-_OF_ONE_STEP = ("curation", "integration", "sample")
+_WITH_WHOLE_TRAJECTORIES = ("curation", "integration", "sample")
 """Pipelines in which each teacher writes `search.trajectories` whole trajectories."""
-_REPLACED = "\ufffd"
+_REPLACEMENT_CHARACTER = "\ufffd"
 _BATCH = 200
 _NO_RESULT = ("timeout", "crashed")
 
@@ -70,32 +70,32 @@ def finding(row: str, column: str, stored: object, recomputed: object) -> str:
     return f"{row}: {column}: stored {_shown(stored)}, recomputed {_shown(recomputed)}"
 
 
-IMPOSSIBLE_ROWS = (LookupError, ValueError, TypeError, ArithmeticError)
-"""Errors that a computation may raise if it reads rows that the service cannot have written."""
+IMPOSSIBLE_ROW_ERRORS = (LookupError, ValueError, TypeError, ArithmeticError)
+"""Errors that a computation may raise on rows that the service cannot have written."""
 
 
 def wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
     """Findings on the candidates of one problem: wrong derived columns, and missing candidates."""
     try:
         yield from _wrong_candidates(context, search)
-    except IMPOSSIBLE_ROWS as error:
+    except IMPOSSIBLE_ROW_ERRORS as error:
         yield contradiction(error)
 
 
 def contradiction(error: Exception) -> str:
-    """The finding for a problem whose rows contradict each other so that nothing can be computed from them."""
+    """The finding for a problem from whose rows nothing can be computed, because they contradict each other."""
     return f"its rows: they contradict each other or those of its run: {type(error).__name__}: {error}"
 
 
 def _wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
-    candidates = search.candidates  # by key: parents before children
+    candidates = search.candidates  # in the order of their keys, so parents come before children
     by_id = {one.id: one for one in candidates}
     reasons = _reasons(context, candidates)
     originals = _originals(candidates, reasons) if context.config.is_scored else {}
     for one in candidates:
         parent = None if one.parent_id is None else by_id.get(one.parent_id)
-        yield from _wrong_names(context, one, parent)
-        yield from _wrong_numbers(context, one, parent)
+        yield from _wrong_identity(context, one, parent)
+        yield from _wrong_plan(context, one, parent)
         if one.state in _WITHOUT_TEXT:
             if one.text_key is not None:
                 yield finding(name_of(one), "text_key", one.text_key, None)
@@ -103,82 +103,85 @@ def _wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterato
         reason = reasons[one.id]
         may_repeat = context.config.is_scored and reason is None
         key = text_key(one.text or "") if may_repeat else None
-        # Workers of older versions wrote no keys; there the decision finds the duplicates.
+        # Workers of older versions wrote no `text_key`; duplicates among their candidates are found by the decision.
         if (one.text_key is not None or search.has_digests) and one.text_key != key:
             yield finding(name_of(one), "text_key", one.text_key, key)
         yield from _wrong_state(context, one, reason, originals.get(one.id, one.id))
     if context.trim_above is None:  # otherwise the candidates are copies of one path
-        yield from _missing(context, search)
+        yield from _missing_candidates(context, search)
 
 
-def _wrong_names(context: RunContext, one: CandidateToRecompute, parent: CandidateToRecompute | None) -> Iterator[str]:
+def _wrong_identity(
+    context: RunContext, one: CandidateToRecompute, parent: CandidateToRecompute | None
+) -> Iterator[str]:
+    """Findings on `lineage` and `seed`."""
     is_integrator = one.role == TeacherRole.INTEGRATOR
     name = INTEGRATOR if is_integrator else one.name
     if is_integrator:
-        before = ""
+        parent_lineage = ""
     elif parent is not None:
-        before = parent.lineage
+        parent_lineage = parent.lineage
     else:
-        before = root_lineage(one.parent_rank) if context.search.pipeline == "greedy" else ""
-    expected = lineage(before, one.step, one.round, name, one.sample)
+        parent_lineage = root_lineage(one.parent_rank) if context.search.pipeline == "greedy" else ""
+    expected = lineage(parent_lineage, one.step, one.round, name, one.sample)
     if one.lineage != expected:
         yield finding(name_of(one), "lineage", one.lineage, expected)
-    seed = candidate_seed(context.config.run.seed, one.key, one.step, before, name, one.sample, one.round)
+    seed = candidate_seed(context.config.run.seed, one.key, one.step, parent_lineage, name, one.sample, one.round)
     if one.seed != seed:
         yield finding(name_of(one), "seed", one.seed, seed)
 
 
-def _wrong_numbers(
-    context: RunContext, one: CandidateToRecompute, parent: CandidateToRecompute | None
-) -> Iterator[str]:
-    spent = 0 if one.parent_id is None else None if parent is None else parent.thinking_tokens
-    is_either = context.search.pipeline == "mcts"  # a tree search plans both, at any step
-    whole = one.whole if is_either else context.search.pipeline in _OF_ONE_STEP
+def _wrong_plan(context: RunContext, one: CandidateToRecompute, parent: CandidateToRecompute | None) -> Iterator[str]:
+    """Findings on `whole`, `max_tokens` and the seed of the final answer."""
+    is_tree_search = context.search.pipeline == "mcts"  # at any step it may plan rollouts or single steps
+    whole = one.whole if is_tree_search else context.search.pipeline in _WITH_WHOLE_TRAJECTORIES
     if one.whole != whole:
         yield finding(name_of(one), "whole", one.whole, whole)
     if one.role == TeacherRole.INTEGRATOR:
         cap = context.search.integration_tokens
-    elif spent is not None:
-        cap = token_cap(context.search, spent, whole=whole)
-    else:  # another invariant reports the missing parent
+    elif one.parent_id is None:
+        cap = token_cap(context.search, 0, whole=whole)
+    elif parent is not None and parent.thinking_tokens is not None:
+        cap = token_cap(context.search, parent.thinking_tokens, whole=whole)
+    else:  # another invariant reports the missing parent or its missing tokens
         cap = one.max_tokens
     if one.max_tokens != cap:
-        yield finding(name_of(one), "max_tokens or whole" if is_either else "max_tokens", one.max_tokens, cap)
+        yield finding(name_of(one), "max_tokens or whole" if is_tree_search else "max_tokens", one.max_tokens, cap)
     if one.answer_seed is not None and one.trajectory_id is not None:
         seeds = answer_seeds(context, one.key, one.lineage, one.name)
         if one.answer_seed not in seeds:
             yield finding(trajectory_name(one.trajectory_id, name_of(one)), "answer_seed", one.answer_seed, seeds[0])
 
 
-def _missing(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
+def _missing_candidates(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
     """Findings on candidates that were planned with others of their step and round, but are missing or have another
-    rank."""
+    `parent_rank`."""
     live: dict[int, list[LiveSlot]] = defaultdict(list)
     for slot in search.live:
         live[slot.step].append(slot)
     teacher_of = {one.id: one.teacher for one in search.candidates}
-    turns: dict[tuple[int, int], list[CandidateToRecompute]] = defaultdict(list)
+    by_round: dict[tuple[int, int], list[CandidateToRecompute]] = defaultdict(list)
     for one in search.candidates:
-        turns[one.step, one.round].append(one)
-    for (step, round), group in sorted(turns.items()):
-        # Until a chain has a first step, only its rank identifies it.
+        by_round[one.step, one.round].append(one)
+    for (step, round), group in sorted(by_round.items()):
+        # The trajectories of the pipeline greedy have no parents at step 1; only their ranks differ.
         there = {
             (one.parent_id, one.parent_rank if one.parent_id is None else None, one.teacher, one.sample): one
             for one in group
         }
-        slots: set[int | None] = set()
+        changed_slots: set[int | None] = set()
         is_rollout = context.search.pipeline == "mcts" and any(one.whole for one in group)
         for parent, rank, teacher, sample in _planned(context, step, live[step - 1]):
             if is_rollout and (teacher != teacher_of.get(parent or 0) or sample > 0):
                 continue
             found = there.get((parent, rank if parent is None else None, teacher, sample))
             if found is not None and found.parent_rank != rank:
-                # If no sibling has the slot's rank, the slot was changed.
+                # If a sibling has the slot's rank, this row was changed; if none has it, the slot was.
                 ranks = {one.parent_rank for one in group if one.parent_id == parent}
                 if rank in ranks:
                     yield finding(name_of(found), "parent_rank", found.parent_rank, rank)
-                elif parent not in slots:
-                    slots.add(parent)
+                elif parent not in changed_slots:
+                    changed_slots.add(parent)
                     yield finding(f"step {step - 1}", f"the beam (rank of candidate {parent})", rank, min(ranks))
             elif found is None:
                 name = missing_candidate(
@@ -193,14 +196,14 @@ def _missing(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
 
 
 def _planned(context: RunContext, step: int, live: Sequence[LiveSlot]) -> Iterator[tuple[int | None, int, int, int]]:
-    """What a search plans for one step, given the `live` slots of the step before: (parent, its rank, teacher, sample).
-    For a rollout of a tree search it yields more than is planned."""
+    """The candidates that a search plans for one step, as (parent, its rank, teacher, sample). `live` are the live
+    slots of the step before. For a rollout of a tree search it yields more candidates than are planned."""
     settings, teachers = context.search, len(context.teacher_names)
     samples = settings.samples_per_teacher
     parents: list[tuple[int | None, int]] = [(slot.candidate_id, slot.rank) for slot in live]
     if step == 1:
         parents = [(None, chain) for chain in range(settings.trajectories if settings.pipeline == "greedy" else 1)]
-        if settings.pipeline in _OF_ONE_STEP:
+        if settings.pipeline in _WITH_WHOLE_TRAJECTORIES:
             samples = settings.trajectories
     elif settings.pipeline == "integration":
         yield None, 0, teachers, 0
@@ -213,23 +216,23 @@ def _planned(context: RunContext, step: int, live: Sequence[LiveSlot]) -> Iterat
 
 def _reasons(context: RunContext, candidates: Iterable[CandidateToRecompute]) -> dict[int, str | None]:
     """Why each candidate was invalid when it was proposed; the stored reason if the text does not decide it."""
-    says_something: dict[int | None, bool] = {None: False}
+    has_text: dict[int | None, bool] = {None: False}
     found: dict[int, str | None] = {}
     for one in candidates:
-        follows = says_something.get(one.parent_id, False)
-        found[one.id] = _reason(context, one, follows=follows)
-        says_something[one.id] = follows or bool((one.text or "").strip())
+        follows_text = has_text.get(one.parent_id, False)
+        found[one.id] = _reason(context, one, follows_text=follows_text)
+        has_text[one.id] = follows_text or bool((one.text or "").strip())
     return found
 
 
-def _reason(context: RunContext, one: CandidateToRecompute, *, follows: bool) -> str | None:
-    """Why the candidate is invalid; `follows`: whether there is text before this step."""
+def _reason(context: RunContext, one: CandidateToRecompute, *, follows_text: bool) -> str | None:
+    """Why the candidate is invalid; `follows_text`: whether an earlier step of its trajectory has text."""
     if one.finish_reason is None:
-        return one.invalid_reason if one.invalid_reason in _REFUSALS else "a model's refusal, without finish_reason"
+        return one.invalid_reason if one.invalid_reason in _REFUSALS else "a refusal, because finish_reason is none"
     if not context.config.is_scored:
         return None
     text = one.text or ""
-    if one.invalid_reason == InvalidReason.UNSTORABLE and _REPLACED in text:
+    if one.invalid_reason == InvalidReason.UNSTORABLE and _REPLACEMENT_CHARACTER in text:
         return one.invalid_reason
     search = context.search
     if one.role == TeacherRole.INTEGRATOR:
@@ -244,25 +247,25 @@ def _reason(context: RunContext, one: CandidateToRecompute, *, follows: bool) ->
         loop_repeats=search.loop_repeats,
         was_cut=one.finish_reason == FinishReason.LENGTH,
         has_markers=has_markers,
-        may_be_empty=closes and not has_markers and follows,
+        may_be_empty=closes and not has_markers and follows_text,
     )
 
 
 def _originals(candidates: Iterable[CandidateToRecompute], reasons: dict[int, str | None]) -> dict[int, int]:
     """For each valid candidate, the sibling that stands for its text: the first by teacher and sample."""
-    standing: dict[tuple[object, ...], int] = {}
+    first: dict[tuple[object, ...], int] = {}
     found: dict[int, int] = {}
     for one in sorted(candidates, key=lambda one: (one.teacher, one.sample)):
         if reasons[one.id] is None and one.state not in _WITHOUT_TEXT:
             words = " ".join((one.text or "").split())
-            place = (one.step, one.round, one.parent_id, one.parent_rank, words)
-            found[one.id] = standing.setdefault(place, one.id)
+            siblings_with_text = (one.step, one.round, one.parent_id, one.parent_rank, words)
+            found[one.id] = first.setdefault(siblings_with_text, one.id)
     return found
 
 
 def _wrong_state(context: RunContext, one: CandidateToRecompute, reason: str | None, original: int) -> Iterator[str]:
-    """Findings on the state and what belongs to it; `original`: the key of the sibling that the candidate repeats, or
-    its own."""
+    """Findings on `state`, `invalid_reason` and `duplicate_of`. `original` is the key of the sibling that the candidate
+    repeats, or its own."""
     state = CandidateState(one.state)
     is_duplicate = original != one.id
     if is_duplicate and (state == CandidateState.PROPOSED or (state != CandidateState.INVALID and not one.text_key)):
@@ -325,8 +328,9 @@ def wrong_source(connection: sa.Connection, run: RunRow, config: RunConfig) -> I
             yield finding("its row", "source_run_id", run.source_run_id, None)
         return
     if run.source_run_id is None:
+        # The source was removed. A run with its name is another one, if it was made later than the trimmed run.
         other = find_run(connection, run.trimmed_from)
-        if other is not None and other.created_at < run.created_at:  # a later one has taken the name
+        if other is not None and other.created_at < run.created_at:
             yield finding("its row", "source_run_id", None, other.id)
         return
     source = next((one for one in list_runs(connection) if one.id == run.source_run_id), None)
@@ -394,7 +398,7 @@ def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
 @dataclass(slots=True)
 class ComparedAnswers:
     """Counts of answers: `compared` again, or left out because a model `judged` them, because nothing checks them
-    (`unchecked`), or because the check gave no result, then or now (`kept`)."""
+    (`unchecked`), or because the first check or this one gave no result (`kept`)."""
 
     compared: int = 0
     judged: int = 0
@@ -416,9 +420,9 @@ def wrong_check_results(
 
         while batch := database.run(lambda c, after=after: read_stored_answers(c, run.id, after, _BATCH)):  # type: ignore[misc]
             after = batch[-1].trajectory_id
-            due = [answer for answer in batch if _is_compared(answer, counts)]
+            to_check = [answer for answer in batch if _must_compare(answer, counts)]
             wrong = {}
-            for answer, result in zip(due, threads.map(check, due), strict=True):
+            for answer, result in zip(to_check, threads.map(check, to_check), strict=True):
                 if result.method in _NO_RESULT:
                     counts.kept += 1
                     continue
@@ -430,7 +434,7 @@ def wrong_check_results(
                 yield answer.key, finding(names[key], "correct", answer.correct, result.correct)
 
 
-def _is_compared(answer: StoredAnswer, counts: ComparedAnswers) -> bool:
+def _must_compare(answer: StoredAnswer, counts: ComparedAnswers) -> bool:
     """Whether to compare the answer; counts those that are not compared."""
     if answer.method == "none":
         counts.unchecked += 1

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from cord_worker.coordination.decision import answer_seeds, decide
 from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.errors import ConfigError, StoreError
-from cord_worker.operations.recomputing import IMPOSSIBLE_ROWS, contradiction, wrong_candidates, wrong_run
+from cord_worker.operations.recomputing import IMPOSSIBLE_ROW_ERRORS, contradiction, wrong_candidates, wrong_run
 from cord_worker.operations.trimmed_copies import is_without_source, wrong_copies
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
 from cord_worker.search.types import Expansion, InvalidReason, SearchError
@@ -40,14 +40,14 @@ from cord_worker.store.runs.runs import RunRow, resolve_run
 from cord_worker.store.schema.tables import CandidateState, ProblemState
 
 _PROBLEMS_AT_ONCE = 20
-"""Problems whose contradictions one statement looks for."""
+"""Problems in which one statement looks for violations."""
 _FINAL = {CandidateState.SCORED, CandidateState.UNSCORED, CandidateState.INVALID}
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One place where a stored row is not as it was written, or differs from the decision taken again. `what` names the
-    row, by its stored values, and the column; `problem` is None for the run's own row."""
+    """One place where a stored row was changed after it was written, or differs from the decision taken again. `what`
+    names the row, by its stored values, and the column; `problem` is None for the run's own row."""
 
     problem: str | None
     what: str
@@ -66,9 +66,9 @@ class Difference:
 
 @dataclass(slots=True)
 class Replay:
-    """Result of a replay: `differences` holds all of the run's own rows, and the first one of each problem that has
-    any. `is_without_source`: the run was trimmed from one that was removed, so there was nothing to compare its
-    copies with."""
+    """Result of a replay: `differences` holds all differences in the run's own rows, and the first one of each problem
+    that has any. `is_without_source`: the run was trimmed from one that was removed, so there was nothing to compare
+    its copies with."""
 
     run: str
     problems: int = 0
@@ -90,8 +90,8 @@ class Replay:
 def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -> Iterator[Replay]:
     """Replays the run called `name` (None: the newest), or only its problems called `keys`.
 
-    Yields the same `Replay` after every problem, as it grows; the last time it is complete.
-    Raises RunNotFound, and StoreError if the run has no problem with one of these keys.
+    Yields one growing `Replay` again after every problem; it is complete the last time. Raises RunNotFound, and
+    StoreError if the run has no problem with one of these keys.
     """
 
     def find(connection: sa.Connection) -> tuple[RunRow, list[int], list[str]]:
@@ -118,10 +118,10 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
         sound = []
         for problem_id in problem_ids[start : start + _PROBLEMS_AT_ONCE]:
 
-            def one(connection: sa.Connection, problem_id: int = problem_id) -> Outcome:
+            def replay(connection: sa.Connection, problem_id: int = problem_id) -> Outcome:
                 return replay_problem(connection, context, problem_id)
 
-            outcome = database.run(one, one_snapshot=True)
+            outcome = database.run(replay, one_snapshot=True)
             replayed.problems += 1
             replayed.decisions += outcome.decisions
             if outcome.difference is None:
@@ -129,7 +129,7 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
             else:
                 replayed.differences.append(outcome.difference)
             yield replayed
-        replayed.differences += database.run(lambda connection, ids=sound: contradictions(connection, ids))  # type: ignore[misc]
+        replayed.differences += database.run(lambda connection, ids=sound: first_violations(connection, ids))  # type: ignore[misc]
     yield replayed
 
 
@@ -144,8 +144,8 @@ class Outcome:
 def replay_problem(connection: sa.Connection, context: RunContext, problem_id: int) -> Outcome:
     """Replays one problem as `connection` sees it; a problem that was removed has no decisions.
 
-    Rows that are not as they were written are reported first: they are the cause if decisions differ as well. The one
-    decision about a problem of a trimmed run is where its winner is cut.
+    Rows that were changed are reported first: they are the cause if decisions differ as well. A problem of a trimmed
+    run has one decision, the cut of its winner.
     """
     search = read_stored_search(connection, problem_id)
     if search is None:
@@ -153,17 +153,18 @@ def replay_problem(connection: sa.Connection, context: RunContext, problem_id: i
     if context.trim_above is not None:
         wrong = wrong_copies(connection, context.trim_above, [problem_id])
         copies = (Difference(problem, detail) for problem, detail in wrong)
-        return Outcome(1, next(itertools.chain(_unlike_written(connection, context, problem_id), copies), None))
+        return Outcome(1, next(itertools.chain(_changed_rows(connection, context, problem_id), copies), None))
     replayer = _Replayer(connection, context, search)
-    differences = itertools.chain(_unlike_written(connection, context, problem_id), replayer.differences())
+    differences = itertools.chain(_changed_rows(connection, context, problem_id), replayer.differences())
     try:
         difference = next(differences, None)
-    except IMPOSSIBLE_ROWS as error:
+    except IMPOSSIBLE_ROW_ERRORS as error:
         difference = Difference(search.problem.key, contradiction(error))
     return Outcome(replayer.decisions, difference)
 
 
-def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: int) -> Iterator[Difference]:
+def _changed_rows(connection: sa.Connection, context: RunContext, problem_id: int) -> Iterator[Difference]:
+    """Rows of the problem that do not match their digests, or whose derived columns are wrong."""
     for invariant in DIGEST_INVARIANTS:
         for violation in check(connection, invariant, None, problem_id=problem_id, examples=1).examples:
             yield Difference(violation.problem, violation.detail)
@@ -175,34 +176,35 @@ def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: 
 _OF_ONE_PROBLEM = tuple(one for one in (*INVARIANTS, *RESCORE_INVARIANTS, *HISTORY_INVARIANTS) if not one.of_whole_runs)
 
 
-def contradictions(connection: sa.Connection, problem_ids: Sequence[int]) -> list[Difference]:
-    """Violations in rows of these problems: the first one of each problem."""
+def first_violations(connection: sa.Connection, problem_ids: Sequence[int]) -> list[Difference]:
+    """The first violation of each of these problems that has any."""
     found = first_broken(connection, _OF_ONE_PROBLEM, problem_ids)
     return [Difference(violation.problem, violation.detail) for violation in found.values()]
 
 
 class _Replayer:
-    """Takes one problem's decisions again, in their order."""
+    """Takes one problem's decisions again, in their order. A point of the search is a pair (step, round)."""
 
     def __init__(self, connection: sa.Connection, context: RunContext, search: StoredSearch) -> None:
         self._connection = connection
         self._context = context
         self._search = search
         self._at = (0, 0)
+        """The point of the decision that is taken again."""
         self.decisions = 0
 
     def differences(self) -> Iterator[Difference]:
         """The differences of every decision, then those of the whole search."""
         search = self._search
-        turns = sorted({(one.step, one.round) for one in search.candidates})
+        rounds = sorted({(one.step, one.round) for one in search.candidates})
         at = (0, 0)
-        for following in turns:
+        for following in rounds:
             yield from self._decision(at, following)
             at = following
         yield from self._last(at)
 
     def _decision(self, at: tuple[int, int], following: tuple[int, int]) -> Iterator[Difference]:
-        """The decision taken at one step and round, after which `following` was planned."""
+        """Compares the decision at one point, after which the candidates of the point `following` were planned."""
         self._at = at
         decision = self._decide()
         match decision:
@@ -221,7 +223,7 @@ class _Replayer:
                 yield self._step_difference("the decision", f"step {following[0]}, round {following[1]}", recomputed)
 
     def _last(self, at: tuple[int, int]) -> Iterator[Difference]:
-        """Compares the last step and round: the search ended or failed there, or is still in it."""
+        """Compares the last point: the search ended or failed there, or has not yet decided there."""
         self._at = at
         search = self._search
         problem = search.problem
@@ -244,6 +246,7 @@ class _Replayer:
         yield from self._ending(decision)
 
     def _failure(self) -> Iterator[Difference]:
+        """Compares the decision with the stored failure of the problem."""
         decision = self._decide()
         stored = self._search.failure_reason or "no reason"
         match decision:
@@ -269,6 +272,7 @@ class _Replayer:
     def _choice(
         self, ranking: Sequence[int], invalid: dict[int, InvalidReason], *, beam: Sequence[tuple[int, str | None]]
     ) -> Iterator[Difference]:
+        """Compares the ranks, the invalid candidates and the beam."""
         step, _ = self._at
         ranks = {id_: rank for rank, id_ in enumerate(ranking)}
         for one in self._current():
@@ -286,6 +290,7 @@ class _Replayer:
             )
 
     def _plan(self, following: tuple[int, int], expansions: Sequence[Expansion]) -> Iterator[Difference]:
+        """Compares the candidates of the point `following` with those that the decision plans."""
         rows = [one for one in self._search.candidates if (one.step, one.round) == following]
         planned = {(one.parent_id, one.parent_rank, one.teacher, one.sample) for one in expansions}
         stored = {(one.parent_id, one.parent_rank, one.teacher, one.sample): one for one in rows}
@@ -298,14 +303,13 @@ class _Replayer:
         for row, expansion in zip(rows, expansions, strict=False):
             for name in _PLANNED:
                 yield from self._equal(f"{row.name}: {name}", getattr(row, name), getattr(expansion, name))
-            # Sources that did not fit the integrator's context were cut off the end when they were merged.
-            merged = row.sources == expansion.sources[: len(row.sources)] and bool(row.sources) == bool(
-                expansion.sources
-            )
-            if not merged:
+            # The last sources are left out if the integrator's context has no room for them.
+            are_first_sources = row.sources == expansion.sources[: len(row.sources)]
+            if not are_first_sources or bool(row.sources) != bool(expansion.sources):
                 yield self._difference(f"{row.name}: sources", str(row.sources), str(expansion.sources))
 
     def _ending(self, decision: EndSearch) -> Iterator[Difference]:
+        """Compares the finished trajectories, the winner with its path, and the seeds of the final answers."""
         search = self._search
         rows = {row.candidate_id: row for row in search.trajectories}
         names = {one.id: one.name for one in search.candidates}
@@ -324,10 +328,10 @@ class _Replayer:
         yield from self._same("the winner (candidate)", winners, winner)
         parents = {one.id: one.parent_id for one in search.candidates}
         path = set()
-        at = winner[0] if winner else None
-        while at is not None and at not in path:
-            path.add(at)
-            at = parents.get(at)
+        on_path = winner[0] if winner else None
+        while on_path is not None and on_path not in path:
+            path.add(on_path)
+            on_path = parents.get(on_path)
         kept = {slot.candidate_id for slot in search.slots}
         for one in search.candidates:
             yield from self._equal(f"{one.name}: winning", one.winning, one.id in path)
@@ -373,7 +377,7 @@ class _Replayer:
             yield self._difference(what, _shown(stored), _shown(recomputed))
 
     def _same(self, what: str, stored: Any, recomputed: Any) -> Iterator[Difference]:
-        """Compares something of a whole step and round."""
+        """Compares a value that belongs to no single row; the difference names the current point."""
         if stored != recomputed:
             yield self._step_difference(what, _shown(stored), _shown(recomputed))
 

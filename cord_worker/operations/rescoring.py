@@ -44,7 +44,7 @@ _REPORT_SECONDS = 5.0
 _REPEAT_SECONDS = 60.0
 """A sentence that has not changed is printed again after this time."""
 
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +67,14 @@ class RescoreTask:
 
     @property
     def worker_command(self) -> str:
-        """The command that starts a worker for it."""
+        """The command that starts a worker of the prover's model."""
         return f"cordctl worker {shlex.quote(self.model_name)} --config {shlex.quote(str(self.config_path))}"
 
 
 @dataclass(frozen=True, slots=True)
 class RescoreOutcome:
-    """The result of the command: what it queued, and how far the rescoring is. `missing` are the roles and models
-    without a living process; `seconds` the time that the command waited, None if it did not wait."""
+    """The result of the command: what it queued, and how far the rescoring is. `missing` names the roles and models
+    without a living process; `seconds` is the time that the command waited, None if it did not wait."""
 
     begun: BegunRescoring
     counts: RescoringCounts
@@ -108,9 +108,9 @@ class RescoreOutcome:
 def read_task(
     run: str, model_name: str, name: str | None, config_path: Path, settings: Settings, *, retry: bool = False
 ) -> RescoreTask:
-    """The task that these options of the command describe. `name` is by default that of the model.
+    """The task that these options of the command describe. `name` is by default `model_name`.
 
-    The table [prover] of the file gives the scoring template, if it has one. Raises ConfigError.
+    The scoring template is that of the file's table [prover], if it has one. Raises ConfigError.
     """
     config = RunConfig.load(config_path, unused_models=True)
     model = model_named(config, model_name)
@@ -127,11 +127,12 @@ def read_task(
 
 
 def rescore_run(
-    task: RescoreTask, *, wait: bool | None, say: Tell, check_interrupted: Callable[[], None]
+    task: RescoreTask, *, wait: bool | None, say: Say, check_interrupted: Callable[[], None]
 ) -> RescoreOutcome:
-    """Queues the candidates, and waits for their scores if `wait`; None means only with an embedded server.
+    """Queues the candidates, and waits for their scores if `wait`. If `wait` is None, it waits only with an embedded
+    server.
 
-    With an embedded server, it starts the missing processes for as long as it waits. `say` gets sentences about the
+    With an embedded server, it keeps the missing processes running while it waits. `say` gets sentences about the
     progress; `check_interrupted` is called often and may raise KeyboardInterrupt. Raises CordError.
     """
     settings = task.settings
@@ -145,7 +146,7 @@ def rescore_run(
             )
     check_models({task.model_name: task.model})
     if not settings.state_dir.is_dir():
-        endpoints.database_url(settings)  # there is no run: raises what every other command raises
+        endpoints.database_url(settings)  # raises ConfigError if there is no database, and so no run
     say(preparation(settings))
     with services_for(settings, say) as services, announce_command(services.state, say):
         ensure_schema(services.endpoints.database_url)
@@ -189,13 +190,13 @@ def _wait_for_scores(
     task: RescoreTask,
     begun: BegunRescoring,
     workers: LocalWorkers,
-    say: Tell,
+    say: Say,
     check_interrupted: Callable[[], None],
 ) -> RescoreOutcome:
     """Waits until no candidate is left. Raises RunConflict if the run is paused or cancelled meanwhile, and StoreError
     if it or the rescoring is removed."""
-    started = reported_at = since = time.monotonic()
-    before, reported = begun.counts.left, ""
+    started = reported_at = rate_since = time.monotonic()
+    reported = ""
     while True:
         check_interrupted()
         workers.look_after()
@@ -205,9 +206,10 @@ def _wait_for_scores(
         _check_runnable(found.run_state, begun.run.name)
         now = time.monotonic()
         if found.left == begun.counts.left:
-            since = now  # the model is loading: its rate counts from its first result
+            rate_since = now  # the model may still be loading, so the rate counts from the first result
         if now - reported_at >= _REPORT_SECONDS:
-            per_second = (before - found.left) / (now - since) if now > since else 0.0
+            done = begun.counts.left - found.left
+            per_second = done / (now - rate_since) if now > rate_since else 0.0
             sentence = _progress_sentence(
                 task.model_name, begun.counts.total, found, per_second, are_starting=task.is_embedded
             )
@@ -265,7 +267,7 @@ def _check_runnable(state: str, run: str) -> None:
 
 
 @contextmanager
-def _workers(task: RescoreTask, services: RunServices, say: Tell) -> Iterator[LocalWorkers]:
+def _workers(task: RescoreTask, services: RunServices, say: Say) -> Iterator[LocalWorkers]:
     """A worker of the prover's model and a coordinator for the length of a `with`: those that `up` has started, else
     new ones."""
     models = {task.model_name: task.model}
@@ -283,6 +285,6 @@ def _workers(task: RescoreTask, services: RunServices, say: Tell) -> Iterator[Lo
         services.state.path,
         has_coordinator=running is None,
     )
-    started = f"starting {'a coordinator and ' if running is None else ''}a worker for the model {task.model_name}"
-    with supervised_workers(specs, task.settings, services, say, started) as workers:
+    sentence = f"starting {'a coordinator and ' if running is None else ''}a worker for the model {task.model_name}"
+    with supervised_workers(specs, task.settings, services, say, sentence) as workers:
         yield workers

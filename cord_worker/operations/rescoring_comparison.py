@@ -25,13 +25,14 @@ class ComparedRescoring:
     """A rescoring and its run. Intervals are over `problems`; within a problem, all candidates count equally.
 
     `score` and `rescore` are the mean scores in the run and in the rescoring. `correlation` is Spearman's rank
-    correlation within a decision; `other_first` the share of decisions in which another candidate would be first, and
-    `other_winner` the share of problems in which another finished trajectory would win. These, and `score`, are None in
-    a run without scores. There, `best_accuracy` is the accuracy of the samples with the highest new scores, and
-    `accuracy_gain` that minus the accuracy of all samples; None in other runs, whose losers have no answer.
+    correlation within a decision; `other_first` is the share of decisions in which another candidate would be first,
+    and `other_winner` the share of problems in which another finished trajectory would win. These, and `score`, are
+    None in a run without scores. There, `best_accuracy` is the accuracy of the samples with the highest rescores, and
+    `accuracy_gain` is `best_accuracy` minus the accuracy of all samples. Both are None in other runs, whose losers have
+    no answer.
 
-    All intervals are None while candidates are `left` to score: those that are scored first are not a random sample.
-    Those that were `given_up`, because their worker was lost or failed each time, are among the `invalid` ones.
+    All intervals are None while candidates are `left` to score, because the first ones to be scored are not a random
+    sample. The `invalid` candidates include the `given_up` ones, whose worker was lost or failed each time.
     """
 
     run: str
@@ -69,8 +70,8 @@ def split_label(label: str) -> tuple[str, str | None]:
 
 
 def runs_of(labels: Sequence[str]) -> list[str]:
-    """The runs that the labels name, in their order. The run of a rescoring is added once, and only if it is not named
-    itself; a run that is named twice stays twice."""
+    """The runs that the labels name, in their order. The run of a rescoring is added once, and only if no label names
+    the run alone. A run that is named alone twice stays twice."""
     named = [split_label(label) for label in labels]
     themselves = [run for run, rescoring in named if rescoring is None]
     names: list[str] = []
@@ -81,7 +82,8 @@ def runs_of(labels: Sequence[str]) -> list[str]:
 
 
 def compare_rescorings(connection: sa.Connection, labels: Sequence[str]) -> list[ComparedRescoring]:
-    """Compares the rescorings that the labels name (RUN@NAME). Of a run that is named alone, all of them are compared.
+    """Compares the rescorings that the labels name (RUN@NAME). A run that is named alone stands for all of its
+    rescorings.
 
     Raises RunNotFound, and StoreError for a rescoring that does not exist.
     """
@@ -121,14 +123,14 @@ def _compare(connection: sa.Connection, run: RunRow, rescoring: RescoringRow) ->
         rescore=bootstrap(rescores),
         difference=bootstrap(rescores - scores),
         correlation=bootstrap(_values([row.correlation for row in rows])),
-        other_first=bootstrap(_values([_share(row) for row in decided])),
+        other_first=bootstrap(_values([_other_first_share(row) for row in decided])),
         other_winner=bootstrap(_values([row.is_other_winner for row in rows])),
         best_accuracy=bootstrap(best),
         accuracy_gain=bootstrap(best - _values([row.correct for row in answered])),
     )
 
 
-def _share(row: RescoredProblem) -> float:
+def _other_first_share(row: RescoredProblem) -> float:
     return row.other_first / row.decisions
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from cord_worker.display_text import counted, shown
 from cord_worker.errors import StoreError
 from cord_worker.operations.run_watch import missing_workers
-from cord_worker.progress import money, without_workers
+from cord_worker.progress import money, no_workers_sentence
 from cord_worker.store.database import Database
 from cord_worker.store.runs.lifecycle import cancel_run, pause_run, resume_run
 from cord_worker.store.runs.retry import restart_failed, retry_failed
@@ -40,8 +40,8 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The result of continuing a run; `changed` is false if it was active already. `missing_workers` are roles and
-    models that it needs and that have no process. `max_tokens` and `max_cost` are its spending limits now."""
+    """The result of continuing a run; `changed` is false if it was active already. `missing_workers` names the roles
+    and models that it needs but that have no process. `max_tokens` and `max_cost` are its spending limits now."""
 
     run: str
     state: str
@@ -61,7 +61,7 @@ class Resumed:
         limits = [] if self.max_tokens is None else [counted(self.max_tokens, "generated token")]
         limits += [] if self.max_cost is None else [money(self.max_cost, self.currency)]
         sentence += f", up to {' or '.join(limits)}" if limits else ""
-        return [sentence, without_workers(self.missing_workers)] if self.missing_workers else [sentence]
+        return [sentence, no_workers_sentence(self.missing_workers)] if self.missing_workers else [sentence]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ class RetryResult:
     """The result of a retry: `retried` problems continue; `problems` counts them by their state now; `left_alone` are
     named problems that had not failed, with their states.
 
-    `will_fail_again` of the retried problems will certainly fail the same way, and `will_fail_again_from_scratch` of
-    these even with newly drawn candidates.
+    `will_fail_again` is how many of the retried problems will certainly fail in the same way. Of these,
+    `will_fail_again_from_scratch` will fail even with newly drawn candidates.
     """
 
     run: str
@@ -132,12 +132,13 @@ class RetryResult:
         if self.retried and self.state == "paused":
             lines.append(f"run {run} is paused. Continue with: cordctl resume {run}")
         elif self.retried and self.missing_workers:
-            lines.append(without_workers(self.missing_workers))
+            lines.append(no_workers_sentence(self.missing_workers))
         return lines
 
 
 def pause(database: Database, name: str) -> Paused:
-    """Starts no new work of the run; results of work in progress are still written. Raises RunNotFound, RunConflict."""
+    """Pauses the run: no new work starts, but the results of begun work are written. Raises RunNotFound,
+    RunConflict."""
     changed = database.run(lambda connection: pause_run(connection, name))
     return Paused(name, "paused", changed)
 

@@ -95,7 +95,8 @@ class Cost:
 
 
 def read_cost(connection: sa.Connection, run_name: str | None, prices: Prices | None = None) -> Cost:
-    """The cost of the run with this name, by default the newest; in money by these prices, else by those of the run.
+    """The cost of the run with this name, by default the newest. Its cost in money is computed with `prices`, else with
+    those of the run.
 
     Raises RunNotFound; ConfigError if a model of the run has no price.
     """

@@ -19,8 +19,8 @@ from cord_worker.store.reports.search_figures import DepthScores, TeacherGains, 
 from cord_worker.store.runs.runs import resolve_run
 
 TABLES = ("teachers", "tenths", "prefix_cache", "base_scores", "depths", "gains", "problems")
-"""Names of the tables. They have one row per: teacher; teacher and tenth; model and kind; run; depth; teacher;
-problem."""
+"""Names of the tables. In this order, they have one row per: teacher; teacher and tenth; model and kind; run; depth;
+teacher; problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,13 @@ class RunStatistics:
 
 
 def _without_point(value: Any) -> Any:
-    """Means over one answer are whole numbers, such as steps and tokens."""
+    """Converts a float that is a whole number, such as the mean over a single answer, to int."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def read_statistics(connection: sa.Connection, run_name: str | None, tables: Collection[str] = TABLES) -> RunStatistics:
-    """The statistics of the run with this name, by default the newest; of `depths`, `gains` and `problems` only those
-    among `tables`, the others are empty. Raises RunNotFound."""
+    """The statistics of the run with this name, by default the newest. `depths`, `gains` and `problems` are read only
+    if `tables` has them, and are empty otherwise. Raises RunNotFound."""
     run = resolve_run(connection, run_name)
     return RunStatistics(
         selection=read_teacher_selection(connection, run.name),

@@ -18,8 +18,8 @@ _MAX_CAUSES = 5
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """A run at one moment: its progress, all living processes (`names`: of the run's models, by fingerprint), and the
-    most frequent causes of failed problems."""
+    """A run at one moment: its progress, all living processes, and the most frequent causes of failed problems. `names`
+    are the names of the run's models by fingerprint."""
 
     snapshot: Snapshot
     processes: Sequence[LiveProcess]
@@ -35,12 +35,10 @@ class StatusReport:
         }
 
 
-def watch_of(
-    database: Database, run_name: str | None, *, worker_timeout_seconds: float, names_missing: bool = True
-) -> RunWatch:
-    """A watch on the run with this name, by default the newest. Raises RunNotFound."""
+def watch_of(database: Database, run_name: str | None, *, worker_timeout_seconds: float) -> RunWatch:
+    """A `RunWatch` of the run with this name, by default the newest. Raises RunNotFound."""
     run = database.run(lambda connection: resolve_run(connection, run_name))
-    return RunWatch(database, run, worker_timeout_seconds=worker_timeout_seconds, names_missing=names_missing)
+    return RunWatch(database, run, worker_timeout_seconds=worker_timeout_seconds)
 
 
 def report_on(

@@ -27,13 +27,14 @@ class SpanWriter(Protocol):
     """Receives spans."""
 
     def write(self, spans: list[Span]) -> None:
-        """Writes them; raises a CordError if that fails."""
+        """Writes the spans. Raises a CordError if that fails."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """What was written: `spans` in `traces`, one for each of the `problems` that have begun and one for the run."""
+    """What was written: `spans` in `traces`. There is one trace for each of the `problems` that have begun, and one for
+    the run."""
 
     run: str
     problems: int
@@ -58,20 +59,21 @@ def write_traces(
     Raises RunNotFound, StoreError if it has no such problem, and what `writer` raises.
     """
     run = database.run(lambda connection: resolve_run(connection, run_name))
-    keys = database.run(lambda connection: chosen_problem_ids(connection, run.id, run.name, problems))
+    problem_ids = database.run(lambda connection: chosen_problem_ids(connection, run.id, run.name, problems))
     tracer = RunTracer(run)
     begun = written = 0
     waiting: list[Span] = []
 
     def write(*, at_least: int) -> None:
+        """Writes the waiting spans in batches, as long as `at_least` of them wait."""
         nonlocal written, waiting
         while len(waiting) >= at_least and waiting:
             sent, waiting = waiting[:_SPANS_AT_ONCE], waiting[_SPANS_AT_ONCE:]
             writer.write(sent)
             written += len(sent)
 
-    for place in range(0, len(keys), _PROBLEMS_AT_ONCE):
-        batch = keys[place : place + _PROBLEMS_AT_ONCE]
+    for start in range(0, len(problem_ids), _PROBLEMS_AT_ONCE):
+        batch = problem_ids[start : start + _PROBLEMS_AT_ONCE]
         for problem in database.run(partial(_read, batch)):
             spans = tracer.of_problem(problem)
             begun += bool(spans)

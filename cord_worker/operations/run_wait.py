@@ -1,4 +1,4 @@
-"""Waits for a run in a program: returns its last snapshot, or raises an error that says why it does not continue."""
+"""Waits for a run, for programs: returns its last snapshot, or raises an error that says why it does not continue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cord_worker.errors import LimitReached, RunFailed, RunStopped, WaitTimeout,
 from cord_worker.operations.background import check_background, find_background
 from cord_worker.operations.run_status import watch_of
 from cord_worker.operations.run_watch import watch_run
-from cord_worker.progress import Snapshot, duration, shown, without_workers
+from cord_worker.progress import Snapshot, duration, no_workers_sentence, shown
 from cord_worker.store.database import Database
 from cord_worker.store.reports.failure_causes import failure_causes
 from cord_worker.store.runs.runs import resolve_run
@@ -41,7 +41,7 @@ class CallbackView:
 
     @property
     def last(self) -> Snapshot:
-        """The newest snapshot. `show` must have been called before."""
+        """The newest snapshot; call `show` before."""
         assert self._last is not None
         return self._last
 
@@ -72,7 +72,7 @@ class CallbackView:
         if self._missing_seconds is not None and now - self._missing_since >= self._missing_seconds:
             raise WorkersMissing(
                 f"run {snapshot.run} has been waiting for {duration(now - self._missing_since)}: "
-                f"{without_workers(snapshot.missing)}"
+                f"{no_workers_sentence(snapshot.missing)}"
             )
 
 
@@ -86,7 +86,7 @@ def wait_for_run(
     missing_seconds: float | None,
     on_snapshot: Callable[[Snapshot], None],
 ) -> Snapshot:
-    """The last snapshot, once every problem of the run is final; `on_snapshot` gets each of them.
+    """The last snapshot, once every problem of the run is final; `on_snapshot` gets every snapshot.
 
     Raises:
         RunNotFound: there is no such run.
@@ -129,8 +129,8 @@ def limit_reached(run_name: str, reason: str) -> LimitReached:
 
 
 def check_end(database: Database, snapshot: Snapshot) -> None:
-    """Raises RunStopped if the run of the last snapshot was cancelled, RunFailed if problems failed and none is done:
-    then there is nothing to export."""
+    """Raises RunStopped if the run was cancelled, and RunFailed if problems failed and none is done, because then there
+    is nothing to export. `snapshot` is the last one."""
     if snapshot.state == "cancelled":
         raise RunStopped(f"run {snapshot.run} was cancelled, which is final. Enqueue its dataset under another name.")
     problems = snapshot.counts.problems

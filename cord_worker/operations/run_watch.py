@@ -45,19 +45,19 @@ from cord_worker.store.runs.runs import RunRow, get_run, list_runs, resolve_run
 from cord_worker.store.runs.spending import Spending, read_spending
 
 _IDLE_SECONDS = 5.0
-"""After this time without a result, the outstanding work is read."""
+"""After this time without a result, the backlog is read."""
 
 
 @dataclass(frozen=True, slots=True)
 class _CheapReadings:
-    """What every snapshot reads. `owed` is empty unless the run is idle; `is_beginning`: there was no result since the
-    watch of a command that runs its own workers began."""
+    """What every snapshot reads. `backlog` is empty unless the run is idle. `is_beginning`: the command starts workers
+    itself, and there has been no result since its watch began."""
 
     run: RunRow
     counts: Counts
     workers: list[LiveWorkers]
     conditions: list[WorkerCondition]
-    owed: list[BacklogRow]
+    backlog: list[BacklogRow]
     is_beginning: bool
 
 
@@ -71,18 +71,20 @@ class _CostlyReadings:
 
 
 class RunWatch:
-    """Takes snapshots of one run; with `names_missing` they name the workers that the run lacks. `run_id` is its key;
-    `names` has the names of its models by fingerprint."""
+    """Takes snapshots of one run. `run_id` is its key; `names` has the names of its models by fingerprint.
+
+    `starts_workers`: the command starts missing workers itself, so the snapshots do not report them as missing.
+    """
 
     def __init__(
-        self, database: Database, run: RunRow, *, worker_timeout_seconds: float, names_missing: bool = True
+        self, database: Database, run: RunRow, *, worker_timeout_seconds: float, starts_workers: bool = False
     ) -> None:
         self._database = database
         self.run_id = run.id
         self._timeout = worker_timeout_seconds
-        self._names_missing = names_missing
-        self._since = time.monotonic()
-        self._seen: set[str | None] = set()
+        self._starts_workers = starts_workers
+        self._watch_began = time.monotonic()
+        self._seen_models: set[str | None] = set()
         self.names = _model_names(run)
         self._clock = EtaClock()
         self._costly = TotalsCache(lambda: database.run(self._read_costly))
@@ -93,16 +95,17 @@ class RunWatch:
         unfinished = cheap.counts.total - cheap.counts.final
         costly = self._costly.get(fresh=not unfinished)
         if not costly.totals.proposed and cheap.counts.steps_per_second:
-            costly = self._costly.get(fresh=True)  # still cheap, because there is little to read
+            costly = self._costly.get(fresh=True)  # the run has just begun, so this reads little
         totals = costly.totals
         eta = self._clock.observe(cheap.counts, totals.mean_steps)
-        if eta is None and cheap.run.state == "active" and self._names_missing:
-            # A single snapshot shows no progress. A command that continues a run would count the pause before it.
+        if eta is None and cheap.run.state == "active" and not self._starts_workers:
+            # The clock needs several snapshots; a single one is estimated from recently finished work. A command that
+            # starts workers may continue a run after a pause, and that estimate would count the pause as work.
             eta = totals.seconds_left(cheap.counts)
         is_waited_for = unfinished and cheap.run.state == "active"
-        missing = self._missing(cheap.workers) if is_waited_for and self._names_missing else []
+        missing = _missing(cheap.workers, self.names) if is_waited_for and not self._starts_workers else []
         conditions = named_conditions(cheap.conditions, self.names)
-        self._seen.update(worker.model for worker in cheap.workers)
+        self._seen_models.update(worker.model for worker in cheap.workers)
         return Snapshot(
             run=cheap.run.name,
             state=shown_state(cheap.run.state, cheap.counts.problems),
@@ -117,12 +120,12 @@ class RunWatch:
             conditions=conditions,
             is_beginning=cheap.is_beginning,
             waiting=waits(
-                cheap.owed,
+                cheap.backlog,
                 cheap.workers,
                 conditions,
                 self.names,
-                are_starting=not self._names_missing,
-                seen=self._seen,
+                are_starting=self._starts_workers,
+                seen=self._seen_models,
             ),
         )
 
@@ -135,23 +138,20 @@ class RunWatch:
             read_spending(connection, run) if is_limited else None,
         )
 
-    def _missing(self, live: Sequence[LiveWorkers]) -> list[str]:
-        return _missing(live, self.names)
-
     def _read_cheap(self, connection: sa.Connection) -> _CheapReadings:
         run, counts = get_run(connection, self.run_id), read_counts(connection, self.run_id)
-        watched = time.monotonic() - self._since
-        is_beginning = not self._names_missing and counts.idle_seconds >= watched
-        if not self._names_missing:
-            # A run that this command continues has been idle here only since the watch began.
-            counts = replace(counts, idle_seconds=min(counts.idle_seconds, watched))
+        seconds_watched = time.monotonic() - self._watch_began
+        is_beginning = self._starts_workers and counts.idle_seconds >= seconds_watched
+        if self._starts_workers:
+            # If the command continues a run, the time before its watch began is a pause, not idle time.
+            counts = replace(counts, idle_seconds=min(counts.idle_seconds, seconds_watched))
         is_idle = run.state == "active" and (
             is_beginning or counts.idle_seconds > _IDLE_SECONDS or not counts.steps_per_second
         )
         return _CheapReadings(
             run=run,
             counts=counts,
-            owed=read_backlog(connection, self.run_id) if is_idle else [],
+            backlog=read_backlog(connection, self.run_id) if is_idle else [],
             workers=live_workers(connection, self._timeout),
             conditions=worker_conditions(connection, self._timeout),
             is_beginning=is_beginning,
@@ -185,8 +185,8 @@ def _model_names(run: RunRow) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A run in the list of runs; the `state` of an active run without unfinished problems is `finished`. `pause_reason`
-    says which spending limit paused it."""
+    """A run in the list of runs. The `state` of an active run without unfinished problems is `finished`. `pause_reason`
+    says which spending limit paused the run."""
 
     name: str
     state: str
@@ -219,8 +219,8 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class TeacherSelection:
-    """How often each teacher was selected, in the whole run and by tenth of the decoding position; cache hits; and base
-    scores."""
+    """How often each teacher was selected, in the whole run and by tenth of the decoding position. Also the hit rates
+    of the prefix caches, and the base scores."""
 
     run: str
     teachers: Sequence[TeacherTotals]
@@ -263,7 +263,7 @@ def list_overviews(connection: sa.Connection) -> list[Overview]:
 
 
 def read_teacher_selection(connection: sa.Connection, run_name: str | None) -> TeacherSelection:
-    """The selection in the run with this name, by default the newest. Raises RunNotFound."""
+    """The teacher selection of the run with this name, by default the newest. Raises RunNotFound."""
     run = resolve_run(connection, run_name)
     names = names_by_path(run)
     return TeacherSelection(

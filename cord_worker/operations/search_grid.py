@@ -1,10 +1,10 @@
-"""The search of one problem as a grid: one column for each step, one row for each slot of the beam, and what each step
-lost (`cordctl show`)."""
+"""The search of one problem as a grid (`cordctl show`): one column for each step, one row for each slot of the beam,
+and the candidates that each step left out."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -30,8 +30,9 @@ _NAMED_KEYS = 10
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One slot of a beam. `gain` is the score minus the parent's (at step 1 the base score), None if either is missing.
-    A `carried` trajectory is from an earlier step and kept its slot. `finish` is None while it is extended."""
+    """One slot of a beam. `gain` is the score minus the parent's (at step 1 minus the base score), None if either is
+    missing. `carried`: the trajectory finished at an earlier step and kept a slot. `finish` is None while it is
+    extended."""
 
     rank: int
     candidate: TreeCandidate
@@ -42,8 +43,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Loser:
-    """A candidate outside the beam of its step; `behind` is its score's distance to the lowest score that the step
-    kept, if both are known and it is positive."""
+    """A candidate outside the beam of its step. `behind` is how far its score is below the lowest score in the beam;
+    None if it is not below, or a score is missing."""
 
     candidate: TreeCandidate
     gain: float | None
@@ -73,8 +74,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class SearchGrid:
-    """One problem's search. `path` are the winner's steps, empty without a winner. `pause` says that the run is paused,
-    and why; None if it is not. `trimmed_from`: the source of a trimmed run."""
+    """One problem's search. `path` has the winner's steps; it is empty without a winner. `pause` says that the run is
+    paused, and why; None if it is not. `trimmed_from`: the source of a trimmed run."""
 
     run: str
     search: Search
@@ -97,7 +98,7 @@ class SearchGrid:
         raise StoreError(f"problem {self.search.tree.key!r} of {self.run} has no step {step}: {known}")
 
     def is_decided(self, column: Column) -> bool:
-        """Whether the step has its beam, or will never have one; else its candidates are still in work."""
+        """Whether the step has its beam, or will never have one. Otherwise its candidates are still in work."""
         return bool(column.cells) or self.search.tree.is_final or column is not self.columns[-1]
 
     def to_json(self) -> dict[str, Any]:
@@ -148,8 +149,8 @@ class SearchGrid:
 
 
 def read_grid(connection: sa.Connection, run: str | None, key: str) -> SearchGrid:
-    """The search of the problem `key` of `run` (default: the newest run). `BEST` is the problem of the best result, if
-    no problem has this id.
+    """The search of the problem `key` of `run` (None: the newest). If no problem has the id `BEST`, `BEST` stands for
+    the problem of the best result.
 
     Raises RunNotFound for an unknown run, StoreError for an unknown problem.
     """
@@ -170,7 +171,7 @@ def read_grid(connection: sa.Connection, run: str | None, key: str) -> SearchGri
 
 
 def grid_of(run: str, search: Search) -> SearchGrid:
-    """The grid of a stored search; pure."""
+    """The grid of a stored search; it reads nothing else."""
     by_lineage = {one.lineage: one for one in search.tree.candidates}
     columns = []
     by_step: dict[int, list[TreeCandidate]] = {}
@@ -211,7 +212,7 @@ def _loser(
 
 
 def _reason(one: TreeCandidate, by_lineage: Mapping[str, TreeCandidate]) -> str:
-    """Why it is outside the beam, in a few words."""
+    """Why the candidate is outside the beam, in a few words."""
     if one.duplicate_of is not None and one.duplicate_of in by_lineage:
         original = by_lineage[one.duplicate_of]
         return f"repeats {original.teacher}/{original.sample}"
@@ -223,8 +224,8 @@ def _reason(one: TreeCandidate, by_lineage: Mapping[str, TreeCandidate]) -> str:
 
 
 def _path(search: Search, by_lineage: Mapping[str, TreeCandidate]) -> tuple[Cell, ...]:
-    ends = [one for one in search.tree.candidates if one.winning]
-    steps: Sequence[TreeCandidate] = sorted(ends, key=lambda one: one.depth)
+    winning = [one for one in search.tree.candidates if one.winning]
+    steps = sorted(winning, key=lambda one: one.depth)
     ranks = {(slot.step, slot.lineage): slot.rank for slot in search.beams}
     return tuple(
         Cell(

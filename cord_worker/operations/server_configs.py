@@ -16,14 +16,15 @@ from cord_worker.name_suggestions import unknown
 from cord_worker.presets import servers_text
 
 _MOST_MODELS = 10
-"""Most models that are asked without being named: each costs some requests, and hosted APIs list hundreds."""
-_MOST_NAMES = 2000
-_MOST_REASON = 300
+"""Most models that are tried if none is named. Each costs some requests, and hosted APIs list hundreds."""
+_MAX_LIST_CHARACTERS = 2000
+_MAX_REASON_CHARACTERS = 300
 _THINKING_TOKENS, _ANSWER_TOKENS, _STEP_TOKENS = 16_384, 4096, 2048
-"""The defaults of [search], the paper's budgets; of a shorter context a half and a quarter."""
+"""The defaults of [search], the paper's budgets. With a short context, thinking gets a half of it and the answer a
+quarter."""
 
 NO_PROVER = (
-    "none of these models can score, so the file has no prover yet, which a run needs: a model on a server that gives "
+    "none of these models can score, so the file has no prover yet. A run needs one: a model on a server that gives "
     "log-probabilities of a prompt (vLLM does, and `path` must name the tokenizer), or one that this service hosts; "
     "see [prover] in the file"
 )
@@ -34,8 +35,8 @@ def config_from_servers(
 ) -> tuple[str, str | None]:
     """A commented cord.toml with the servers' models as teachers, and the name of the model that is the prover.
 
-    `names` are the models to take, all if there are none. `tell` receives a line about each model. The prover is the
-    first model that can score; None if there is none, and then the file has no table [prover].
+    `names` are the models to take; empty: all. `tell` receives a line about each model. The prover is the first model
+    that can score. If none can, it is None, and the file has no table [prover].
 
     Raises EngineError if a server does not answer, refuses the key or has no model that writes, ConfigError if a model
     of `names` is missing or unusable, or if there are too many models to ask all of them.
@@ -49,7 +50,7 @@ def config_from_servers(
             tell(f"{model.name} at {options.base_url}: left out: it is served at {same.options.base_url} too")
             continue
         found.append(model)
-        tell(f"{model.name} at {options.base_url}: {_told(model)}")
+        tell(f"{model.name} at {options.base_url}: {_description(model)}")
     unusable = [model for model in found if model.server is None]
     if unusable and (names or len(unusable) == len(found)):
         raise EngineError("\n".join(f"{model.name} at {model.options.base_url}: {model.problem}" for model in unusable))
@@ -67,19 +68,19 @@ def _chosen(servers: Sequence[OpenAiOptions], names: Collection[str]) -> list[tu
     known = list(dict.fromkeys(card.name for _, card in listed))
     for name in names:
         if name not in known:
-            raise ConfigError(shown(unknown("model of the servers", name, known), _MOST_NAMES))
+            raise ConfigError(shown(unknown("model of the servers", name, known), _MAX_LIST_CHARACTERS))
     chosen = [(options, card) for options, card in listed if not names or card.name in names]
     if not names and len(chosen) > _MOST_MODELS:
         raise ConfigError(
             f"the servers have {counted(len(chosen), 'model')}: choose some with --model NAME, which may be repeated. "
-            f"There are: {shown(', '.join(known), _MOST_NAMES)}"
+            f"There are: {shown(', '.join(known), _MAX_LIST_CHARACTERS)}"
         )
     return chosen
 
 
-def _told(model: ServedModel) -> str:
+def _description(model: ServedModel) -> str:
     if model.server is None:
-        return f"left out: {shown(model.problem or '', _MOST_REASON)}"
+        return f"left out: {_reason(model.problem)}"
     if model.is_prover:
         return "can write and score"
     if not model.has_tokenizer:
@@ -87,9 +88,13 @@ def _told(model: ServedModel) -> str:
     return "can write; cannot score: the server gives no log-probabilities of a prompt"
 
 
+def _reason(problem: str | None) -> str:
+    return shown(problem or "", _MAX_REASON_CHARACTERS)
+
+
 def _without_tokenizer(model: ServedModel) -> str:
     if model.tokenizer_problem is not None:
-        return f": {shown(model.tokenizer_problem, _MOST_REASON)}"
+        return f": {_reason(model.tokenizer_problem)}"
     return ": that needs its tokenizer, which `path` does not name yet (a folder or a hub id)"
 
 
@@ -109,7 +114,7 @@ def _named(models: Sequence[ServedModel]) -> list[tuple[str, ServedModel]]:
 def _text(models: dict[str, ServedModel], unusable: Sequence[ServedModel], prover: str | None) -> str:
     urls = dict.fromkeys(model.options.base_url for model in (*models.values(), *unusable))
     left_out = "".join(
-        f"\n\n# {shown(model.name)} at {model.options.base_url} is left out: {shown(model.problem or '', _MOST_REASON)}"
+        f"\n\n# {shown(model.name)} at {model.options.base_url} is left out: {_reason(model.problem)}"
         for model in unusable
     )
     tables = "\n".join(_model_table(name, model) for name, model in models.items())
@@ -127,7 +132,10 @@ def _text(models: dict[str, ServedModel], unusable: Sequence[ServedModel], prove
 def _model_table(name: str, model: ServedModel) -> str:
     comments = f"# {shown(str(model.server))}\n"
     if model.server is not None and model.server.chat_style == "instruction":
-        comments += "# It does not continue an assistant's text: steps are asked for by instruction, a best effort.\n"
+        comments += (
+            "# It does not continue an assistant's text, so an instruction asks for each step. The model may not\n"
+            "# follow it exactly.\n"
+        )
     if not model.has_tokenizer:
         comments += f"# It cannot score{_without_tokenizer(model)}\n"
     return (

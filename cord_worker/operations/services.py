@@ -14,7 +14,7 @@ from cord_worker.local.state import StateDir
 
 @dataclass(frozen=True, slots=True)
 class RunServices:
-    """URLs of the services, whether one of them is embedded, and the state folder, which gets the logs in any case."""
+    """URLs of the services, whether one of them is embedded, and the state folder, which always gets the logs."""
 
     endpoints: Endpoints
     embedded: bool
@@ -23,8 +23,8 @@ class RunServices:
 
 @contextmanager
 def services_for(settings: Settings, say: Callable[[str], None]) -> Iterator[RunServices]:
-    """The services for the length of a `with`; then embedded ones are stopped unless another process uses them. `say`
-    gets warnings about the broker of CORD_BROKER_URL.
+    """The services for the length of a `with`. After it, embedded ones are stopped unless another process uses them.
+    `say` gets warnings about the broker of CORD_BROKER_URL.
 
     Raises LocalServiceError if an embedded server could not be started, BrokerError if the broker is unreachable.
     """

@@ -1,7 +1,7 @@
-"""Checks that the tables are as they were written, and consistent: `cordctl verify-db`.
+"""Checks that the tables are consistent and were not changed after they were written: `cordctl verify-db`.
 
-It checks the invariants of `store.audit`, among them the digests of the rows and their history. It computes the columns
-that follow from others again (`recomputing`), and compares trimmed runs with their sources (`trimmed_copies`).
+It checks the invariants of `store.audit`, among them the digests of the rows and their history. It computes derived
+columns again (`recomputing`), and compares trimmed runs with their sources (`trimmed_copies`).
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from cord_worker.store.runs.runs import RunRow, list_runs, resolve_run
 
 @dataclass(slots=True)
 class Verification:
-    """Result of checking the tables. `recomputed` is the number of candidates computed again; `compared` is None if no
-    answers were; `undigested` counts rows of older versions, which have no digest; `digests` are of whole runs, by
-    name; `without_source` names trimmed runs whose source was removed."""
+    """Result of checking the tables. `recomputed` is the number of candidates whose columns were computed again;
+    `compared` is None if final answers were not compared again; `undigested` counts rows of older versions, which have
+    no digest; `digests` are those of whole runs, by name; `without_source` names trimmed runs whose source was
+    removed."""
 
     reports: list[InvariantReport] = field(default_factory=list)
     recomputed: int = 0
@@ -77,8 +78,9 @@ _PROBLEMS_AT_ONCE = 20
 
 
 def verify_tables(database: Database, name: str | None, *, examples: int, compare: bool = False) -> Verification:
-    """Checks every invariant, over all runs or the one called `name`, and computes derived columns again; with
-    `compare`, also compares the final answers again. Raises RunNotFound."""
+    """Checks every invariant, over all runs or only the run called `name`, and computes derived columns again. With
+    `compare`, it also compares the final answers again. Keeps at most `examples` violations of each invariant. Raises
+    RunNotFound."""
 
     def verify(connection: sa.Connection) -> tuple[list[RunRow], Verification]:
         runs = list_runs(connection) if name is None else [resolve_run(connection, name)]
@@ -99,7 +101,7 @@ def verify_tables(database: Database, name: str | None, *, examples: int, compar
 def verify_runs(
     connection: sa.Connection, contexts: RunContexts, runs: Sequence[RunRow], *, everything: bool, examples: int = 3
 ) -> Verification:
-    """Checks these runs as `connection` sees them; `everything`: they are all runs. See `verify_tables`."""
+    """Checks these runs as `connection` sees them: all runs if `everything`, else a single one. See `verify_tables`."""
     found = Verification()
     run_id = None if everything or not runs else runs[0].id
     found.reports = [
@@ -112,12 +114,12 @@ def verify_runs(
             *ROLLUP_INVARIANTS,
         )
     ]
-    configured, follows = _Violations(CONFIGURATION, examples), _Violations(DERIVED, examples)
-    copied = _Violations(COPIES, examples)
+    configuration, derived = _Violations(CONFIGURATION, examples), _Violations(DERIVED, examples)
+    copies = _Violations(COPIES, examples)
     found.without_source = [run.name for run in runs if is_without_source(run)]
     for run in runs:
         for detail in wrong_run(connection, run):
-            configured.add(Violation(run.name, None, detail))
+            configuration.add(Violation(run.name, None, detail))
         try:
             context = contexts.of_run(run.id, connection)
         except ConfigError:  # already among the findings
@@ -127,24 +129,24 @@ def verify_runs(
             for search in searches_to_recompute(connection, ids[start : start + _PROBLEMS_AT_ONCE]):
                 found.recomputed += len(search.candidates)
                 for detail in wrong_candidates(context, search):
-                    follows.add(Violation(run.name, search.candidates[0].key, detail))
+                    derived.add(Violation(run.name, search.candidates[0].key, detail))
             if context.trim_above is not None:
                 for problem, detail in wrong_copies(
                     connection, context.trim_above, ids[start : start + _PROBLEMS_AT_ONCE]
                 ):
-                    copied.add(Violation(run.name, problem, detail))
+                    copies.add(Violation(run.name, problem, detail))
         digest = run_digest(connection, run.id)
         if digest is not None:
             found.digests[run.name] = digest
-    found.reports += [follows.report(), copied.report(), configured.report()]
+    found.reports += [derived.report(), copies.report(), configuration.report()]
     found.undigested = count_undigested(connection, [run.id for run in runs])
     return found
 
 
 class _Violations:
     """Counts violations and keeps the first few, in the order of `invariants.check`: the first of every problem, then
-    the second of every problem, and so on. Within a problem, the first of every row come before the others, and among
-    these the first of every column."""
+    the second of every problem, and so on. Within a problem, they are ordered by their number within the row, then by
+    their number within the column."""
 
     def __init__(self, invariant: Invariant, examples: int) -> None:
         self._invariant = invariant
@@ -154,30 +156,31 @@ class _Violations:
         self._count = 0
 
     def add(self, violation: Violation) -> None:
-        """Counts one; violations of one problem must be added one after the other."""
+        """Counts one violation. Those of a problem must be added without others between them."""
         self._count += 1
         if self._of_problem and (violation.run, violation.problem) != (
             self._of_problem[0].run,
             self._of_problem[0].problem,
         ):
-            self._keep()
+            self._keep_first()
         self._of_problem.append(violation)
 
     def report(self) -> InvariantReport:
         """The number of violations, and those that were kept."""
-        self._keep()
+        self._keep_first()
         return InvariantReport(self._invariant, self._count, tuple(violation for _, violation in self._kept))
 
-    def _keep(self) -> None:
+    def _keep_first(self) -> None:
+        """Adds the first violations of the current problem to those that are kept."""
         of_row: Counter[str] = Counter()
         of_columns: Counter[str] = Counter()
-        places = []
+        numbers = []
         for violation in self._of_problem:
             row, columns = finding_parts(violation.detail)
-            places.append((of_row[row], of_columns[columns]))
+            numbers.append((of_row[row], of_columns[columns]))
             of_row[row] += 1
             of_columns[columns] += 1
-        ordered = sorted(zip(places, self._of_problem, strict=True), key=lambda pair: pair[0])
-        self._kept += [(place, violation) for place, (_, violation) in enumerate(ordered[: self._examples])]
+        ordered = sorted(zip(numbers, self._of_problem, strict=True), key=lambda pair: pair[0])
+        self._kept += [(number, violation) for number, (_, violation) in enumerate(ordered[: self._examples])]
         self._kept = sorted(self._kept, key=lambda pair: pair[0])[: self._examples]
         self._of_problem = []

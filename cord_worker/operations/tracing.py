@@ -1,8 +1,8 @@
 """Makes the spans of a run from its stored rows, so the run itself need not record them.
 
-Every problem is a trace: problem > step > candidate > propose, score, judge; and base score, answer, verdict. The run
-is a trace, too: a span for each problem, linked to the problem's trace. One trace of a whole run would be too large for
-any viewer. Ids are hashes of names, so that the same rows give the same spans again.
+Every problem is a trace: problem > step > candidate > propose, score, judge; and problem > base score, answer, verdict.
+The run is a trace, too: a span for each problem, linked to the problem's trace. One trace with all spans of a run would
+be too large for any viewer. Ids are hashes of names, so that the same rows give the same spans again.
 
 Times are those of commits, by PostgreSQL's clock. The span of a request ends at its commit and lasts for its seconds
 in the engine. A span contains its children.
@@ -25,8 +25,8 @@ _TRACE_BYTES, _SPAN_BYTES = 16, 8
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One piece of work. `trace_id` and `span_id` are the numbers of OpenTelemetry; `parent_id` is None for the root of
-    a trace. `failure` is why it failed; `links` are (trace id, span id) of spans elsewhere."""
+    """One piece of work. `trace_id` (128 bits) and `span_id` (64 bits) are OpenTelemetry's ids; `parent_id` is None for
+    the root of a trace. `failure` is why it failed; `links` are (trace id, span id) of spans of other traces."""
 
     name: str
     trace_id: int
@@ -53,11 +53,12 @@ class RunTracer:
         self._problems = 0
 
     def of_problem(self, problem: ProblemRow) -> list[Span]:
-        """The spans of the problem's trace, and the problem's span in the trace of the run; none before it began."""
+        """The spans of the problem's trace, and the problem's span in the trace of the run; none if it has not
+        begun."""
         if problem.admitted_at is None:
             return []
         trace_id = self._id(_TRACE_BYTES, "problem", problem.key)
-        maker = _Maker(trace_id, (*self._names, problem.key))
+        maker = _SpanMaker(trace_id, (*self._names, problem.key))
         root_id = maker.span_id("problem")
         inner = [
             *_base_score(maker, root_id, problem.base),
@@ -97,7 +98,8 @@ class RunTracer:
         return [of_run, root, *inner]
 
     def of_run(self) -> list[Span]:
-        """The span of the run, from the first to the last event of the problems that were given; none without any."""
+        """The span of the run, from the first to the last event of the problems given to `of_problem`; empty if there
+        are none."""
         if self._start is None or self._end is None:
             return []
         attributes: dict[str, Attribute] = {
@@ -113,7 +115,7 @@ class RunTracer:
         return _hash(size, *self._names, *names)
 
 
-class _Maker:
+class _SpanMaker:
     """Makes the spans of one trace; `names` identify it."""
 
     def __init__(self, trace_id: int, names: Sequence[str]) -> None:
@@ -157,27 +159,27 @@ class _Maker:
         return [self.span(name, identity, parent_id, (start, request.at), attributes)]
 
 
-def _base_score(maker: _Maker, root_id: int, request: RequestRow) -> list[Span]:
+def _base_score(maker: _SpanMaker, root_id: int, request: RequestRow) -> list[Span]:
     return maker.request("base score", ("base score",), root_id, request)
 
 
-def _steps(maker: _Maker, root_id: int, candidates: Sequence[CandidateRow]) -> Iterator[list[Span]]:
-    """A step, or a further round of it, with its candidates."""
-    for (step, turn), group in groupby(candidates, key=lambda one: (one.step, one.round)):
+def _steps(maker: _SpanMaker, root_id: int, candidates: Sequence[CandidateRow]) -> Iterator[list[Span]]:
+    """For each round of each step, its span and those of its candidates."""
+    for (step, round), group in groupby(candidates, key=lambda one: (one.step, one.round)):
         members = list(group)
-        identity = ("step", str(step), str(turn))
+        identity = ("step", str(step), str(round))
         inner = [span for one in members for span in _candidate(maker, maker.span_id(*identity), one)]
-        name = f"step {step}" + (f", round {turn}" if turn else "")
+        name = f"step {step}" + (f", round {round}" if round else "")
         attributes = {
             "cord.step": step,
-            "cord.round": turn,
+            "cord.round": round,
             "cord.candidates": len(members),
             "cord.kept": sum(one.kept is True for one in members),
         }
         yield [maker.span(name, identity, root_id, _time_range(inner), attributes), *inner]
 
 
-def _candidate(maker: _Maker, step_id: int, candidate: CandidateRow) -> list[Span]:
+def _candidate(maker: _SpanMaker, step_id: int, candidate: CandidateRow) -> list[Span]:
     identity = ("candidate", candidate.lineage)
     span_id = maker.span_id(*identity)
     requests = [
@@ -191,7 +193,7 @@ def _candidate(maker: _Maker, step_id: int, candidate: CandidateRow) -> list[Spa
         *maker.request("score", ("score", candidate.lineage), span_id, candidate.score_request),
         *maker.request("judge", ("judge", candidate.lineage), span_id, candidate.judge),
     ]
-    # Copies in a trimmed run were proposed before their candidate was made.
+    # In a trimmed run, candidates are copies, which were proposed before their rows were made.
     start = min([candidate.created_at, *(one.start for one in requests)])
     end = max([candidate.created_at, *(one.end for one in requests)])
     attributes: dict[str, Attribute | None] = {
@@ -210,7 +212,7 @@ def _candidate(maker: _Maker, step_id: int, candidate: CandidateRow) -> list[Spa
     return [maker.span(f"candidate {candidate.teacher}", identity, step_id, (start, end), attributes), *requests]
 
 
-def _answer(maker: _Maker, root_id: int, answer: AnswerRow) -> list[Span]:
+def _answer(maker: _SpanMaker, root_id: int, answer: AnswerRow) -> list[Span]:
     return [
         *maker.request(
             "answer",

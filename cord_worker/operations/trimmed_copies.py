@@ -1,8 +1,8 @@
-"""Takes the cuts of a trimmed run again, and compares its copies with the winners of its source.
+"""Computes the cuts of a trimmed run again, and compares its copies with the winners of its source.
 
 `cordctl replay` and `verify-db` both do this. While the source exists, every cut is computed from the source's scores,
-and the digests of both sides must agree. If the source was removed, only the copy's scores are checked: its last step
-qualifies as the end, and no earlier one does.
+and the digests of copy and winner must agree. If the source was removed, the cut is computed from the copy's own
+scores: it must be the copy's last step.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def _unlike_original(own: PathStep, original: PathStep) -> Iterator[str]:
     if own.lineage != original.lineage:
         yield finding(own.name, "lineage", own.lineage, f"{original.lineage}, that of the source")
         return
-    for kind, stored, first in zip(_OF_STEP, own.digests, original.digests, strict=True):
-        if _content(kind, stored) != _content(kind, first):
+    for kind, own_digest, other in zip(_OF_STEP, own.digests, original.digests, strict=True):
+        if _content(kind, own_digest) != _content(kind, other):
             yield f"{own.name}: {kind.column}: not that of the source's {original.name}"
     for column, value, expected in zip(COPIED_COLUMNS, own.values, original.values, strict=True):
         if value != expected:
@@ -96,6 +96,6 @@ def _content(kind: digests.Digest, stored: bytes | None) -> bytes | None:
 
 
 def _scores(path: WinnerPath) -> list[float] | None:
-    """The scores of its steps; None if one is missing."""
+    """The scores of the path's steps; None if one is missing."""
     found = [step.score for step in path.steps if step.score is not None]
     return found if len(found) == len(path.steps) else None

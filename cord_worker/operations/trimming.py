@@ -1,8 +1,7 @@
 """`cordctl trim`: makes a trimmed run, and on one machine works on it until its problems are final.
 
 A trimmed run holds the winners of its source, each ended at the first step from which every score is above a
-threshold; the teacher of that step then writes a new final answer. It is a run like others: the same workers and
-commands do the rest.
+threshold. The teacher of that step then writes a new final answer. The same workers and commands serve it as any run.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from cord_worker.operations.local_run import (
 from cord_worker.operations.preload import preloading
 from cord_worker.operations.run_watch import RunWatch, missing_workers, watch_run
 from cord_worker.operations.services import services_for
-from cord_worker.progress import ProgressView, Snapshot, without_workers
+from cord_worker.progress import ProgressView, Snapshot, no_workers_sentence
 from cord_worker.search.seeds import answer_seed
 from cord_worker.search.trimming import WITHOUT_STEPS, kept_steps
 from cord_worker.store.database import Database
@@ -60,8 +59,8 @@ _INTERVAL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """What is trimmed: the winners of the run called `source`, at the threshold `above`. `name` is that of the trimmed
-    run; by default it follows from both. Raises ConfigError for an impossible threshold."""
+    """What is trimmed: the winners of the run called `source`, at the threshold `above`. `name` is the trimmed run's;
+    None: a name made of `source` and `above`. Raises ConfigError for an impossible threshold."""
 
     source: str
     above: float
@@ -81,15 +80,15 @@ class Trim:
 
     @property
     def command(self) -> str:
-        """The command that makes it."""
+        """The command that makes the trimmed run."""
         return f"cordctl trim {self.source} --above {self.above:g}{f' --name {self.name}' if self.name else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """The result of trimming: winners that this call `added`, and what the trimmed run holds now: `shortened` winners,
-    which get a new final answer, and `unchanged` ones, which keep theirs. Of the source, `failed` problems (cancelled
-    ones included) have no winner, and `unfinished` ones none yet. `run_id`: key of the trimmed run."""
+    """The result of trimming. This call `added` winners; in all, the trimmed run holds `shortened` ones, which get a
+    new final answer, and `unchanged` ones, which keep theirs. Of the source, `failed` problems (cancelled ones
+    included) have no winner, and `unfinished` ones none yet. `run_id` is the key of the trimmed run."""
 
     run: str
     run_id: int
@@ -126,8 +125,8 @@ class Trimmed:
 
 
 def trim_run(database: Database, trim: Trim, *, batch: int = _BATCH) -> Trimmed:
-    """Makes the trimmed run, or adds to it the problems that have become done since then. It copies `batch` problems in
-    one transaction, so that the same call continues where a killed one stopped.
+    """Makes the trimmed run. If it exists already, adds the problems that have become done since then. It copies
+    `batch` problems in one transaction, so that the same call continues where a killed one stopped.
 
     Raises RunNotFound; RunConflict if the source has nothing to trim, or another run has the name; ConfigError for an
     invalid name.
@@ -186,7 +185,7 @@ def _source(connection: sa.Connection, trim: Trim) -> RunRow:
 
 
 def _copy(source: RunRow, above: float, winner: Winner) -> WinnerCopy:
-    """The copy of the winner: whole, or its steps up to the cut with the seed of the new answer."""
+    """The copy of the winner: all of its steps, or those up to the cut and the seed of the new answer."""
     scores = [step.score for step in winner.steps if step.score is not None]
     if len(scores) < len(winner.steps):
         raise StoreError(
@@ -221,7 +220,7 @@ class TrimResult:
         """For people."""
         found = [self.trimmed.sentence()]
         if self.snapshot is None and self.missing:
-            found.append(without_workers(self.missing))
+            found.append(no_workers_sentence(self.missing))
         elif self.snapshot is not None:
             problems = self.snapshot.counts.problems
             found.append(f"{problems.get('done', 0):,} done, {problems.get('failed', 0):,} failed")
@@ -239,7 +238,7 @@ class TrimResult:
 
 
 def queue_trim(settings: Settings, trim: Trim) -> TrimResult:
-    """Makes the trimmed run, and leaves the work to workers and a coordinator, wherever they run."""
+    """Makes the trimmed run, and leaves its work to a coordinator and workers that run elsewhere."""
     started = time.monotonic()
     with open_database(settings) as database:
         trimmed = trim_run(database, trim)
@@ -268,7 +267,7 @@ def trim_locally(
 ) -> TrimResult:
     """Makes the trimmed run and does its work on this machine, with embedded services; see `run_until_final`."""
     started = time.monotonic()
-    _check_data(settings)
+    _check_database_exists(settings)
     view.say(preparation(settings))
     with services_for(settings, view.say) as services, announce_command(services.state, view.say):
         ensure_schema(services.endpoints.database_url)
@@ -292,8 +291,8 @@ def trim_locally(
     return TrimResult(trimmed, snapshot, [], time.monotonic() - started)
 
 
-def _check_data(settings: Settings) -> None:
-    """Raises ConfigError if there is no database yet: there is no run to trim, so no database should be made."""
+def _check_database_exists(settings: Settings) -> None:
+    """Raises ConfigError if there is no database yet. Without this check, an empty one would be made."""
     folder = settings.state_dir
     if settings.database_url is None and not (folder.is_dir() and LocalServices(folder).postgres.has_data()):
         endpoints.database_url(settings)
@@ -311,15 +310,16 @@ def _config_file(state: StateDir, run: RunRow) -> Iterator[Path]:
 
 
 def trimmed_run_of(connection: sa.Connection, source: str | None, above: float) -> str:
-    """The name of the finished run that holds this run's winners (None: the newest run's) trimmed at `above`.
+    """The name of the finished run that holds the winners of `source` (None: the newest run) trimmed at `above`.
 
-    Raises RunNotFound; RunConflict, which names the command, if there is none, or if it does not hold all winners yet.
+    Raises RunNotFound; RunConflict, which names the command to give, if there is no such run, or if it lacks winners or
+    is unfinished.
     """
     run = resolve_run(connection, source)
     default = Trim(run.name, above)
     names = trimmed_runs(connection, run.id, above)
     if not names:
-        _source(connection, default)  # says why, if it cannot be trimmed
+        _source(connection, default)  # raises the reason if the run cannot be trimmed
         raise RunConflict(
             f"run {run.name!r} has not been trimmed above {above:g} yet. Do that first: {default.command}"
         )

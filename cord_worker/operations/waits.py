@@ -15,7 +15,7 @@ _SINGULAR_AND_PLURAL = {"admission": ("problem to begin", "problems to begin")}
 
 
 def waits(
-    owed: Sequence[BacklogRow],
+    backlog: Sequence[BacklogRow],
     live: Sequence[LiveWorkers],
     conditions: Sequence[Condition],
     names: Mapping[str, str],
@@ -23,22 +23,22 @@ def waits(
     are_starting: bool,
     seen: Collection[str | None] = (),
 ) -> dict[str, str]:
-    """Why the work in `owed` is not done, by the name of its model (`names` has them by fingerprint). Each value is a
-    sentence without its subject, which is the name.
+    """Why the work in `backlog` is not done, by the name of its model (`names` has them by fingerprint). Each value is
+    a sentence without its subject, which is the name.
 
-    `are_starting`: this command is starting the missing workers; models in `seen` have had a worker.
+    `are_starting`: this command is starting the missing workers. `seen`: the models that have had a worker.
     """
     is_ready = {worker.model: worker.ready > 0 for worker in live}
     texts = {}
-    for model in dict.fromkeys(one.model for one in owed):
-        work = [one for one in owed if one.model == model]
+    for model in dict.fromkeys(one.model for one in backlog):
+        work = [one for one in backlog if one.model == model]
         name = COORDINATOR if model is None else names.get(model, work[0].path or model)
         condition = next((one for one in conditions if one.model == name), None)
         if condition is not None:
             texts[name] = f"{shown(condition.text)} (for {duration(condition.seconds)}; {_amount(work)})"
         elif model not in is_ready:
-            why = _SILENT if are_starting and model in seen else _STARTING if are_starting else "has NO WORKER"
-            texts[name] = f"{why} ({_amount(work)})"
+            why = _STARTING if model not in seen else _SILENT
+            texts[name] = f"{why if are_starting else 'has NO WORKER'} ({_amount(work)})"
         else:
             texts[name] = f"has {_amount(work)}, {_progress(work)}" if is_ready[model] else f"starts ({_amount(work)})"
     if are_starting:
@@ -46,18 +46,18 @@ def waits(
     return texts
 
 
-def _amount(owed: Sequence[BacklogRow]) -> str:
+def _amount(work: Sequence[BacklogRow]) -> str:
     kinds = []
-    for one in owed:
+    for one in work:
         number = one.waiting + one.in_work
         forms = _SINGULAR_AND_PLURAL.get(one.kind, (one.kind, f"{one.kind}s"))
         kinds.append(f"{number:,} {forms[number != 1]}")
     return ", ".join(kinds)
 
 
-def _progress(owed: Sequence[BacklogRow]) -> str:
-    in_work = sum(one.in_work for one in owed)
+def _progress(work: Sequence[BacklogRow]) -> str:
+    in_work = sum(one.in_work for one in work)
     if not in_work:
         return "not started yet"
-    longest = max(one.seconds or 0.0 for one in owed)
+    longest = max(one.seconds or 0.0 for one in work)
     return f"{in_work:,} in work (for {duration(longest)})"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cord_worker.display_text import money, shown, shown_lines
 from cord_worker.progress.number_format import duration, figure, percent
-from cord_worker.progress.rendering import SILENCE_SECONDS, invalid_by_teacher, line, panel, without_workers
+from cord_worker.progress.rendering import SILENCE_SECONDS, invalid_by_teacher, line, no_workers_sentence, panel
 from cord_worker.progress.snapshot import Condition, Snapshot, named_conditions, named_workers
 from cord_worker.progress.terminal import console
 from cord_worker.progress.views import LINE_SECONDS, JsonView, LineView, LiveView, ProgressView, open_view
@@ -30,10 +30,10 @@ __all__ = [
     "money",
     "named_conditions",
     "named_workers",
+    "no_workers_sentence",
     "open_view",
     "panel",
     "percent",
     "shown",
     "shown_lines",
-    "without_workers",
 ]

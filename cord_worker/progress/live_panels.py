@@ -1,7 +1,6 @@
 """The parts of `cordctl watch` as lines of text.
 
-A line is its text and a style. All of it is plain text: names, reasons and conditions go through `shown`, and nothing
-is read as markup.
+Names, reasons and conditions are untrusted text: all of them go through `shown`, and nothing is read as markup.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from cord_worker.progress.number_format import duration, figure, percent
 from cord_worker.progress.snapshot import Condition
 
 Line = tuple[str, str]
-"""A text, and the style in which it is drawn (empty: none)."""
+"""A line's text, and the style in which it is drawn (empty: none)."""
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _LABEL_WIDTH = 19
@@ -26,7 +25,7 @@ _MAX_CHARACTERS = 300
 
 
 def head(state: LiveState) -> list[Line]:
-    """Name and state of the run, its priority, the time left, and when this was read."""
+    """Name and state of the run, its priority, the time left, and the time of the snapshot."""
     snapshot = state.snapshot
     left = "final" if snapshot.is_final else f"ETA {duration(snapshot.eta_seconds)}"
     elapsed = duration(snapshot.seconds_since_start())
@@ -76,15 +75,19 @@ def curves(state: LiveState) -> list[Line]:
 
 
 def curve(values: Sequence[float | None], height: int) -> list[str]:
-    """A bar for each value, `height` characters high and relative to the largest; the upper line comes first.
+    """A bar for each value. The largest value is `height` characters high; the upper line comes first.
 
     A value above 0 is never drawn as 0. An unknown value is a `?` in the lowest line.
     """
     steps = len(_BLOCKS) - 1
     most = max((value for value in values if value is not None), default=0.0)
-    levels = [
-        -1 if value is None else max(1, round(value / most * steps * height)) if value > 0 else 0 for value in values
-    ]
+
+    def level_of(value: float | None) -> int:
+        if value is None:
+            return -1
+        return max(1, round(value / most * steps * height)) if value > 0 else 0
+
+    levels = [level_of(value) for value in values]
     return [
         "".join(
             ("?" if row == 0 else " ") if level < 0 else _BLOCKS[min(steps, max(0, level - row * steps))]
@@ -95,7 +98,8 @@ def curve(values: Sequence[float | None], height: int) -> list[str]:
 
 
 def models(state: LiveState) -> list[Line]:
-    """A line for each model and the coordinator: workers, backlog, leases, cached share; then its conditions."""
+    """A line for each model and the coordinator (workers, backlog, leases, cached share), each followed by its
+    conditions."""
     title = f"{'model':<{_NAME_WIDTH}}{'workers':>9}{'waiting':>10}{'leased':>9}{'cached':>10}"
     lines: list[Line] = [(title, _FAINT)]
     conditions = list(state.snapshot.conditions)
@@ -120,7 +124,7 @@ def _condition_line(condition: Condition) -> Line:
 
 
 def failures(state: LiveState, most: int) -> list[Line]:
-    """The newest failed problems, one per line."""
+    """The newest failed problems, one per line, at most `most`."""
     if not state.failures:
         return [("no failed problems", _FAINT)]
     lines: list[Line] = [("newest failures", _FAINT)]
@@ -132,7 +136,7 @@ def failures(state: LiveState, most: int) -> list[Line]:
 
 
 def cells(text: str, width: int) -> str:
-    """`text`, shown safely, in exactly `width` cells of the terminal."""
+    """`text`, made safe by `shown`, cut or padded to exactly `width` cells of the terminal."""
     from rich.cells import cell_len, set_cell_size
 
     safe = shown(text)

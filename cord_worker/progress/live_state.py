@@ -1,4 +1,4 @@
-"""What `cordctl watch` shows: a run at one moment, with the last ten minutes."""
+"""What `cordctl watch` shows: a run at one moment, and its rates in the last ten minutes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """A model of the run, or the coordinator, by its name in cord.toml.
+    """A model of the run, by its name in cord.toml, or the coordinators.
 
-    `ready` of its `workers` take work; it has `waiting` and `leased` pieces of this run's work. `cached` is the share
-    of the newest prompts that came from its prefix cache, None if that is not known.
+    `ready` of the `workers` take work. `waiting` and `leased` count pieces of this run's work. `cached` is the share of
+    the newest prompts that came from the prefix cache, None if that is not known.
     """
 
     name: str

@@ -45,7 +45,7 @@ def line(snapshot: Snapshot) -> str:
 
 
 def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
-    """The snapshot as a panel; `seconds` is the time shown in its head."""
+    """The snapshot as a panel; `seconds` is the elapsed time to show, None for a dash."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -71,7 +71,7 @@ def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
             figure(teacher.mean_score),
             f"{teacher.tokens:,}",
         )
-    # In its own grid, because a bar does not end its line.
+    # The bar is in its own grid, because it does not end its line.
     bar = Table.grid()
     bar.add_row(ProgressBar(total=max(1, counts.total), completed=counts.final, width=60))
     workers = ", ".join(f"{shown(name)} x{count}" for name, count in snapshot.workers.items()) or "none yet"
@@ -96,7 +96,7 @@ def invalid_by_teacher(snapshot: Snapshot) -> list[str]:
 
 
 def spent(spending: Spending) -> str:
-    """`spent 1,012 of 2,000 tokens, 0.12 of 5 USD`: what has a limit."""
+    """What is spent of each limit: `spent 1,012 of 2,000 tokens, 0.12 of 5 USD`."""
     parts = []
     if spending.max_tokens is not None:
         parts.append(f"{spending.tokens:,} of {counted(spending.max_tokens, 'token')}")
@@ -105,7 +105,7 @@ def spent(spending: Spending) -> str:
     return f"spent {', '.join(parts)}"
 
 
-def without_workers(missing: Sequence[str]) -> str:
+def no_workers_sentence(missing: Sequence[str]) -> str:
     """A sentence that names the roles and models of a run without a process."""
     names = ", ".join(shown(name) for name in missing)
     return f"NO WORKER for {names}: start one with cordctl up or cordctl worker"
@@ -117,10 +117,10 @@ def _remarks(snapshot: Snapshot) -> list[str]:
     since = f"nothing for {duration(idle)}: " if idle >= SILENCE_SECONDS else ""
     remarks = []
     if snapshot.pause_reason is not None:
-        # Work that was leased then is finished, so that the run has spent more by now.
+        # The reason has the figures at the pause. Leased work is still finished, so the run may have spent more by now.
         remarks.append(f"paused by its spending limit; found at the pause: {shown(snapshot.pause_reason)}")
     if snapshot.missing:
-        remarks.append(f"{since}{without_workers(snapshot.missing)}")
+        remarks.append(f"{since}{no_workers_sentence(snapshot.missing)}")
     waiting: Mapping[str, str] = {}
     if since or snapshot.awaits_first_result:
         waiting = {name: text for name, text in snapshot.waiting.items() if name not in snapshot.missing}
@@ -135,14 +135,14 @@ def _remarks(snapshot: Snapshot) -> list[str]:
 
 
 def _grouped(waiting: Mapping[str, str]) -> str:
-    """The names that the run waits for, grouped by reason: `planner, closer (is being started)`."""
+    """The names that the run waits for, grouped by reason: `planner, closer (is being started)`. The amounts in the
+    reasons are shown only for a name with a reason of its own."""
     groups: dict[str, list[str]] = {}
     for name, text in waiting.items():
         groups.setdefault(text.partition(" (")[0], []).append(name)
     parts = []
     for what, names in groups.items():
-        longest = max((waiting[name] for name in names), key=len)
-        reason = longest if len(names) == 1 else what
+        reason = waiting[names[0]] if len(names) == 1 else what
         parts.append(f"{', '.join(map(shown, names))} ({shown(reason).replace(' (', ', ').rstrip(')')})")
     return "; ".join(parts)
 
@@ -175,7 +175,7 @@ def _facts(snapshot: Snapshot) -> list[tuple[str, str, str]]:
 
 
 def _undecided(totals: Totals) -> str:
-    """`, N undecided`: the answers that the accuracy leaves out; empty if there are none."""
+    """`, N undecided`, because the accuracy leaves these answers out; empty if there are none."""
     if not totals.undecided:
         return ""
     again = f" ({totals.without_result:,} without a result: cordctl recheck)" if totals.without_result else ""

@@ -44,11 +44,11 @@ class Snapshot:
     """A run at one moment.
 
     `workers`: number of processes by name of role or model. `missing`: roles and models that unfinished problems need
-    and that have no process. `conditions`: what keeps workers from their work. `waiting`: while there are no results,
-    what the run waits for and why, as sentences by their subject. `is_beginning`: no result since this command began
-    to watch, though the run may be older. `invalid_reasons`: number of invalid candidates by teacher and reason, the
-    most frequent first. `spending`: what the run has spent, if it has a spending limit; `pause_reason` says which limit
-    paused it.
+    but that have no process. `conditions`: what keeps workers from their work. `waiting`: while there are no results,
+    why the run waits, as predicates (`is being started (3 scores)`) by the name of the role or model. `is_beginning`:
+    the command starts workers itself, and there has been no result since it began. `invalid_reasons`: number of invalid
+    candidates by teacher and reason, the most frequent first. `spending`: what the run has spent, if it has a spending
+    limit; `pause_reason` says which limit paused it.
     """
 
     run: str
@@ -67,7 +67,7 @@ class Snapshot:
 
     @property
     def awaits_first_result(self) -> bool:
-        """True before the first proposal of the run, or before the first result since this command began."""
+        """True before the first proposal of the run, and if `is_beginning`."""
         return self.is_beginning or not self.totals.proposed
 
     @property
@@ -136,7 +136,8 @@ class Snapshot:
 
 
 def named_workers(workers: Sequence[LiveWorkers], names: Mapping[str, str]) -> dict[str, int]:
-    """Number of processes by the model's name in cord.toml (`names`, by fingerprint), else its path, else the role."""
+    """Number of processes by the model's name in cord.toml, else by its path; coordinators by their role. `names` has
+    the names by fingerprint."""
     named: dict[str, int] = {}
     for worker in workers:
         name = worker.role if worker.model is None else names.get(worker.model, worker.path or worker.model)
@@ -145,7 +146,8 @@ def named_workers(workers: Sequence[LiveWorkers], names: Mapping[str, str]) -> d
 
 
 def named_conditions(conditions: Sequence[WorkerCondition], names: Mapping[str, str]) -> list[Condition]:
-    """The conditions of the run's workers, with `names` as in `named_workers`; without names, of all workers."""
+    """The conditions of the run's workers, with `names` as in `named_workers`. If `names` is empty, those of all
+    workers."""
     return [
         Condition(
             model=names.get(found.model or "", found.path or "coordinator"),

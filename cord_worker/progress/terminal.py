@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _FILE_COLUMNS = 400
-"""Least width of tables that are not printed to a terminal."""
+"""Least width of tables that are printed to a file or a pipe, where they need not fit a screen."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -17,11 +17,10 @@ def console(*, stderr: bool = False) -> Console:
 
     class PipedConsole(Console):
         def on_broken_pipe(self) -> None:
-            """Leaves the error to the command; rich would end the process with exit code 1."""
+            """Leaves the error to the command, because rich would end the process with exit code 1."""
             raise
 
     made = PipedConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
     if not made.is_terminal:
-        # Tables need not fit a width in a file or a pipe.
         made.width = max(made.width, _FILE_COLUMNS)
     return made

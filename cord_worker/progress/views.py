@@ -24,7 +24,7 @@ LINE_SECONDS = 10.0
 
 
 class ProgressView(Protocol):
-    """Shows snapshots; a context manager."""
+    """A context manager that shows snapshots."""
 
     def __enter__(self) -> Self: ...
 
@@ -33,7 +33,7 @@ class ProgressView(Protocol):
     ) -> None: ...
 
     def show(self, snapshot: Snapshot) -> None:
-        """Shows the newest snapshot; cheap to call often."""
+        """Shows the newest snapshot. It may be called often."""
         ...
 
     def say(self, message: str) -> None:
@@ -68,8 +68,8 @@ class JsonView:
 class LineView:
     """Prints plain lines to standard error.
 
-    A line comes every `seconds` if something changed, else every minute; before the first result, within a second of a
-    change; and at the end.
+    A line is printed every `seconds` if something has changed, else every minute. Before the first result, a change is
+    printed within a second. The last line is printed at the end.
     """
 
     def __init__(self, seconds: float = LINE_SECONDS) -> None:

@@ -16,7 +16,7 @@ from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import ALIKE
 from cord_worker.errors import ConfigError
 from cord_worker.operations.recomputing import wrong_run
-from cord_worker.operations.replaying import contradictions, replay_problem
+from cord_worker.operations.replaying import first_violations, replay_problem
 from cord_worker.operations.table_verification import verify_runs
 from cord_worker.store.audit.stored_decisions import started_problems
 from cord_worker.store.database import Database
@@ -89,7 +89,9 @@ class Found:
 def differences_of(connection: sa.Connection, context: RunContext, problem: int) -> list[str]:
     """What `replay` reports of the problem."""
     difference = replay_problem(connection, context, problem).difference
-    return [str(difference)] if difference is not None else [str(one) for one in contradictions(connection, [problem])]
+    return (
+        [str(difference)] if difference is not None else [str(one) for one in first_violations(connection, [problem])]
+    )
 
 
 @cache

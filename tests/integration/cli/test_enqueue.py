@@ -143,7 +143,7 @@ def test_an_empty_database_is_refused_with_the_command_that_makes_the_tables(
 
 
 def test_an_old_schema_is_refused_with_the_command_that_upgrades_it(cordctl: Cordctl) -> None:
-    assert "database is at 0014" in cordctl("db", "downgrade", "0014", "--yes").stdout
+    assert "the database is at revision 0014" in cordctl("db", "downgrade", "0014", "--yes").stdout
     error = cordctl("enqueue", "problems.jsonl", exits=1).stderr
     assert "the database schema is at 0014" in error
     assert "cordctl db upgrade" in error
@@ -154,7 +154,7 @@ def test_an_old_schema_is_refused_with_the_command_that_upgrades_it(cordctl: Cor
 def test_a_downgrade_to_base_drops_every_table(cordctl: Cordctl) -> None:
     cordctl("enqueue", "problems.jsonl")
     cordctl("db", "downgrade", "base", "--yes")
-    assert "database is at nothing" in cordctl("db", "current").stdout
+    assert "the database has no schema" in cordctl("db", "current").stdout
     with psycopg.connect(cordctl.environment["CORD_DATABASE_URL"].replace("+psycopg", "")) as connection:
         left = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
     assert left == [("alembic_version",)]

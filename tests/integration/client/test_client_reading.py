@@ -219,7 +219,7 @@ def test_a_client_and_its_readers_refuse_to_work_after_a_fork(done: DonePlace) -
     os.close(writing)
     os.waitpid(child, 0)
     with os.fdopen(reading) as pipe:
-        assert [line.count("before a fork") for line in pipe] == [1, 1]
+        assert [line.count("forked from") for line in pipe] == [1, 1]
     assert reader.read_all().num_rows
 
 

@@ -112,7 +112,7 @@ def test_all_models_become_teachers_and_the_one_that_can_score_is_the_prover(
     assert f"Qwen/QwQ-32B at {scoring.url}: can write and score\n" in printed.stderr
     assert f"deepseek-r1 at {api.url}: can write; cannot score" in printed.stderr
     assert "scores: prompt_logprobs" in printed.stdout
-    assert printed.stdout.count("asked for by instruction, a best effort") == 2
+    assert printed.stdout.count("an instruction asks for each step") == 2
     assert (config.search.thinking_tokens, config.search.answer_tokens) == (16_384, 4096)
 
 

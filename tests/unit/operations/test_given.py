@@ -108,7 +108,7 @@ def broken() -> Iterator[dict[str, Any]]:
         ("https://example.org/rows.jsonl", "is a URL"),
         ([ROWS[0], "What?"], "row 2 of the dataset is of the type str"),
         ([{1: "What?"}], "row 1 of the dataset: the name of the field 1 is not text"),
-        ([{"question": "What?", "answer": {"4"}}], "field 'answer' is no JSON: a value of the type set"),
+        ([{"question": "What?", "answer": {"4"}}], "field 'answer' cannot be written as JSON: a value of the type set"),
         (pd.DataFrame([[1, 2]], columns=["question", "question"]), "DataFrame cannot be read as a table"),
         (pd.Series(["What?"]), "Series cannot be read as a table"),
         (pl.Series(["What?"]), "Series cannot be read as a table"),
