@@ -34,7 +34,17 @@ SERVICE_FIELDS = {
         "healthcheck",
         "profiles",
     ),
-    *("deploy", "stop_grace_period", "shm_size", "read_only", "tmpfs", "cap_drop", "security_opt", "entrypoint"),
+    *(
+        "deploy",
+        "stop_grace_period",
+        "shm_size",
+        "read_only",
+        "tmpfs",
+        "cap_drop",
+        "security_opt",
+        "entrypoint",
+        "user",
+    ),
 }
 """Those of the format of Compose that this file uses; Compose refuses a field that it does not know."""
 HEALTHCHECK_FIELDS = {"test", "interval", "timeout", "retries", "start_period", "start_interval"}
