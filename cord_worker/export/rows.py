@@ -13,8 +13,11 @@ from cord_worker.export.schema import Fields, Row, Schema
 if TYPE_CHECKING:
     import pyarrow
 
-_ROW_GROUP = 1_000
-"""Rows per Parquet row group; they are held in memory at once."""
+_CHUNK_ROWS = 1_000
+"""Rows that are held as Python objects before they become an Arrow table."""
+_GROUP_BYTES = 16 << 20
+"""Bytes of Arrow tables after which they are written as a row group of Parquet. The writer keeps about 65 kB of metadata
+for each group until the end of the file, so small groups would let memory grow with the rows."""
 
 
 class RowWriter(Protocol):
@@ -75,23 +78,38 @@ class _TableWriter:
         import pyarrow.parquet as pq
 
         self.count = 0
-        self._group: list[Row] = []
+        self._chunk: list[Row] = []
+        self._tables: list[pyarrow.Table] = []
         self._schema = arrow_schema(fields)
         self._writer: Any = pq.ParquetWriter(file, self._schema)
 
     def write(self, row: Row) -> None:
-        self._group.append(row)
+        self._chunk.append(row)
         self.count += 1
-        if len(self._group) == _ROW_GROUP:
-            self.flush()
+        if len(self._chunk) == _CHUNK_ROWS:
+            self._convert()
+            if sum(table.nbytes for table in self._tables) >= _GROUP_BYTES:
+                self._write_group()
 
     def flush(self) -> None:
         """Writes the rows that are held."""
+        self._convert()
+        self._write_group()
+
+    def _convert(self) -> None:
         import pyarrow as pa
 
-        if self._group:
-            self._writer.write_table(pa.Table.from_pylist(self._group, schema=self._schema))
-            self._group = []
+        if self._chunk:
+            self._tables.append(pa.Table.from_pylist(self._chunk, schema=self._schema))
+            self._chunk = []
+
+    def _write_group(self) -> None:
+        import pyarrow as pa
+
+        if self._tables:
+            group = pa.concat_tables(self._tables)
+            self._tables = []
+            self._writer.write_table(group, row_group_size=group.num_rows)
 
     def close(self) -> None:
         """Writes the end of the file."""
