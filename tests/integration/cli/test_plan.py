@@ -61,6 +61,7 @@ def test_a_plan_continues_from_the_pilot_of_the_same_dataset_and_configuration(p
         assert model["with_one_more"] <= plan["hours"]["mean"] * 1.1
 
 
+@pytest.mark.long
 def test_more_problems_take_longer_and_more_workers_do_not(pilot: Cordctl) -> None:
     few, many = planned(pilot, "--problems", "1000"), planned(pilot, "--problems", "100000")
     assert many["hours"]["mean"] == pytest.approx(100 * few["hours"]["mean"], rel=0.1)
@@ -110,6 +111,7 @@ def test_wrong_usage_is_said(pilot: Cordctl) -> None:
     assert "not both" in both.stderr
 
 
+@pytest.mark.long
 def test_too_small_a_pilot_is_no_basis(cordctl: Cordctl) -> None:
     cordctl.write_problems(*map(problem, range(5)))
     cordctl("run", "problems.jsonl", "-o", "out.jsonl")

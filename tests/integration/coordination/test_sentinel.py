@@ -99,6 +99,7 @@ def watched_redis(folder: Path) -> Iterator[Watched]:
         yield Watched(folder, stack)
 
 
+@pytest.mark.long
 def test_a_primary_that_dies_in_the_middle_of_a_run_changes_no_result(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:

@@ -29,6 +29,7 @@ def wanted(database: Database, model: str) -> int:
     return int(database.run(lambda connection: connection.execute(query).scalar_one()))
 
 
+@pytest.mark.long
 def test_workers_come_with_work_and_go_without_it_and_no_result_differs(cluster: Cluster, database: Database) -> None:
     models = list(cluster.config.models)
     assert [wanted(database, model) for model in models] == [0, 0, 0], "an empty database"

@@ -78,6 +78,7 @@ class SeparateNetwork:
                 other.sendall(data)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_waiting", [True, False], ids=["waits for a reply", "asks"])
 def test_a_connection_whose_packets_are_dropped_ends_in_half_a_minute(
     database: Database, database_url: str, *, is_waiting: bool
