@@ -74,6 +74,7 @@ def plan(
 
     A pilot is the same run with the first problems only. It counts: `run` without --limit continues it.
 
+    \b
       cordctl run DATASET --config cord.toml --limit 30 -o pilot.jsonl
       cordctl plan DATASET --config cord.toml --gpus 8
 
