@@ -85,7 +85,8 @@ def sentinel_path(path: str) -> SentinelPath:
 
 
 def _checked_sentinel_url(rest: str) -> str:
-    """The URL with one sentinel where a host stands, and the others at the end of its path: kombu parses only that."""
+    """The URL with the first sentinel as its host and the others at the end of its path, the only form that kombu
+    parses."""
     place, _, query = rest.partition("?")
     credentials, at, address = place.rpartition("@")
     if at and (any(character in credentials for character in "@/#[]") or _PERCENT.search(credentials)):
@@ -102,7 +103,7 @@ def _checked_sentinel_url(rest: str) -> str:
     for host in hosts:
         name, colon, port = host.partition(":")
         if not name or (colon and not (port.isdecimal() and 0 < int(port) < 65_536)):
-            raise ValueError(f"a sentinel is HOST:PORT (an IPv6 address is not taken): {_SENTINEL_EXAMPLE}")
+            raise ValueError(f"a sentinel is HOST:PORT (an IPv6 address is not supported): {_SENTINEL_EXAMPLE}")
         named.append(f"{name}:{port or 26379}")
     return f"sentinel://{credentials}{at}{named[0]}/{primary}/{database or 0}/{','.join(named[1:])}"
 
@@ -149,6 +150,7 @@ def _check_authority(rest: str) -> None:
     if at and (any(character in credentials for character in "@/#[]") or _PERCENT.search(credentials)):
         raise ValueError(f"the user or password contains an unescaped character: {ESCAPES}")
     authority = location.partition("/")[0]
+    # After an unescaped ? in the password, the rest of the URL looks like a query.
     if not at and "@" in query and ":" in authority and not authority.rpartition(":")[2].isdecimal():
         raise ValueError(f"the user or password contains an unescaped character: {ESCAPES}")
     if "," in authority:  # several hosts, which libpq accepts

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "--config",
     "config_path",
     type=FilePath(path_type=Path, dir_okay=False),
-    help="Also check the rows' verification fields, and that rows fit the contexts of this cord.toml's models.",
+    help="Also check rows against this cord.toml: fields named in its verify table, and the contexts of its models.",
 )
 @dataset_options
 @json_option

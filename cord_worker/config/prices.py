@@ -29,12 +29,16 @@ class ModelPrices(Table):
     """What one model costs: by its tokens, by the time of its GPUs, or both. All prices are in `Prices.currency`."""
 
     input: _Price = Field(
-        None, description="A million prompt tokens. With `cached`: those that were not in the prefix cache."
+        None,
+        description="Price of a million prompt tokens. If `cached` is given: of those that were not in the prefix "
+        "cache.",
     )
-    cached: _Price = Field(None, description="A million prompt tokens from the prefix cache (default: as `input`).")
-    output: _Price = Field(None, description="A million generated tokens.")
-    gpu_hour: _Price = Field(None, description="An hour of one GPU.")
-    gpus: int = Field(1, ge=1, description="GPUs of one worker of the model.")
+    cached: _Price = Field(
+        None, description="Price of a million prompt tokens from the prefix cache (default: as `input`)."
+    )
+    output: _Price = Field(None, description="Price of a million generated tokens.")
+    gpu_hour: _Price = Field(None, description="Price of one GPU for an hour.")
+    gpus: int = Field(1, ge=1, description="Number of GPUs of one worker of the model.")
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:

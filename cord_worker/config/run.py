@@ -128,7 +128,7 @@ class RunConfig(Table):
         return self
 
     def price_by_path(self, prices: Prices) -> dict[str, ModelPrices]:
-        """The price of each model that needs a worker, by the path of its weights: reports of cost name models by it.
+        """The price of each model that needs a worker. The key is the path of its weights, as in reports of cost.
 
         Raises ValueError if a model has no price, or models with the same weights have different ones.
         """
@@ -178,7 +178,8 @@ class RunConfig(Table):
 
     @property
     def served_models(self) -> dict[str, ModelConfig]:
-        """The models that need a worker, by name; not those that only an unused prover or reward model names."""
+        """The models that need a worker, by name. A model that is used only for scores or judgments of candidates needs
+        none if candidates are not scored."""
         used = {teacher.model for teacher in self.all_teachers}
         if self.is_scored:
             used.add(self.required_prover.model)
@@ -237,7 +238,7 @@ class RunConfig(Table):
         )
 
     def trimmed_fingerprint(self, above: float) -> str:
-        """The fingerprint of a run with the winners of a run of this configuration, trimmed at `above`."""
+        """The fingerprint of a trimmed run. Its source has this configuration; its winners are trimmed at `above`."""
         return short_hash({"fingerprint": self.fingerprint(), "trim_above": above})
 
     @property

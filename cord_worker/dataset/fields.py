@@ -26,13 +26,13 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "passage": ("passage", "context"),
     "choices": ("choices", "options"),
 }
-"""Usual names by role; the first one that exists is taken, in upper or lower case."""
+"""Usual names by role; the first one that exists is taken. Case makes no difference."""
 
 FINAL_ANSWERS = frozenset({"target", "expected_answer", "final_answer", "reference", "ground_truth"})
 """With one of these fields present, `solution` may be a worked solution or an answer: the user must choose."""
 
 LETTER_COLUMNS = tuple(ascii_uppercase)
-"""Columns that hold one choice each; used if no field holds the choices, and A, B and C exist."""
+"""Columns that hold one choice each. They are used if no single field holds all choices, and A, B and C exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ class Fields:
     columns: frozenset[str] = frozenset()
     """The columns of the first rows."""
     unused_input: str | None = None
-    """The column `input`, if the question is in `instruction`: it is a part of the question that is not read."""
+    """The name of the column `input`, if the question is read from `instruction`. It would be a second part of the
+    question, but nothing reads it."""
 
     def late_column(self, row: Mapping[str, Json]) -> tuple[str, str] | None:
         """A column of `row` that the first rows lacked, and the role that it would have had; None without one."""
@@ -90,6 +91,7 @@ class Fields:
                     return column, role
         if self.choices is not None:
             return None
+        # One more letter is one more choice; without any letter so far, A, B and C together are the choices.
         wanted = LETTER_COLUMNS[: len(self.letters) + 1] if self.letters else LETTER_COLUMNS[:3]
         late = [letter for letter in wanted if letter not in self.columns and row.get(letter) not in (None, "")]
         return (late[0], "choices") if late and all(letter in row for letter in wanted) else None
@@ -206,7 +208,7 @@ class _Finder:
         raise DatasetError(f"{self._where} has no field {name!r} (--{role}-field). Its fields are: {self._shown()}.")
 
     def _nested(self, name: str) -> Field | None:
-        """The field at this dotted path, if the first rows have one; a column's own name may also hold dots."""
+        """The field at this dotted path, if a first row has a value there. The name of a column may hold dots too."""
         parts = name.split(".")
         for length in range(len(parts) - 1, 0, -1):
             root = ".".join(parts[:length])

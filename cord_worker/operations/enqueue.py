@@ -166,7 +166,7 @@ class Validation:
     @property
     def is_sound(self) -> bool:
         """Whether every row is a problem that every model can take."""
-        return not self.bad and not any(fit.count for fit in (self.fitting.fits if self.fitting else ()))
+        return not self.bad and not any(fit.misfit_count for fit in (self.fitting.fits if self.fitting else ()))
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from cord_worker.prompting.trajectory import Segmentation
 
 _MOST_NAMED = 5
+"""Maximum number of problems that are named of those that do not fit."""
 _LEAST_STEP = 16
-"""A step needs room for more tokens than this, its marker included."""
+"""There is room for a step, with its marker, if more tokens than this are left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class Fit:
 
     `overhead` is the first turn without question and passage; `thinking` the thinking budget; `end` and `least_end` the
     longest and the shortest end. `longest` is the longest question with its passage, at the location `longest_at`.
-    `misfits` are the first few of the `count` problems that do not fit; `cut` others fit, but leave less room than the
-    thinking budget.
+    `misfit_count` problems do not fit; `misfits` are the first few of them. `cut_count` problems fit, but leave less
+    room than the thinking budget.
     """
 
     role: str
@@ -61,14 +62,14 @@ class Fit:
     least_end: int = 0
     longest: int = 0
     longest_at: str = ""
-    count: int = 0
-    cut: int = 0
+    misfit_count: int = 0
+    cut_count: int = 0
     misfits: list[TooLong] = field(default_factory=list)
 
     @property
     def room(self) -> int:
-        """Tokens that question and passage may take in addition to the whole thinking budget; negative if that budget
-        alone is too large."""
+        """Tokens that are left for question and passage next to the whole thinking budget and the longest end; negative
+        if these two are too large."""
         return self.context - self.overhead - self.thinking - self.end
 
     @property
@@ -78,7 +79,7 @@ class Fit:
 
     @property
     def has_room(self) -> bool:
-        """Whether there is room for a question in addition to the whole thinking budget."""
+        """Whether the whole thinking budget and the shortest end leave room for a question."""
         return self.context - self.overhead - self.thinking - self.least_end > 0
 
     @property
@@ -110,22 +111,23 @@ class Fit:
         taken = f"context {counted(self.context, 'token')} - {self.overhead:,} of the template"
         end = f" - {self.end:,} {self.end_name}"
         if self.has_room:
-            return f"{taken} - {self.thinking:,} thinking{end} = room for {max(0, self.room):,} of the question"
+            return f"{taken} - {self.thinking:,} thinking{end} = {max(0, self.room):,} left for the question"
         left = self.context - self.overhead - self.end
-        return f"{taken}{end} = room for {max(0, left):,} of question and thinking"
+        return f"{taken}{end} = {max(0, left):,} left for question and thinking"
 
     def line(self) -> str:
         """The whole result, for people."""
         parts = [f"{self.role} (model {self.model!r}): {self.budget}"]
         parts += [self.shortage] if self.shortage else []
         parts += [f"the longest takes {self.longest:,} ({self.longest_at})"] if self.longest_at else []
-        parts += [f"{self.count:,} {'does' if self.count == 1 else 'do'} not fit"] if self.count else []
-        if self.cut and self.has_room:
-            leave = f"{'fits, but leaves' if self.cut == 1 else 'fit, but leave'} less room"
-            parts += [f"{self.cut:,} {leave} than search.thinking_tokens = {self.thinking:,}"]
-        if not self.count and not self.cut:
+        if self.misfit_count:
+            parts += [f"{self.misfit_count:,} {'does' if self.misfit_count == 1 else 'do'} not fit"]
+        if self.cut_count and self.has_room:
+            leave = f"{'fits, but leaves' if self.cut_count == 1 else 'fit, but leave'} less room"
+            parts += [f"{self.cut_count:,} {leave} than search.thinking_tokens = {self.thinking:,}"]
+        if not self.misfit_count and not self.cut_count:
             parts += ["all fit"]
-        elif not self.count and not self.has_room:
+        elif not self.misfit_count and not self.has_room:
             parts += ["all leave room for a step"]
         return "; ".join(parts)
 
@@ -137,7 +139,8 @@ class Fit:
             f"(more than {_LEAST_STEP}) in a context of {self.context:,}"
             for found in self.misfits
         ]
-        return [*lines, f"… and {self.count - len(lines):,} more"] if self.count > len(lines) else lines
+        more = self.misfit_count - len(lines)
+        return [*lines, f"… and {more:,} more"] if more > 0 else lines
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
@@ -151,8 +154,8 @@ class Fit:
             "room": self.room,
             "longest": self.longest,
             "longest_at": self.longest_at or None,
-            "too_long": self.count,
-            "cut_short": self.cut,
+            "too_long": self.misfit_count,
+            "cut_short": self.cut_count,
             "first": [{"location": one.location, "id": one.key, "prompt": one.prompt} for one in self.misfits],
         }
 
@@ -207,11 +210,11 @@ class ContextCheck:
             if prompt - fit.overhead > fit.longest:
                 fit.longest, fit.longest_at = prompt - fit.overhead, record.location
             if not fit.fits(prompt, end):
-                fit.count += 1
+                fit.misfit_count += 1
                 if len(fit.misfits) < _MOST_NAMED:
                     fit.misfits.append(TooLong(record.location, record.key, prompt, end))
             elif prompt + fit.thinking + end > fit.context:
-                fit.cut += 1
+                fit.cut_count += 1
 
     def _add(
         self,
@@ -273,8 +276,8 @@ def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
 def room_remarks(config: RunConfig) -> list[str]:
     """Remarks on models whose declared context is too short for the budgets.
 
-    It loads no tokenizer, so it is quick but does not count the question, as `ContextCheck` does. Raises ConfigError if
-    a context has no room for a step and the final answer.
+    It is quick, because it loads no tokenizer. So it does not count the tokens of questions; `ContextCheck` does.
+    Raises ConfigError if a context has no room for a step and the final answer.
     """
     search, remarks = config.search, []
     readers = [(f"teacher {one.name!r}", one.model, search.answer_tokens) for one in config.teachers]
@@ -283,7 +286,7 @@ def room_remarks(config: RunConfig) -> list[str]:
         context = declared_context(config.models[name])
         if context is None:
             continue
-        kept = f" with {end:,} kept for the final answer (search.answer_tokens)" if end else ""
+        kept = f"; {end:,} are kept for the final answer (search.answer_tokens)" if end else ""
         facts = f"{role}: the context of model {name!r} holds {counted(context, 'token')}"
         if context - end <= _LEAST_STEP:
             raise ConfigError(
@@ -292,8 +295,8 @@ def room_remarks(config: RunConfig) -> list[str]:
             )
         if context < search.thinking_tokens + end:
             remarks.append(
-                f"{facts}: thinking ends after {counted(context - end, 'token')} minus the question{kept}, not after "
-                f"search.thinking_tokens = {search.thinking_tokens:,}"
+                f"{facts}: question and thinking share {counted(context - end, 'token')} of it, so thinking ends "
+                f"before search.thinking_tokens = {search.thinking_tokens:,} is used up{kept}"
             )
     return remarks
 

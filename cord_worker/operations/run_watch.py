@@ -99,11 +99,11 @@ class RunWatch:
         totals = costly.totals
         eta = self._clock.observe(cheap.counts, totals.mean_steps)
         if eta is None and cheap.run.state == "active" and not self._starts_workers:
-            # The clock needs several snapshots; a single one is estimated from recently finished work. A command that
-            # starts workers may continue a run after a pause, and that estimate would count the pause as work.
+            # The clock needs several snapshots. Until then the time left is estimated from recently finished work. A
+            # command that starts workers does not do this: if it continues a run, the pause would count as work.
             eta = totals.seconds_left(cheap.counts)
-        is_waited_for = unfinished and cheap.run.state == "active"
-        missing = _missing(cheap.workers, self.names) if is_waited_for and not self._starts_workers else []
+        needs_workers = unfinished and cheap.run.state == "active"
+        missing = _missing(cheap.workers, self.names) if needs_workers and not self._starts_workers else []
         conditions = named_conditions(cheap.conditions, self.names)
         self._seen_models.update(worker.model for worker in cheap.workers)
         return Snapshot(
@@ -169,9 +169,9 @@ def missing_workers(connection: sa.Connection, name: str, worker_timeout_seconds
 
 
 def _missing(live: Sequence[LiveWorkers], names: Mapping[str, str]) -> list[str]:
-    there = {worker.model for worker in live}
-    coordinator = [] if None in there else [COORDINATOR]
-    return coordinator + [name for model, name in names.items() if model not in there]
+    present = {worker.model for worker in live}  # a coordinator's model is None
+    coordinator = [] if None in present else [COORDINATOR]
+    return coordinator + [name for model, name in names.items() if model not in present]
 
 
 def _model_names(run: RunRow) -> Mapping[str, str]:

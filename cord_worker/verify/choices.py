@@ -6,10 +6,10 @@ import re
 
 from cord_worker.verify.normalise import tidy
 
-_LABEL = r"(?:option|choice|answer|选项|選項|选择|選擇|选|選|보기|الخيار)"
-_LETTER = re.compile(rf"(?:{_LABEL}\s*)?[(\[]?([A-J])[)\]]?[.:。]?(?:번|입니다)?", re.IGNORECASE)
+_OPTION_WORD = r"(?:option|choice|answer|选项|選項|选择|選擇|选|選|보기|الخيار)"
+_LETTER = re.compile(rf"(?:{_OPTION_WORD}\s*)?[(\[]?([A-J])[)\]]?[.:。]?(?:번|입니다)?", re.IGNORECASE)
 _LABELLED = re.compile(
-    rf"(?:{_LABEL}\s*)?(?:[(\[]([A-J])[)\]][.:]?|([A-J])[)\].:])\s*(?P<text>\S.*)", re.IGNORECASE | re.DOTALL
+    rf"(?:{_OPTION_WORD}\s*)?(?:[(\[]([A-J])[)\]][.:]?|([A-J])[)\].:])\s*(?P<text>\S.*)", re.IGNORECASE | re.DOTALL
 )
 _BRACKETED = re.compile(r"(?:[(\[]|\b)([A-J])[)\]]", re.IGNORECASE)
 _WORDS = {
@@ -31,6 +31,7 @@ def choice_of(text: str) -> str | None:
         return match[1].upper()
     if match := _LABELLED.fullmatch(text):
         letter = (match[1] or match[2]).upper()
+        # `B) and C)` chooses nothing, because the text after B) names another choice.
         named = {other.upper() for other in _BRACKETED.findall(match["text"])}
         return letter if named <= {letter} else None
     first = _FIRST_WORD.match(text)
@@ -38,6 +39,7 @@ def choice_of(text: str) -> str | None:
 
 
 def label_text(text: str) -> str | None:
-    """The text after the label: `45` in `(B) 45`; None if there is no label or nothing after it."""
+    """The text after the letter: `45` in `(B) 45`; None if there is no letter with a bracket or dot, or nothing after
+    it."""
     match = _LABELLED.fullmatch(tidy(text.replace("*", "")))
     return match["text"].strip() if match else None

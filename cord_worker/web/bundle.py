@@ -38,8 +38,8 @@ class Bundle:
     def sentence(self) -> str:
         """One sentence for the terminal."""
         return (
-            f"{self.folder}: {counted(self.problems, 'problem')} in {counted(self.files, 'file')}. A browser reads it "
-            f"from a web server only, such as: python -m http.server --bind 127.0.0.1 --directory {self.folder}"
+            f"{self.folder}: {counted(self.problems, 'problem')} in {counted(self.files, 'file')}. A browser can "
+            f"read it only from a web server, such as: python -m http.server --bind 127.0.0.1 --directory {self.folder}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _remove_leftovers(target: Path) -> None:
     """Removes the unfinished folders of writers that were killed."""
     prefix = f".{target.name[:50]}."
     for left in target.parent.iterdir():
-        writer = left.name.removeprefix(prefix).partition(".")[0]
-        is_ours = left.name.startswith(prefix) and _PART in left.name and writer.isdigit() and left.is_dir()
-        if is_ours and processes.identify(int(writer)) is None:
+        pid = left.name.removeprefix(prefix).partition(".")[0]
+        is_ours = left.name.startswith(prefix) and _PART in left.name and pid.isdigit() and left.is_dir()
+        if is_ours and processes.identify(int(pid)) is None:
             shutil.rmtree(left, ignore_errors=True)

@@ -123,7 +123,7 @@ EDITS = {
         "base_answer_tokens = o.base_answer_tokens, base_mean_probability = o.base_mean_probability, "
         "base_score_digest = o.base_score_digest FROM problems o WHERE p.id = :problem AND o.run_id = p.run_id "
         "AND o.position = 0",
-        "its row", "key (unless base_score",
+        "its row", "key (or base_score",
     ),
     "the kind of a run's scores": Edit(
         f"UPDATE runs SET prover_score = 'mean_probability' WHERE id = {RUN}", "its row", "prover_score"

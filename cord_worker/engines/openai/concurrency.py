@@ -1,7 +1,7 @@
 """Finds how many concurrent requests a server accepts, as TCP finds the capacity of a line.
 
-Every refusal for overload halves the limit. Every success adds 1 / limit, so that a full round of successes adds one.
-Refusals of requests that ran concurrently count once.
+A refusal for overload halves the limit, or the number of running requests if that is lower. Every success adds
+1 / limit, so that a full round of successes adds one. Refusals of requests that ran concurrently count once.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Concurrency:
 
     @asynccontextmanager
     async def slot(self, *, alone: bool = False) -> AsyncGenerator[float, None]:
-        """Waits for a slot, first come, first served; with `alone`, until no other is in use. Yields the time, by
-        `time.monotonic`, at which the request may begin."""
+        """Waits for a slot, first come, first served. With `alone`, no other slot is in use at the same time. Yields
+        the time, by `time.monotonic`, at which the request may begin."""
         await self._enter(alone)
         try:
             while (pause := self._begin_at - time.monotonic()) > 0:
@@ -48,7 +48,8 @@ class Concurrency:
             self._leave(alone)
 
     def overloaded(self, began: float) -> None:
-        """Records that the server refused, for overload, a request that began at `began` and still has its slot."""
+        """Records that the server refused a request for overload. The request began at `began`, and still has its
+        slot."""
         if began >= self._lowered_at:
             self._limit = max(1.0, min(self._limit, self._running) / 2)
             self._lowered_at = time.monotonic()

@@ -12,13 +12,13 @@ from cord_worker.dataset.jsontext import StrictDecoder
 
 AttributeKinds = dict[str, frozenset[str]]
 """JSON types by field: string, boolean, integer (at most 15 digits, exact in a float), wide (an integer of 16 to 18
-digits), number (a float holds it exactly), exact (any other number), object, array, null."""
+digits), number (a float holds it exactly), exact (any other number: a float would change it), object, array, null."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultStep:
     """One step of a trajectory. `score` is that of the trajectory up to this step, None in a run without scores;
-    `tokens` is the number that the teacher generated."""
+    `tokens` is the number of tokens that the teacher generated."""
 
     step: int
     teacher: str
@@ -32,7 +32,7 @@ class ResultStep:
 class Result:
     """A done problem with its winning trajectory or one of its samples. `position` is the problem's place in the
     dataset, from 0. `base_score` is the prover's score before any step; None if it is not known. `sample` is the
-    sample's number within its teacher; None for a winner."""
+    sample's number among those of its teacher; None for a winner."""
 
     position: int
     key: str

@@ -28,12 +28,12 @@ _FLOATS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A digest in the `column` of the rows `row` (an alias) of `table`.
+    """A digest of one row of `table`, stored in its column `column`. In SQL the row has the alias `row`.
 
-    `groups` are the groups of columns that it covers. `owner` is SQL of the row's identity, and `owner_column` the
-    column that findings name for it. `as_written` has the SQL of columns that other statements change later: their
-    values when the digest was written. `shared` are columns that may also be set without the digest. The last `added`
-    groups are missing in digests of older versions, which are shorter by their parts.
+    `groups` are the groups of columns that it covers. `owner` is the SQL of the row's identity; findings name
+    `owner_column` for it. `as_written` is for columns that other statements change later: it has the SQL of their
+    values when the digest was written. `shared` are columns that may also be set without the digest. Digests of older
+    versions are shorter: they have no parts for the last `added` groups.
     """
 
     table: str
@@ -56,7 +56,8 @@ class Digest:
         return "(" + " || ".join(f"substr(sha256({part}), 1, {_BYTES})" for part in parts) + ")"
 
     def copied_sql(self, stored: str, own: Mapping[str, str], *, owner: str) -> str:
-        """SQL: the digest of a copy of the row, which belongs to `owner` (SQL); `stored` (SQL) is the row's own digest.
+        """SQL: the digest of a copy of the row. `owner` (SQL) is the identity of the copy, `stored` (SQL) the digest of
+        the original.
 
         The parts of the stored digest are taken over, except those of groups with a column in which the copy differs
         (`own` has the SQL of these columns). So if the original does not match its digest, neither does the copy. NULL
@@ -96,7 +97,8 @@ class Digest:
     def content_parts(self, stored: bytes) -> bytes:
         """Those parts of a stored digest that are equal in equal runs, also in runs of older versions.
 
-        Left out are the parts of the row's identity, keys of other rows, groups with seconds, and the `added` groups.
+        Left out are the part of the row's identity, and the parts of `sources` (keys of other rows), of groups that end
+        with a column `*_seconds`, and of the `added` groups.
         """
         return b"".join(
             stored[place * _BYTES : (place + 1) * _BYTES]
@@ -105,7 +107,7 @@ class Digest:
         )
 
     def changed_sql(self, other: str) -> str:
-        """SQL: the finding about a row whose digest differs from `other` (SQL), the digest of what is stored.
+        """SQL: the finding about a row whose stored digest differs from `other` (SQL), the digest of its stored values.
 
         A group of columns whose part differs is named as a whole. If the part of the row's identity differs, either the
         identity was changed, or digest and contents came from another row: the finding names both possibilities.
@@ -118,8 +120,8 @@ class Digest:
             for place, (group, name) in enumerate(zip(self.groups, names, strict=True), start=1)
         ]
         cases = [
-            f"CASE WHEN {self._differs(0, other)} THEN '{self.owner_column}' || coalesce(' (unless ' || "
-            f"nullif(concat_ws(', ', {', '.join(moved)}), '') || ' are another row''s)', '') END",
+            f"CASE WHEN {self._differs(0, other)} THEN '{self.owner_column}' || coalesce(' (or ' || "
+            f"nullif(concat_ws(', ', {', '.join(moved)}), '') || ' came from another row)', '') END",
             *(
                 f"CASE WHEN {self._differs(place, other)} THEN '{name}' END"
                 for place, name in enumerate(names, start=1)
@@ -135,7 +137,8 @@ class Digest:
 
     @property
     def undigested_sql(self) -> str:
-        """SQL: the finding about a row that has no digest but a value that is only written with one, else NULL."""
+        """SQL: the finding about a row without the digest that has a value which is only written with it; NULL if it
+        has no such value."""
         cases = ", ".join(f"CASE WHEN {self.row}.{name} IS NOT NULL THEN '{name}' END" for name in self.own_columns)
         return f"(nullif(concat_ws(', ', {cases}), '') || ': set, though {self.column} is missing')"
 
@@ -228,8 +231,8 @@ BASE_SCORE = Digest(
     "key",
     {},
 )
-"""The prover's score of the known answer before any step. It is not part of a run's digest: older versions computed
-none."""
+"""The prover's score of the known answer before any step. The digest of a whole run (`run_digest`) leaves it out,
+because older versions computed no base score."""
 
 PROPOSAL = Digest(
     "candidates",

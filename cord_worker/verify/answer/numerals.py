@@ -40,8 +40,8 @@ def denominator_of(word: str) -> int | None:
 
 @lru_cache(maxsize=256)
 def in_words(text: str) -> Fraction | None:
-    """The number that `text` writes in English words, in Chinese or Japanese characters, or in another unmistakable
-    script."""
+    """The number that `text` writes in English words, in Chinese or Japanese characters, or in words of another
+    language that are not all ASCII (for those, see `foreign`)."""
     text = text.strip().casefold()
     if not text or len(text) > 200 or any(char.isascii() and char.isdigit() for char in text):
         return None
@@ -54,7 +54,7 @@ def in_words(text: str) -> Fraction | None:
 def foreign(text: str) -> Fraction | None:
     """The number that a word of another language names, if it is written in ASCII letters: `doce`, `elf`.
 
-    Elsewhere such a word may be a name or a product, so it is read only where a number is expected.
+    Such a word may also be a name or a product of letters, so call this only where a number is expected.
     """
     return _by_table(text) if text.isascii() and 2 <= len(text) <= 60 and re.sub("[ -]", "", text).isalpha() else None
 
@@ -80,7 +80,7 @@ def english(text: str) -> Fraction | None:
 def _with_point(words: list[str], sign: int) -> Fraction | None:
     at = words.index("point")
     whole = _whole(words[:at]) if at else Fraction(0)
-    digits = [_SMALL.get(word, 10) for word in words[at + 1 :]]
+    digits = [_SMALL.get(word, 10) for word in words[at + 1 :]]  # 10: not a digit
     if whole is None or not digits or max(digits) > 9:
         return None
     return sign * (whole + Fraction(int("".join(map(str, digits))), 10 ** len(digits)))
@@ -88,7 +88,7 @@ def _with_point(words: list[str], sign: int) -> Fraction | None:
 
 def _with_fraction(words: list[str]) -> Fraction | None:
     below = denominator_of(words[-1])
-    if below is None or words == ["second"]:
+    if below is None:
         return None
     before = words[:-1]
     if not before:
@@ -102,6 +102,7 @@ def _with_fraction(words: list[str]) -> Fraction | None:
             if whole is not None and upper is not None and upper < below:
                 return whole + upper / below
     upper = _count(before)
+    # "one third" and "two thirds" are fractions; "two third" and "one thirds" are not.
     if upper is None or (upper == 1) != (not words[-1].endswith("s")):
         return None
     return upper / below
@@ -255,7 +256,7 @@ def _table() -> dict[str, int]:
 
 
 def _key(text: str) -> str:
-    """The text without accents, spaces and hyphens; Arabic letters with two spellings become one."""
+    """The text without accents, spaces and hyphens; Arabic letters with several spellings become one."""
     bare = "".join(char for char in unicodedata.normalize("NFD", text.casefold()) if not unicodedata.combining(char))
     bare = bare.translate(str.maketrans("أإآىة", "ااايه"))
     return re.sub(r"[\s,'-]+", "", unicodedata.normalize("NFC", bare))

@@ -1,7 +1,7 @@
 """Compares the values of two trees: exactly if they are rational, otherwise numerically with high precision.
 
-Constants are compared to hundreds of digits. Expressions with names are compared at several points with fixed
-coordinates, so that a comparison always has the same result. A value too large to compute is undecided.
+Constants are compared to hundreds of digits. Expressions with names (such as x) are compared at several points. Their
+coordinates are fixed, so that a comparison always has the same result. A value too large to compute is undecided.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from cord_worker.verify.answer.expression import Node, children, holds, symbols
 MAX_BITS = 200_000
 """Bits of the longest rational number that is computed."""
 _MAX_TERMS = 2000
-_MAX_TERMS_WITHIN = 20
-_MAX_NESTED = 2
+_MAX_NESTED_TERMS = 20
+"""The same for a series that holds another one."""
+_MAX_DEPTH = 2
+"""Maximum `_nesting_depth` of a tree whose value is computed."""
 _MAX_FACTORIAL = 3000
-_SCALES = ((0.3, 2.7), (0.3, 2.7), (0.02, 0.98), (3, 12), (20, 60), (-2.7, -0.3), (-0.98, -0.02), (-12, -3), (-60, -20))
-"""The range of the coordinates of each point."""
+_RANGES = ((0.3, 2.7), (0.3, 2.7), (0.02, 0.98), (3, 12), (20, 60), (-2.7, -0.3), (-0.98, -0.02), (-12, -3), (-60, -20))
+"""For each point, the range of its coordinates."""
 
 
 class TooLarge(ArithmeticError):
@@ -30,16 +32,17 @@ class TooLarge(ArithmeticError):
 
 
 class NoValue(ArithmeticError):
-    """An expression has no value at this point, or none that is known here."""
+    """An expression has no value at this point, or none that this module can compute."""
 
 
 def same_value(left: Node, right: Node) -> bool | None:
-    """True if the values are equal; None if undecided. ± must be resolved before (`plus_minus`)."""
+    """True if the values are equal; None if undecided. Trees with ± are always undecided: resolve it first
+    (`plus_minus`)."""
     if left == right:
         return True
     if holds(left, "pm", "mp") or holds(right, "pm", "mp"):
         return None
-    if max(_nesting_depth(left), _nesting_depth(right)) > _MAX_NESTED:
+    if max(_nesting_depth(left), _nesting_depth(right)) > _MAX_DEPTH:
         return None
     left_infinity, right_infinity = infinity(left), infinity(right)
     if left_infinity or right_infinity:
@@ -66,12 +69,13 @@ def infinity(tree: Node) -> int:
 
 
 def constant(tree: Node, digits: int = 60) -> Any:
-    """The real value of a tree without names as an mpmath number; None if there is none, or it takes too long.
+    """The real value of a tree without names as an mpmath number; None if there is none, or if the tree is nested too
+    deeply.
 
     Raises:
         TooLarge: it has too many digits.
     """
-    if _nesting_depth(tree) > _MAX_NESTED:
+    if _nesting_depth(tree) > _MAX_DEPTH:
         return None
     try:
         value = _Evaluation(digits, {}, "e").value(tree)
@@ -85,7 +89,7 @@ def compare_constants(left: Node, right: Node) -> int | None:
     large."""
     first, second = infinity(left), infinity(right)
     if first or second:
-        return (first > second) - (first < second) if first != second else 0
+        return (first > second) - (first < second)
     same = same_value(left, right)
     if same is None:
         return None
@@ -106,7 +110,7 @@ def rational(tree: Node) -> Fraction | None:
     Raises:
         TooLarge: it has too many digits.
     """
-    if _nesting_depth(tree) > _MAX_NESTED:
+    if _nesting_depth(tree) > _MAX_DEPTH:
         return None
     try:
         return _rational(tree, {})
@@ -131,10 +135,10 @@ def _rational(tree: Node, names: dict[str, Fraction]) -> Fraction | None:
         if part is None:
             return None
         parts.append(part)
-    return _limited_in_size(_rational_step(tree, parts))
+    return _limited_in_size(_rational_operation(tree, parts))
 
 
-def _rational_step(tree: Node, parts: list[Fraction]) -> Fraction | None:
+def _rational_operation(tree: Node, parts: list[Fraction]) -> Fraction | None:
     kind = tree[0]
     if kind == "neg":
         return -parts[0]
@@ -174,7 +178,8 @@ def _rational_series(tree: Node, names: dict[str, Fraction]) -> Fraction | None:
         part = _rational(body, {**names, variable: Fraction(index)})
         if part is None:
             return None
-        result = _limited_in_size(result + part if kind == "sum" else result * part) or Fraction(0)
+        result = result + part if kind == "sum" else result * part
+        _limited_in_size(result)
     return result
 
 
@@ -185,11 +190,12 @@ def _nesting_depth(tree: Node) -> int:
 
 
 def _most_terms(body: Node) -> int:
-    """Most terms of a series; fewer if it holds another one, because the lengths multiply."""
-    return _MAX_TERMS_WITHIN if holds(body, "big", "diff") else _MAX_TERMS
+    """Maximum number of terms of a series; lower if it holds another one, because the lengths multiply."""
+    return _MAX_NESTED_TERMS if holds(body, "big", "diff") else _MAX_TERMS
 
 
 def _limited_in_size(value: Fraction | None) -> Fraction | None:
+    """`value`. Raises TooLarge if its numerator and denominator together have too many digits."""
     if value is not None and value.numerator.bit_length() + value.denominator.bit_length() > 2 * MAX_BITS:
         raise TooLarge
     return value
@@ -287,6 +293,9 @@ def _holds_bare_logarithm(tree: Node) -> bool:
 
 
 def _agree(left: Node, right: Node, base: str) -> bool | None:
+    """False if the values of the trees differ at a point; True if they are equal at two points or more, and no other
+    point has a value of only one tree; otherwise None. Trees without names are compared once. `base` is the base of
+    bare logarithms, "e" or "10"."""
     names = sorted(symbols(left) | symbols(right))
     complex_meant = _holds_i(left) or _holds_i(right)
     if not names:
@@ -295,15 +304,17 @@ def _agree(left: Node, right: Node, base: str) -> bool | None:
     whole = _needs_whole_numbers(left) or _needs_whole_numbers(right)
     agreed = mismatched = 0
     stepped = _has_steps(left) or _has_steps(right)
-    for index in range(len(_SCALES) + (3 if stepped else 0)):
+    # Floors jump only at integers, so three further points have integers as coordinates.
+    for index in range(len(_RANGES) + (3 if stepped else 0)):
         point = {name: _coordinate(name, index, whole=whole) for name in names}
         outcome, mismatch = _at_point(left, right, point, base, (40, 120), real_only=not complex_meant)
         if outcome is False:
             return False
         agreed += outcome is True
-        # Factorials have no value below zero; that does not make the domain different.
+        # Among integers a point at which only one tree has a value does not count: a factorial has none below zero.
         mismatched += mismatch and not whole
     if agreed == 0 and not complex_meant:
+        # Perhaps no point has real values of both trees; then complex values can still be equal.
         for index in range(4):
             point = {name: _coordinate(name, index, whole=whole) for name in names}
             outcome, _ = _at_point(left, right, point, base, (40, 120), real_only=False)
@@ -317,9 +328,10 @@ def _coordinate(name: str, index: int, *, whole: bool) -> Fraction:
     """A coordinate that looks random and is always the same."""
     drawn = hashlib.sha256(f"{name}:{index}".encode()).digest()
     share = int.from_bytes(drawn[:4]) / 2**32
-    if whole or index >= len(_SCALES):
-        return Fraction((-1 if index > len(_SCALES) else 1) * (1 + index % 5 + int(share * 12)))
-    low, high = _SCALES[index]
+    if whole or index >= len(_RANGES):
+        return Fraction((-1 if index > len(_RANGES) else 1) * (1 + index % 5 + int(share * 12)))
+    low, high = _RANGES[index]
+    # In the two widest ranges about half of the names get the opposite sign.
     if abs(low) > 1 and index % 2 == 0 and drawn[4] % 2:
         low, high = -high, -low
     return Fraction(round((low + (high - low) * share) * 10**6), 10**6)
@@ -359,9 +371,9 @@ def _at_point(
 
     A difference that shrinks as the precision grows does not count.
     """
-    before: Any = None
+    previous: Any = None
     absorbed = False
-    # Derivatives and integrals are computed to fewer digits than the precision asks for.
+    # The share of the digits that must agree. Derivatives and integrals are computed to fewer digits than asked for.
     share = 0.6 if any(holds(tree, "big", "diff") for tree in (left, right)) else 0.92
     for places in (*digits, 2 * digits[1]):
         found, lost = _evaluate_both((left, right), point, base, places, real_only=real_only)
@@ -370,29 +382,30 @@ def _at_point(
         if a is None or b is None:
             return None, (a is None) != (b is None)
         context = _context(places)
-        size, now = max(abs(a), abs(b)), abs(a - b)
-        if context.isnan(now) or context.isinf(size):
+        size, difference = max(abs(a), abs(b)), abs(a - b)
+        if context.isnan(difference) or context.isinf(size):
             return None, False
-        relative = now / size if size else context.zero
-        if before is None:
+        relative = difference / size if size else context.zero
+        if previous is None:
             if relative > context.mpf(10) ** -12 and size > context.mpf(10) ** (-places // 2):
                 return False, False
-            before = now
+            previous = difference
             continue
-        shrunk = now <= before * context.mpf(10) ** (-(places - digits[0]) // 2)
-        if now == 0 or relative <= context.mpf(10) ** -int(places * share) or (before and shrunk):
+        shrunk = difference <= previous * context.mpf(10) ** (-(places - digits[0]) // 2)
+        if difference == 0 or relative <= context.mpf(10) ** -int(places * share) or (previous and shrunk):
             return (None if absorbed else True), False
-        if before:
+        if previous:
             return False, False
         # No difference at low precision, but one at high precision: a third precision tells noise from a difference.
-        before = now
+        previous = difference
     return False, False
 
 
 def _evaluate_both(
     trees: tuple[Node, Node], point: dict[str, Fraction], base: str, places: int, *, real_only: bool
 ) -> tuple[list[Any], bool]:
-    """The values of both trees, None without a (real) value; and whether a term was too small to count."""
+    """The values of both trees, and whether a term was too small to change a sum. A value is None if the tree has none,
+    or with `real_only` no real one."""
     found: list[Any] = []
     absorbed = False
     for tree in trees:
@@ -533,7 +546,7 @@ class _Evaluation:
                 raise NoValue
             return context.log(first) if below == context.e else context.log(first) / context.log(below)
         if name.startswith("call "):
-            # An arbitrary function, which no other expression equals by chance.
+            # An unknown function such as f gets values that no other expression has by chance.
             seed = hashlib.sha256(name.encode()).digest()[0] + 3
             return sum((context.sin(part * (seed + at)) + part**2 / 7 for at, part in enumerate(parts)), context.zero)
         if name in ("max", "min"):
@@ -559,17 +572,18 @@ class _Evaluation:
         _, kind, variable, low, high, body = tree
         first, last = self.value(low), self.value(high)
         if kind == "int":
-            return self.context.quad(lambda x: self.inside(body, variable, x), [first, last])
+            return self.context.quad(lambda x: self.value_with(body, variable, x), [first, last])
         if not (self.context.isint(first) and self.context.isint(last)):
             raise NoValue
         if last - first > _most_terms(body):
             raise TooLarge
-        terms = [self.inside(body, variable, self.context.mpf(index)) for index in range(int(first), int(last) + 1)]
+        terms = [self.value_with(body, variable, self.context.mpf(index)) for index in range(int(first), int(last) + 1)]
         if kind == "sum":
             return self.context.fsum(terms)
         return self.context.fprod(terms)
 
-    def inside(self, body: Node, variable: str, value: Any) -> Any:
+    def value_with(self, body: Node, variable: str, value: Any) -> Any:
+        """The value of `body`, with `variable` set to `value`."""
         outer = self.point
         self.point = {**outer, variable: value}
         try:
@@ -579,7 +593,7 @@ class _Evaluation:
 
     def derivative(self, tree: Node) -> Any:
         _, variable, body = tree
-        return self.context.diff(lambda x: self.inside(body, variable, x), self.point[variable])
+        return self.context.diff(lambda x: self.value_with(body, variable, x), self.point[variable])
 
 
 _FUNCTIONS = {

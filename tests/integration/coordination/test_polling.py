@@ -1,4 +1,4 @@
-"""A consumer of Redis goes on asking for messages when another connection of its channel is lost."""
+"""A Redis consumer continues to ask for messages after another connection of its channel was lost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Consumer:
             connection.Producer().publish(body, routing_key=QUEUE, serializer="json")
 
     def turn(self, until: Callable[[], bool], most: int = 400) -> bool:
-        """Turns the loop until the condition holds, at most so many times; says whether it holds."""
+        """Turns the loop until the condition holds, at most `most` times; returns whether it holds."""
         for _ in range(most):
             if until():
                 return True
@@ -56,8 +56,8 @@ def consumer(broker_url: str, key_prefix: str) -> Iterator[Consumer]:
 
 
 def lose_a_connection(consumer: Consumer) -> None:
-    """One of the pool of those that wait for messages and broadcasts, as when Redis restarts while one of them is
-    opened, and the second attempt succeeds."""
+    """Closes a connection of the pool whose connections wait for messages and broadcasts. The same happens if Redis
+    restarts while one of them is being opened, and the second attempt succeeds."""
     pool = consumer.channel.async_pool
     lost = pool.get_connection()
     lost.disconnect()
@@ -73,8 +73,8 @@ def test_messages_arrive_after_another_connection_of_the_channel_was_lost(consum
         assert consumer.turn(lambda: consumer.received[-1:] == [str(number)])  # noqa: B023 - called at once
 
 
-def test_kombus_own_transport_needs_this_before_5_7(broker_url: str, key_prefix: str) -> None:
-    """Once kombu 5.6 is not supported, delete `register_with_event_loop`."""
+def test_kombus_own_transport_stops_asking_for_messages_before_5_7(broker_url: str, key_prefix: str) -> None:
+    """Delete `RedisTransport.register_with_event_loop` when kombu 5.6 is no longer supported."""
     is_needed = kombu.VERSION[:2] < (5, 7)
     consumer = Consumer(broker_url, key_prefix, kombu_redis.Transport)
     consumer.publish(broker_url, "first")
@@ -96,7 +96,7 @@ def test_a_deaf_channel_counts_as_a_lost_connection(consumer: Consumer, broker_u
     consumer.turn(lambda: bool(consumer.channel._in_poll))
     transport.ensure_polling(deaf)
     assert deaf == {}
-    consumer.hub.on_tick.clear()
+    consumer.hub.on_tick.clear()  # nothing asks for messages after the poll that is under way
     consumer.publish(broker_url, "second")
     assert consumer.turn(lambda: len(consumer.received) == 2)
     transport.ensure_polling(deaf)
@@ -114,11 +114,10 @@ def test_a_channel_whose_worker_is_busy_is_not_deaf(consumer: Consumer, broker_u
     assert not consumer.channel.is_deaf
 
 
-def test_a_busy_channel_is_not_deaf_though_every_check_finds_it_between_two_messages(
-    consumer: Consumer, broker_url: str
-) -> None:
+def test_a_busy_channel_is_not_lost_though_it_is_deaf_at_every_check(consumer: Consumer, broker_url: str) -> None:
     transport = consumer.connection.transport
     deaf: dict[RedisChannel, int] = {}
+    # Every check comes between two messages, but there were polls since the last check.
     for number in range(3):
         consumer.publish(broker_url, str(number))
         assert consumer.turn(lambda: consumer.received[-1:] == [str(number)])  # noqa: B023 - called at once

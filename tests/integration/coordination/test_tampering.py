@@ -119,7 +119,7 @@ def test_a_slot_that_came_from_another_problem_is_found_in_both(finished: Databa
 
 def test_contents_copied_with_their_digest_from_another_row_are_named(finished: Database) -> None:
     found = look(finished, EDITS["two proposals change places with their digests"])
-    assert [line for line in found.verify if "lineage (unless text, finish_reason" in line]
+    assert [line for line in found.verify if "lineage (or text, finish_reason" in line]
 
 
 def test_a_deleted_digest_is_not_taken_for_a_row_of_an_older_version(finished: Database) -> None:

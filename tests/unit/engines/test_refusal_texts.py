@@ -75,7 +75,7 @@ def test_only_an_exact_code_is_certain_under_any_status(
 
 
 @pytest.mark.parametrize("text", NOT_TOO_LONG)
-def test_other_limits_are_not_taken_for_the_contexts(text: str) -> None:
+def test_other_limits_are_not_taken_for_the_context_length(text: str) -> None:
     assert ServerFault(text, status=400, words=text).refusal is not TooLongError
     assert ServerFault(text, status=500, words=text).refusal is None
 
@@ -89,7 +89,7 @@ def test_other_limits_are_not_taken_for_the_contexts(text: str) -> None:
         (None, "insufficient_system_resource", Means.BUSY),
         (400, "Model Not Exist", Means.ACCESS),
         (404, "model 'x' not found, try pulling it first", Means.ACCESS),
-        (400, "names are case-sensitive", Means.REFUSED),
+        (400, "names are case-sensitive", Means.REFUSED),  # not "sensitive", the word of a content filter
         (400, "Model is overloaded, try again later", Means.BUSY),
         (422, "The content filter is busy", Means.BUSY),
         (400, "Model is loading", Means.AWAY),

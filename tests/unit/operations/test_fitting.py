@@ -57,7 +57,7 @@ def test_the_numbers_add_up_and_name_the_question(source: DatasetSource) -> None
     assert (teacher.role, teacher.context, teacher.thinking) == ("teacher first", 256, 64)
     assert teacher.end > 32, "what closes the thinking is kept free, too, as engines/room_in_context.py does"
     assert teacher.room == 256 - teacher.overhead - 64 - teacher.end
-    assert teacher.count == 1
+    assert teacher.misfit_count == 1
     (misfit,) = teacher.misfits
     assert (misfit.key, misfit.location) == ("long", "d.jsonl:2")
     assert misfit.prompt - teacher.overhead == teacher.longest > teacher.room
@@ -79,9 +79,9 @@ def test_budgets_that_leave_no_room_are_reported_and_do_not_refuse_every_questio
     assert teacher.room < 0
     assert "thinking ends where the context is full, before search.thinking_tokens = 4,096" in teacher.line()
     left = 256 - teacher.overhead - teacher.end
-    assert f"- {teacher.end} answer with its opening = room for {left} of question and thinking;" in teacher.line()
+    assert f"- {teacher.end} answer with its opening = {left} left for question and thinking;" in teacher.line()
     assert [misfit.key for misfit in teacher.misfits] == ["long"]
-    assert teacher.cut == 1
+    assert teacher.cut_count == 1
 
 
 def measured(source: DatasetSource, context: int, thinking: int = 64) -> Fit:
@@ -89,7 +89,7 @@ def measured(source: DatasetSource, context: int, thinking: int = 64) -> Fit:
     text = CONFIG.format(thinking=thinking).replace("max_model_len = 256", f"max_model_len = {context}")
     found = validate_dataset(source, RunConfig.parse(text, source="cord.toml", folder=Path("/")))
     assert found.fitting is not None
-    assert found.is_sound == (not any(fit.count for fit in found.fitting.fits))
+    assert found.is_sound == (not any(fit.misfit_count for fit in found.fitting.fits))
     return found.fitting.fits[0]
 
 
@@ -102,15 +102,15 @@ def test_a_question_fits_as_long_as_a_step_has_room_and_the_reported_numbers_add
     assert ample.line().endswith("; all fit")
 
     whole = measured(source, prompt + 64 + end)
-    assert (whole.count, whole.cut, whole.room) == (0, 0, whole.longest)
+    assert (whole.misfit_count, whole.cut_count, whole.room) == (0, 0, whole.longest)
     cut = measured(source, prompt + 63 + end)
-    assert (cut.count, cut.cut) == (0, 1)
+    assert (cut.misfit_count, cut.cut_count) == (0, 1)
     assert cut.line().endswith("; 1 fits, but leaves less room than search.thinking_tokens = 64")
     least = measured(source, prompt + 17 + end)
-    assert (least.count, least.cut) == (0, 1)
+    assert (least.misfit_count, least.cut_count) == (0, 1)
     assert least.line().endswith("; all leave room for a step") or least.has_room
     none = measured(source, prompt + 16 + end)
-    assert (none.count, none.cut) == (1, 0)
+    assert (none.misfit_count, none.cut_count) == (1, 0)
     assert none.line().endswith("; 1 does not fit")
     assert (
         f"{prompt} prompt + {end} answer with its opening = {prompt + end} tokens leave no room for a step"
@@ -128,8 +128,8 @@ def test_a_thinking_budget_that_does_not_fit_is_reported_without_a_tokenizer() -
     assert room_remarks(config(64)) == []
     (remark,) = room_remarks(config(512))
     assert "teacher 'first': the context of model 'planner' holds 256 tokens" in remark
-    assert "thinking ends after 224 tokens minus the question" in remark
-    assert "search.thinking_tokens = 512" in remark
+    assert "question and thinking share 224 tokens of it" in remark
+    assert "before search.thinking_tokens = 512 is used up; 32 are kept for the final answer" in remark
     assert len(room_remarks(config(4096))) == 2, "the prover's 1,024 are too few, too"
 
 
@@ -139,5 +139,5 @@ def test_a_context_without_room_for_a_step_and_its_answer_is_refused() -> None:
         source="cord.toml",
         folder=Path("/"),
     )
-    with pytest.raises(ConfigError, match=r"no room for a step with 250 kept for the final answer.*Lower search"):
+    with pytest.raises(ConfigError, match=r"no room for a step; 250 are kept for the final answer.*Lower search"):
         room_remarks(tight)

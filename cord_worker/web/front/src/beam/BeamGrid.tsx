@@ -8,7 +8,7 @@ import { useVirtual } from "../ui/virtual";
 import { CellView, cellId } from "./CellView";
 import { Links } from "./Links";
 import type { Grid, Place } from "./layout";
-import { CELL_HEIGHT, COLUMN, HEAD, RANKS, ROW } from "./measures";
+import { CELL_HEIGHT, COLUMN_WIDTH, HEAD_HEIGHT, RANKS_WIDTH, ROW_HEIGHT } from "./measures";
 
 export interface BeamGridProps {
   readonly grid: Grid;
@@ -24,8 +24,15 @@ export interface BeamGridProps {
 export function BeamGrid({ grid, open, active, chosen, onActive, onFold }: BeamGridProps): VNode {
   const scroller = useRef<HTMLDivElement>(null);
   const rowCount = grid.rowCount(open);
-  const columns = useVirtual({ scroller, count: grid.columns.length, size: COLUMN, isHorizontal: true, overscan: 3, covered: RANKS });
-  const rows = useVirtual({ scroller, count: rowCount, size: ROW, overscan: 4, covered: HEAD });
+  const columns = useVirtual({
+    scroller,
+    count: grid.columns.length,
+    size: COLUMN_WIDTH,
+    isHorizontal: true,
+    overscan: 3,
+    covered: RANKS_WIDTH,
+  });
+  const rows = useVirtual({ scroller, count: rowCount, size: ROW_HEIGHT, overscan: 4, covered: HEAD_HEIGHT });
   const path = useMemo(() => new Set(chosen === null ? [] : grid.path(chosen)), [grid, chosen]);
 
   useLayoutEffect(() => {
@@ -57,17 +64,17 @@ export function BeamGrid({ grid, open, active, chosen, onActive, onFold }: BeamG
         grid={grid}
         open={open}
         place={{ column: column.index, row }}
-        left={RANKS + column.start}
+        left={RANKS_WIDTH + column.start}
         isActive={isActive}
         isOnPath={onPath}
         onActivate={(place) => latest.current(place)}
       />
     ));
   };
-  // In blocks of rows, so that the lines are not drawn again for every row that comes into view.
+  // Both are rounded to whole blocks of rows. So the lines are not drawn again for every row that comes into view.
   const firstRow = toBlock(rows.items[0]?.index ?? 0, Math.floor);
   const lastRow = toBlock(rows.items[rows.items.length - 1]?.index ?? 0, Math.ceil);
-  const width = RANKS + columns.total;
+  const width = RANKS_WIDTH + columns.total;
   return (
     <div
       ref={scroller}

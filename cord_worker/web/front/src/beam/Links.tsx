@@ -3,7 +3,7 @@ import type { VirtualItem } from "@tanstack/virtual-core";
 import type { VNode } from "preact";
 import { useRenderCache } from "../ui/renderCache";
 import type { Grid } from "./layout";
-import { CELL_HEIGHT, GAP, RANKS, ROW } from "./measures";
+import { CELL_HEIGHT, GAP, RANKS_WIDTH, ROW_HEIGHT } from "./measures";
 
 export interface LinksProps {
   readonly grid: Grid;
@@ -31,9 +31,9 @@ export function Links(props: LinksProps): VNode {
             key={column.index}
             class="links"
             width={GAP}
-            height={isOpen ? height : grid.slots * ROW}
+            height={isOpen ? height : grid.slots * ROW_HEIGHT}
             aria-hidden="true"
-            style={{ transform: `translateX(${RANKS + column.start - GAP}px)` }}
+            style={{ transform: `translateX(${RANKS_WIDTH + column.start - GAP}px)` }}
           >
             {lines(props, column.index)}
           </svg>
@@ -54,8 +54,8 @@ function lines({ grid, open, path, from, until }: LinksProps, column: number): V
     const cell = grid.cell({ column, row }, open);
     const before = grid.rowBefore(column, cell);
     if (before === null || (cell.kind !== "slot" && cell.kind !== "lost")) continue;
-    const start = before * ROW + MIDDLE;
-    const end = row * ROW + MIDDLE;
+    const start = before * ROW_HEIGHT + MIDDLE;
+    const end = row * ROW_HEIGHT + MIDDLE;
     const kinds = [`link-${cell.kind}`];
     if (path.has(cell.candidate)) kinds.push("link-chosen");
     if (grid.winning.has(cell.candidate)) kinds.push("link-winning");
