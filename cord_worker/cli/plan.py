@@ -26,15 +26,28 @@ if TYPE_CHECKING:
     from cord_worker.operations.run_plan import Interval, Plan
 
 
+_FAR_OFF = 0.25
+_MOST_PROBLEMS = 10**9
+_MOST_WORKERS = 1000
+"""Of one model, and of GPUs: each is simulated."""
+
+
 class _Workers(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3
     name = "MODEL=N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         """Name and number."""
         name, _, number = str(value).rpartition("=")
-        if not name or not number.isascii() or not number.isdigit() or int(number) < 1:
-            self.fail(f"{value!r} is not MODEL=N, such as judge=2: a model of cord.toml and a number of 1 or more",
-                      param, ctx)  # fmt: skip
+        is_number = number.isascii() and number.isdigit() and len(number) < 10
+        if not name or not is_number or not 1 <= int(number) <= _MOST_WORKERS:
+            from cord_worker.display_text import shown
+
+            self.fail(
+                f"'{shown(str(value), 60)}' is not MODEL=N, such as judge=2: a model of cord.toml and a number from 1 "
+                f"to {_MOST_WORKERS:,}",
+                param,
+                ctx,
+            )
         return name, int(number)
 
 
@@ -45,14 +58,20 @@ class _Workers(click.ParamType):  # type: ignore[type-arg]  # generic since clic
     "--from", "pilot_name", metavar="RUN",
     help="Run that the figures come from (default: the run that `cordctl run DATASET --config` continues).",
 )  # fmt: skip
-@click.option("--problems", type=click.IntRange(min=1), help="Plan for this many problems (default: those of DATASET).")
+@click.option(
+    "--problems",
+    type=click.IntRange(1, _MOST_PROBLEMS),
+    help="Plan for this many problems (default: those of DATASET).",
+)
 @click.option(
     "--workers",
     multiple=True,
     type=_Workers(),
     help="Plan with N workers of MODEL; may be repeated (default: as many as RUN had).",
 )
-@click.option("--gpus", type=click.IntRange(min=1), help="Find the best split of this many GPUs over the models.")
+@click.option(
+    "--gpus", type=click.IntRange(1, _MOST_WORKERS), help="Find the best split of this many GPUs over the models."
+)
 @prices_option
 @dataset_options
 @skip_invalid_option
@@ -93,10 +112,10 @@ def plan(
     config = RunConfig.load(config_path)
     prices = planned_prices(config, None if prices_path is None else Prices.load(prices_path))
     local = fetch_dataset(dataset, options["split"])
-    number = problems or count_problems(dataset_source(local, options))
+    number = problems or count_problems(dataset_source(local, options), config)
     with open_database(read_settings(state_dir)) as database:
         run = pilot_run(database, local, config, config_path, pilot_name)
-        pilot = read_pilot(database, run)
+        pilot = read_pilot(database, run, config)
     each = {
         name: gpus_of_worker(config.models[name], None if prices is None else prices.models[name])
         for name in pilot.models
@@ -117,9 +136,10 @@ def _print_plan(found: Plan) -> None:
     from cord_worker.progress import console, money, shown
 
     screen = console()
+    failed = f" ({found.pilot_failed:,} of them failed)" if found.pilot_failed else ""
     screen.print(
         f"{counted(found.problems, 'problem')}, "
-        f"by {counted(found.pilot_problems, 'problem')} of run {shown(found.pilot)}"
+        f"by {counted(found.pilot_problems, 'problem')} of run {shown(found.pilot)}{failed}"
     )
     summary = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     summary.add_row("time", _range(found.hours, _hours))
@@ -144,9 +164,13 @@ def _print_plan(found: Plan) -> None:
     screen.print(table)
     if found.check is not None:
         error = f"{found.check.error:+.0%}"
-        screen.print(
-            f"check: the pilot took {found.check.measured:,.1f} s; simulated {found.check.simulated:,.1f} s ({error})"
-        )
+        simulated = f"simulated {found.check.simulated:,.1f} s ({error})"
+        idle = f", without {found.check.idle:,.1f} s in which no request was in an engine" if found.check.idle else ""
+        screen.print(f"check: the pilot took {found.check.measured:,.1f} s{idle}; {simulated}")
+        if abs(found.check.error) > _FAR_OFF:
+            screen.print(
+                "The plan may be as far off as this check. Run a larger pilot, on processors that nothing else uses."
+            )
     for name in found.without_slowdown:
         screen.print(
             f"The pilot does not show how {shown(name)} slows down in larger batches: its requests are taken to be as "

@@ -49,7 +49,7 @@ class Splits:
             names.append(name)
             shares.append(float(share))
         if abs(sum(shares) - 1) > _TOLERANCE:
-            raise OptionError(f"--split {text!r}: the shares add up to {sum(shares):g}, not to 1: change one")
+            raise OptionError(f"--split {text!r}: the shares add up to {sum(shares):.12g}, not to 1: change one")
         return cls(tuple(names), (*tuple(accumulate(shares))[:-1], 1.0))
 
     def of(self, key: str) -> int:

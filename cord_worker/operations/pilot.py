@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import groupby, pairwise
@@ -18,7 +18,7 @@ from cord_worker.display_text import counted
 from cord_worker.errors import StoreError
 from cord_worker.operations.fleet import names_by_path
 from cord_worker.planning.simulation import Pool, Request, Trace, Wave
-from cord_worker.planning.slowdown import Observation, concurrency, fit_slowdown, usual_most
+from cord_worker.planning.slowdown import Observation, concurrency, fit_slowdown, most_at_once, usual_most
 from cord_worker.store.database import Database
 from cord_worker.store.reports.costs import read_wall_times
 from cord_worker.store.reports.storage import row_bytes
@@ -28,6 +28,8 @@ from cord_worker.store.runs.runs import RunRow
 MIN_PROBLEMS = 10
 _MOST_PROBLEMS = 1000
 _AT_ONCE = 50
+_IDLE_SECONDS = 10.0
+"""A longer time without a request in any engine is no part of the search: a pause, or workers that were missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +53,25 @@ class TokenCount:
 class Pilot:
     """What a run tells about its models and problems.
 
-    `traces` and `tokens` (by model) are those of its final problems, or of a random sample of 1,000; `models` are names
-    of cord.toml, and requests hold their indices. `pools` are the workers that it had. `measured_seconds`: from its
-    first request to the end of its last problem; None if the traces are only a sample. `row_bytes`: mean bytes of the
-    rows of a problem, with their indexes. `without_slowdown`: models whose slowdown its requests do not show.
+    `traces` and `tokens` (by model) are those of its final problems, or of a random sample of 1,000; `failed` of these
+    failed. `models` are names of cord.toml, and requests hold their indices. `pools` and `max_active` are those that it
+    had, `planned_pools` and `planned_max_active` those of the configuration to plan for. `measured_seconds`: from its
+    first request to the end of its last problem, without `idle_seconds`, in which no request was in an engine; None if
+    the traces are only a sample. `row_bytes`: mean bytes of the rows of a problem, with their indexes.
+    `without_slowdown`: models whose slowdown its requests do not show.
     """
 
     run: str
     models: tuple[str, ...]
     traces: tuple[Trace, ...]
     tokens: tuple[Mapping[str, TokenCount], ...]
+    failed: int
     pools: tuple[Pool, ...]
     max_active: int
+    planned_pools: tuple[Pool, ...]
+    planned_max_active: int
     measured_seconds: float | None
+    idle_seconds: float
     row_bytes: float
     without_slowdown: tuple[str, ...]
 
@@ -77,46 +85,65 @@ class _Sent:
     row: RequestRow
 
 
-def read_pilot(database: Database, run: RunRow, *, seed: int = 0) -> Pilot:
-    """Reads the run's final problems.
+def read_pilot(database: Database, run: RunRow, planned: RunConfig, *, seed: int = 0) -> Pilot:
+    """Reads the run's final problems. `planned`: a configuration with the run's fingerprint, whose `run.max_active` and
+    batch sizes may differ.
 
-    Raises StoreError if fewer than `MIN_PROBLEMS` are final, or two of its models cannot be told apart.
+    Raises StoreError if fewer than `MIN_PROBLEMS` are done, or two of its models cannot be told apart.
     """
     config = RunConfig.from_stored(run.config)
     names = names_by_path(run)
     models = tuple(config.served_models)
     if set(names.values()) != set(models):
         shared = sorted(set(models) - set(names.values()))
-        raise StoreError(f"run {run.name}: the models {', '.join(shared)} have the same weights, so their requests "
-                         "cannot be told apart, and there is no plan")  # fmt: skip
-    ids = database.run(partial(final_problem_ids, run_id=run.id))
-    if len(ids) < MIN_PROBLEMS:
         raise StoreError(
-            f"run {run.name} has only {counted(len(ids), 'problem')} that ended; a plan needs {MIN_PROBLEMS} or more"
+            f"run {run.name}: the models {', '.join(shared)} have the same weights, so their requests cannot be told "
+            "apart. Give each its own path (a link to the folder) and run a new pilot"
         )
+    ids = database.run(partial(final_problem_ids, run_id=run.id))
     chosen = ids if len(ids) <= _MOST_PROBLEMS else sorted(random.Random(seed).sample(ids, _MOST_PROBLEMS))
     problems = sorted(_read(database, chosen), key=lambda problem: (problem.admitted_at is None, problem.admitted_at))
+    failed = sum(problem.state == "failed" for problem in problems)
+    if len(problems) - failed < MIN_PROBLEMS:
+        raise StoreError(
+            f"run {run.name} has only {counted(len(problems) - failed, 'done problem')} ({failed:,} failed); a plan "
+            f"needs {MIN_PROBLEMS} or more: run more problems of the pilot, or `cordctl retry {run.name}`"
+        )
     sent = [list(_requests(problem)) for problem in problems]
     speeds = {name: _Speed([one for all_of in sent for one in all_of if names.get(one.row.model or "") == name])
               for name in models}  # fmt: skip
     delays = _Delays.of(problems)
     index = {path: models.index(name) for path, name in names.items()}
     walls = database.run(partial(read_wall_times, run_id=run.id))
+    idle = idle_seconds([one.row for of in sent for one in of])
+    pools = tuple(
+        Pool(
+            max(speeds[name].workers, 1),
+            _at_once(config.models[name].batch_size, speeds[name].usual_most),
+            speeds[name].slowdown or 0.0,
+        )
+        for name in models
+    )
     return Pilot(
         run=run.name,
         models=models,
         traces=tuple(_trace(of, index, speeds, models, delays) for of in sent),
         tokens=tuple(_tokens(of, names) for of in sent),
-        pools=tuple(
-            Pool(
-                max(len(speeds[name].workers), 1),
-                _at_once(config.models[name].batch_size, speeds[name].usual_most),
-                speeds[name].slowdown or 0.0,
-            )
-            for name in models
-        ),
+        failed=failed,
+        pools=pools,
         max_active=config.run.max_active,
-        measured_seconds=walls.run_seconds if len(chosen) == len(ids) else None,
+        planned_pools=tuple(
+            replace(
+                pool,
+                batch_size=max(
+                    round(pool.batch_size * planned.models[name].batch_size / config.models[name].batch_size), 1
+                ),
+            )
+            for name, pool in zip(models, pools, strict=True)
+        ),
+        planned_max_active=planned.run.max_active,
+        measured_seconds=walls.run_seconds - idle if len(chosen) == len(ids) else None,
+        idle_seconds=idle,
         row_bytes=database.run(partial(row_bytes, problems=chosen)),
         without_slowdown=tuple(name for name in models if speeds[name].slowdown is None and speeds[name].workers),
     )
@@ -126,6 +153,21 @@ def _at_once(batch_size: int, usual_most: int) -> int:
     """Requests that a worker handles at once. Some engines handle more than a batch of what their worker holds, which
     is at most two batches."""
     return min(max(batch_size, usual_most), 2 * batch_size)
+
+
+def idle_seconds(rows: Iterable[RequestRow]) -> float:
+    """The time between the first and the last of these requests in which none was in an engine for more than 10 s."""
+    idle = 0.0
+    busy_until: float | None = None
+    for began, ended in sorted(
+        (row.at.timestamp() - row.seconds, row.at.timestamp())
+        for row in rows
+        if row.at is not None and row.seconds is not None
+    ):
+        if busy_until is not None and began - busy_until > _IDLE_SECONDS:
+            idle += began - busy_until
+        busy_until = ended if busy_until is None else max(busy_until, ended)
+    return idle
 
 
 class _Speed:
@@ -145,7 +187,7 @@ class _Speed:
             if one.row.at is not None and one.row.seconds is not None
         ]
         at_once = concurrency(observations)
-        self.workers = {one.worker for one in observations}
+        self.workers = most_at_once(observations)
         self.usual_most = usual_most(observations)
         self.slowdown = fit_slowdown(observations, at_once)
         self._alone = {

@@ -62,10 +62,12 @@ class PlannedModel:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The pilot itself, simulated with the workers that it had, against what it took (both in seconds)."""
+    """The pilot itself, simulated with the workers that it had, against what it took (in seconds). `measured` does not
+    include the `idle` seconds, in which no request was in an engine."""
 
     simulated: float
     measured: float
+    idle: float
 
     @property
     def error(self) -> float:
@@ -75,7 +77,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be expected of a run of `problems`; `pilot_problems` is what it is based on.
+    """What is to be expected of a run of `problems`; `pilot_problems` is what it is based on, of which `pilot_failed`
+    failed.
 
     `cost` is None without prices. `bottleneck`: the model of which one more worker would save most; None if none would
     save 2 %. `database_bytes`: what the rows of the problems will take.
@@ -83,6 +86,7 @@ class Plan:
 
     pilot: str
     pilot_problems: int
+    pilot_failed: int
     problems: int
     hours: Interval
     gpu_hours: Interval
@@ -130,11 +134,13 @@ def plan(
     seed: int = 0,
 ) -> Plan:
     """The plan of a run of `problems`. `workers`: how many each model has; `gpus`: those of one of its workers."""
-    pools = tuple(replace(pool, workers=workers[name]) for name, pool in zip(pilot.models, pilot.pools, strict=True))
+    pools = tuple(
+        replace(pool, workers=workers[name]) for name, pool in zip(pilot.models, pilot.planned_pools, strict=True)
+    )
     chance = random.Random(seed)
-    count = min(problems, max(_SIMULATED, 4 * pilot.max_active))
+    count = min(problems, max(_SIMULATED, 4 * pilot.planned_max_active))
     draws = [_drawn(pilot.traces, count, chance) for _ in range(_DRAWS)]
-    found = [_simulated(draw, pools, pilot.max_active, problems) for draw in draws]
+    found = [_simulated(draw, pools, pilot.planned_max_active, problems) for draw in draws]
     seconds = Interval.of([one.seconds for one in found])
     hours = seconds.times(1.0 / _HOUR)
     all_gpus = sum(workers[name] * gpus[name] for name in pilot.models)
@@ -158,6 +164,7 @@ def plan(
     return Plan(
         pilot=pilot.run,
         pilot_problems=len(pilot.traces),
+        pilot_failed=pilot.failed,
         problems=problems,
         hours=hours,
         gpu_hours=hours.times(all_gpus),
@@ -176,7 +183,9 @@ def check(pilot: Pilot) -> Check | None:
     """Simulates the pilot itself; None if its traces are only a sample of its problems."""
     if not pilot.measured_seconds:
         return None
-    return Check(simulate(pilot.traces, pilot.pools, pilot.max_active).seconds, pilot.measured_seconds)
+    return Check(
+        simulate(pilot.traces, pilot.pools, pilot.max_active).seconds, pilot.measured_seconds, pilot.idle_seconds
+    )
 
 
 def split_of_gpus(pilot: Pilot, total: int, gpus: Mapping[str, int], *, seed: int = 0) -> dict[str, int]:
@@ -189,7 +198,7 @@ def split_of_gpus(pilot: Pilot, total: int, gpus: Mapping[str, int], *, seed: in
     Raises ConfigError if not every model can have a worker, or no model has GPUs.
     """
     on_gpus = [name for name in pilot.models if gpus[name]]
-    workers = {name: pool.workers for name, pool in zip(pilot.models, pilot.pools, strict=True)}
+    workers = {name: pool.workers for name, pool in zip(pilot.models, pilot.planned_pools, strict=True)}
     if not on_gpus:
         raise ConfigError("--gpus: no model of this run works on a GPU; give the number of workers with --workers")
     workers |= dict.fromkeys(on_gpus, 1)
@@ -212,11 +221,13 @@ def _improved(
     pilot: Pilot, workers: dict[str, int], on_gpus: Sequence[str], gpus: Mapping[str, int], total: int,
     chance: random.Random,
 ) -> dict[str, int]:  # fmt: skip
-    draw = _drawn(pilot.traces, max(_SPLIT_SIMULATED, pilot.max_active), chance)
+    draw = _drawn(pilot.traces, max(_SPLIT_SIMULATED, pilot.planned_max_active), chance)
 
     def seconds(numbers: Mapping[str, int]) -> float:
-        pools = [replace(pool, workers=numbers[name]) for name, pool in zip(pilot.models, pilot.pools, strict=True)]
-        return simulate(draw, pools, pilot.max_active).seconds
+        pools = [
+            replace(pool, workers=numbers[name]) for name, pool in zip(pilot.models, pilot.planned_pools, strict=True)
+        ]
+        return simulate(draw, pools, pilot.planned_max_active).seconds
 
     best, is_better = seconds(workers), True
     while is_better:
@@ -238,7 +249,7 @@ def chosen_workers(pilot: Pilot, given: Mapping[str, int]) -> dict[str, int]:
     for name in given:
         if name not in pilot.models:
             raise ConfigError(f"--workers {name}={given[name]}: {unknown('model', name, pilot.models)}")
-    return {name: given.get(name, pool.workers) for name, pool in zip(pilot.models, pilot.pools, strict=True)}
+    return {name: given.get(name, pool.workers) for name, pool in zip(pilot.models, pilot.planned_pools, strict=True)}
 
 
 def _drawn(traces: Sequence[Trace], count: int, chance: random.Random) -> list[Trace]:
@@ -258,7 +269,7 @@ def _simulated(draw: Sequence[Trace], pools: Sequence[Pool], max_active: int, pr
 def _with_one_more(pilot: Pilot, pools: Sequence[Pool], draw: Sequence[Trace], problems: int, place: int) -> float:
     more = list(pools)
     more[place] = replace(more[place], workers=more[place].workers + 1)
-    return _simulated(draw, more, pilot.max_active, problems).seconds
+    return _simulated(draw, more, pilot.planned_max_active, problems).seconds
 
 
 def _demand(pilot: Pilot) -> dict[str, float]:
@@ -269,7 +280,7 @@ def _demand(pilot: Pilot) -> dict[str, float]:
             for request in wave.requests:
                 alone[request.model] += request.seconds
     return {
-        name: alone[place] / len(pilot.traces) / replace(pilot.pools[place], workers=1).best_rate
+        name: alone[place] / len(pilot.traces) / replace(pilot.planned_pools[place], workers=1).best_rate
         for place, name in enumerate(pilot.models)
     }
 

@@ -13,17 +13,25 @@ from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import RunRow, find_run, resolve_run
 
 
-def count_problems(source: DatasetSource) -> int:
-    """The number of valid rows. Raises DatasetError if a row is invalid and `skip_invalid` is not set."""
-    good = 0
-    for record in source.records():
-        if not isinstance(record, RejectedRecord):
-            good += 1
-        elif not source.skip_invalid:
-            raise DatasetError(f"{flaw_of(record)} (--skip-invalid leaves invalid rows out)")
-    if not good:
+def count_problems(source: DatasetSource, config: RunConfig) -> int:
+    """The number of problems that a run of the dataset has. Raises DatasetError if a row is invalid or repeats an
+    earlier id, and `skip_invalid` is not set."""
+    keys: set[str] = set()
+    for record in source.records(config=config):
+        if isinstance(record, RejectedRecord):
+            flaw = flaw_of(record)
+        elif record.key in keys:
+            flaw = (
+                f"{record.location}: its id {record.key!r} (given, or made from its content) is that of an earlier row"
+            )
+        else:
+            keys.add(record.key)
+            continue
+        if not source.skip_invalid:
+            raise DatasetError(f"{flaw} (--skip-invalid leaves such rows out)")
+    if not keys:
         raise DatasetError(f"{source.path}: no valid row")
-    return good
+    return len(keys)
 
 
 def pilot_run(

@@ -57,6 +57,12 @@ _BATCH = 200
 _INTERVAL_SECONDS = 1.0
 
 
+def exact(above: float) -> str:
+    """The threshold in as few digits as give the same number again."""
+    short = f"{above:g}"
+    return short if float(short) == above else repr(above)
+
+
 @dataclass(frozen=True, slots=True)
 class Trim:
     """What is trimmed: the winners of the run called `source`, at the threshold `above`. `name` is the trimmed run's;
@@ -69,19 +75,18 @@ class Trim:
     def __post_init__(self) -> None:
         if not 0 <= self.above < 1:
             raise ConfigError(
-                f"threshold {self.above:g}: scores are above 0 and at most 1, so give a number from 0 to below 1"
+                f"threshold {self.above}: scores are above 0 and at most 1, so give a number from 0 to below 1"
             )
 
     @property
     def run_name(self) -> str:
         """The name of the trimmed run."""
-        short = f"{self.above:g}"
-        return self.name or f"{self.source}-trim-{short if float(short) == self.above else repr(self.above)}"
+        return self.name or f"{self.source}-trim-{exact(self.above)}"
 
     @property
     def command(self) -> str:
         """The command that makes the trimmed run."""
-        return f"cordctl trim {self.source} --above {self.above:g}{f' --name {self.name}' if self.name else ''}"
+        return f"cordctl trim {self.source} --above {exact(self.above)}{f' --name {self.name}' if self.name else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +326,7 @@ def trimmed_run_of(connection: sa.Connection, source: str | None, above: float) 
     if not names:
         _source(connection, default)  # raises the reason if the run cannot be trimmed
         raise RunConflict(
-            f"run {run.name!r} has not been trimmed above {above:g} yet. Do that first: {default.command}"
+            f"run {run.name!r} has not been trimmed above {exact(above)} yet. Do that first: {default.command}"
         )
     name = default.run_name if default.run_name in names else names[0]
     trimmed = resolve_run(connection, name)

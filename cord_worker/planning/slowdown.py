@@ -74,6 +74,17 @@ def usual_most(observations: Sequence[Observation]) -> int:
     return spans[-1][0] if spans else 0
 
 
+def most_at_once(observations: Sequence[Observation]) -> int:
+    """How many workers there were at the same time, at most (0 without requests). A worker was there from its first
+    request to the end of its last one, so one that replaced another does not count as a second."""
+    there: dict[str, tuple[float, float]] = {}
+    for one in observations:
+        began, ended = there.get(one.worker, (one.began, one.ended))
+        there[one.worker] = min(began, one.began), max(ended, one.ended)
+    changes = sorted(change for began, ended in there.values() for change in ((began, 1), (ended, -1)))
+    return max(accumulate(change for _, change in changes), default=0)
+
+
 def fit_slowdown(observations: Sequence[Observation], at_once: npt.NDArray[np.float64]) -> float | None:
     """The slowdown of `simulation.Pool` that explains the durations best; None if the requests do not show it: there
     are too few, or their workers always handled about the same number at once.

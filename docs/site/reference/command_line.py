@@ -89,7 +89,7 @@ def _value(option: click.Option) -> str:
         or {"integer range": "integer", "float range": "number", "float": "number"}.get(kind.name, kind.name)
     )
     bounds = [
-        f"{sign} {bound:g}"
+        f"{sign} {bound}" if isinstance(bound, int) else f"{sign} {bound:g}"
         for sign, bound in (
             (">" if getattr(kind, "min_open", False) else "≥", getattr(kind, "min", None)),
             ("<" if getattr(kind, "max_open", False) else "≤", getattr(kind, "max", None)),

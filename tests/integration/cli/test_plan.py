@@ -49,8 +49,10 @@ def test_a_plan_continues_from_the_pilot_of_the_same_dataset_and_configuration(p
     cost = json.loads(pilot("cost", "--json").stdout)
     assert (plan["problems"], plan["pilot_problems"], plan["pilot"]) == (PROBLEMS, PILOT, cost["run"])
     assert 0 < plan["hours"]["low"] <= plan["hours"]["mean"] <= plan["hours"]["high"]
-    assert plan["check"]["measured"] == cost["run_seconds"]
-    assert plan["check"]["error"] == pytest.approx(plan["check"]["simulated"] / cost["run_seconds"] - 1)
+    check = plan["check"]
+    assert check["measured"] + check["idle"] == pytest.approx(cost["run_seconds"])
+    assert check["error"] == pytest.approx(check["simulated"] / check["measured"] - 1)
+    assert plan["pilot_failed"] == 0
     assert plan["database_bytes"] > 0
     assert {model["model"]: model["workers"] for model in plan["models"]} == {"alpha": 1, "judge": 1}
     for model in plan["models"]:
@@ -67,6 +69,16 @@ def test_more_problems_take_longer_and_more_workers_do_not(pilot: Cordctl) -> No
     assert many["hours"]["mean"] == pytest.approx(100 * few["hours"]["mean"], rel=0.1)
     more = planned(pilot, "--problems", "1000", "--workers", "alpha=8", "--workers", "judge=8")
     assert more["hours"]["mean"] <= few["hours"]["mean"]
+
+
+def test_the_plan_uses_the_limits_of_the_configuration_and_the_check_those_of_the_pilot(pilot: Cordctl) -> None:
+    before = planned(pilot, "--problems", "100")
+    assert before["hours"]["mean"] * 3600 < 99 * before["problem_seconds"]
+    text = (pilot.folder / "cord.toml").read_text("utf-8")
+    (pilot.folder / "narrow.toml").write_text(text.replace("max_active = 64", "max_active = 1"), encoding="utf-8")
+    narrow = planned(pilot, "--problems", "100", "--config", "narrow.toml")
+    assert narrow["hours"]["mean"] * 3600 == pytest.approx(100 * narrow["problem_seconds"])  # one after the other
+    assert narrow["check"] == before["check"]
 
 
 def test_prices_make_a_cost_of_tokens_and_of_gpus_that_are_held_to_the_end(pilot: Cordctl) -> None:
@@ -105,8 +117,20 @@ def test_what_cannot_be_planned_is_refused_with_what_to_do(
     assert said in pilot("plan", "problems.jsonl", *arguments, exits=1).stderr
 
 
+def test_a_repeated_row_is_no_second_problem(pilot: Cordctl) -> None:
+    text = (pilot.folder / "problems.jsonl").read_text("utf-8")
+    (pilot.folder / "twice.jsonl").write_text(text + text, encoding="utf-8")
+    arguments = ("plan", "twice.jsonl", "--from", planned(pilot)["pilot"])
+    assert f"twice.jsonl:{PROBLEMS + 1}: its id" in pilot(*arguments, exits=1).stderr
+    without = json.loads(pilot(*arguments, "--skip-invalid", "--json").stdout)
+    assert without["problems"] == PROBLEMS
+
+
 def test_wrong_usage_is_said(pilot: Cordctl) -> None:
-    assert "is not MODEL=N" in pilot("plan", "problems.jsonl", "--workers", "alpha=0", exits=2).stderr
+    for number in ("0", "1001", "9" * 5000):
+        assert "is not MODEL=N" in pilot("plan", "problems.jsonl", "--workers", f"alpha={number}", exits=2).stderr
+    for option in ("--problems", "--gpus"):
+        assert "is not in the range" in pilot("plan", "problems.jsonl", option, "1" + "0" * 400, exits=2).stderr
     both = pilot("plan", "problems.jsonl", "--workers", "alpha=1", "--gpus", "2", exits=2)
     assert "not both" in both.stderr
 
@@ -115,6 +139,5 @@ def test_wrong_usage_is_said(pilot: Cordctl) -> None:
 def test_too_small_a_pilot_is_no_basis(cordctl: Cordctl) -> None:
     cordctl.write_problems(*map(problem, range(5)))
     cordctl("run", "problems.jsonl", "-o", "out.jsonl")
-    assert (
-        "has only 5 problems that ended; a plan needs 10 or more" in cordctl("plan", "problems.jsonl", exits=1).stderr
-    )
+    refused = cordctl("plan", "problems.jsonl", exits=1).stderr
+    assert "has only 5 done problems (0 failed); a plan needs 10 or more" in refused

@@ -62,6 +62,8 @@ def test_the_error_names_the_part_that_is_wrong(text: str, reason: str) -> None:
 
 
 def test_shares_must_add_up_to_one() -> None:
+    with pytest.raises(OptionError, match=r"add up to 0\.99999991, not to 1"):
+        Splits.parse("train=0.9999999,test=0.00000001")
     with pytest.raises(OptionError, match=r"add up to 1\.2"):
         Splits.parse("train=0.9,test=0.3")
     assert Splits.parse("a=0.3,b=0.3,c=0.4").bounds[-1] == 1.0

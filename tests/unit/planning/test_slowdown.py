@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from cord_worker.planning.slowdown import Observation, concurrency, fit_slowdown, usual_most
+from cord_worker.planning.slowdown import Observation, concurrency, fit_slowdown, most_at_once, usual_most
 
 
 def observation(began: float, ended: float, worker: str = "w", tokens: int = 10) -> Observation:
@@ -62,3 +62,10 @@ def test_short_peaks_do_not_count_as_usual() -> None:
     assert usual_most([]) == 0
     assert usual_most([observation(0, 10), observation(0, 10), observation(4, 4.5)]) == 2
     assert usual_most([observation(0, 10), observation(5, 10, "other")]) == 1
+
+
+def test_a_worker_that_replaced_another_is_no_second_one() -> None:
+    before = [observation(0, 2, "first"), observation(1, 3, "first")]
+    assert most_at_once([*before, observation(4, 6, "second")]) == 1
+    assert most_at_once([*before, observation(2.5, 6, "second"), observation(5, 7, "third")]) == 2
+    assert most_at_once([]) == 0
