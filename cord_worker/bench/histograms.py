@@ -15,7 +15,8 @@ _TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """`counts` is the number of observations up to each bound, in seconds. The last bound is infinite."""
+    """A histogram of times. `counts` gives for each bound, in seconds, the number of observations up to it; the last
+    bound is infinite. Only histograms with the same bounds are added or subtracted, or one without any (`NOTHING`)."""
 
     counts: Mapping[float, float]
 

@@ -34,8 +34,9 @@ def verify_db(
 ) -> None:
     """Check every invariant of the tables, for all runs or for RUN alone.
 
-    Results are compared with the digests that were written with them, and what follows from them is recomputed. It
-    checks one snapshot of the tables and may run while workers run. Exits with 4 if an invariant is broken.
+    Results are compared with the digests that were written with them. Columns that follow from the results are computed
+    again. The command reads one snapshot of the tables, so workers may run meanwhile. Exits with 4 if an invariant is
+    broken.
     """
     from cord_worker.operations.database import open_database
     from cord_worker.operations.table_verification import verify_tables
@@ -62,7 +63,8 @@ def verify_db(
 
 def _scope_lines(found: Verification) -> Iterator[str]:
     """Lines that say what was recomputed, and what was not."""
-    yield f"recomputed: reasons, states, lineages, seeds and token caps of {counted(found.recomputed, 'candidate')}"
+    candidates = counted(found.recomputed, "candidate")
+    yield f"recomputed: states, reasons for invalidity, lineages, seeds and token caps of {candidates}"
     compared = found.compared
     if compared is None:
         yield "not recomputed: texts, scores, judgments, and whether answers are right (--answers checks them)"
@@ -74,7 +76,7 @@ def _scope_lines(found: Verification) -> Iterator[str]:
         yield "not recomputed: texts, scores and judgments"
     if found.without_source:
         names = ", ".join(found.without_source)
-        yield f"not compared with the runs that they were trimmed from, which were removed: {names}"
+        yield f"trimmed runs not compared with their source, because it was removed: {names}"
     old = found.undigested
     if old.problems or old.candidates or old.answers:
         yield (

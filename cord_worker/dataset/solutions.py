@@ -14,6 +14,7 @@ _HEADING = re.compile(r"(?m)^[ \t]*(?:\*\*)?####(?!#)")
 _RESULT = re.compile(r"[-+]?[$€£]?\s*[-+]?\d[\d.,/:]*\s*(?:%|[^\W\d]{0,12})\.?")
 """Text after `####` that is a result; other text there may be a heading."""
 _SENTENCES = re.compile(r"[A-Z][a-z]+[.:]\s+[A-Z]")
+"""A word that ends a sentence or a title, and the next sentence: such text after `####` is no result."""
 _END_MARKS = re.compile(r"(?:\s|</s>|<eos>|<\|[\w ]{1,30}\|>|`{3,})+\Z")
 """Characters that models and Markdown put after a text."""
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox(?:\[[^\]]*\])*)\s*(?P<brace>\{)?")
@@ -24,6 +25,7 @@ _BETWEEN_BOXES = re.compile(r"[\s$]*(?:[,;]|,?\s*(?:and|or|\\text\{\s*(?:and|or)
 _RANGE = re.compile(r"\b(?:between|from)[\s$]*\Z", re.IGNORECASE)
 _OPERATORS = r"\\(?:pm|mp|times|cdot|div|neg)"
 _FUNCTIONS = r"\\(?:sqrt(?:\[[^\]]*\])?|[dtc]?frac|binom|sin|cos|tan|log|ln|exp|pi)"
+# The next three match text beside a box that belongs to the same formula, so that the box is only a part of the answer.
 _TOUCHES_BEFORE = re.compile(
     rf"(?:[-+±/]|(?<!\*)\*|\d|(?<![A-Za-z\\])[A-Za-z]|[+±/]\s+|[\^_]\s*\{{?|{_OPERATORS}\s*"
     rf"|{_FUNCTIONS}\s*(?:\{{[^{{}}]*\}})?\{{?)\Z"
@@ -61,20 +63,21 @@ def final_answer(text: str) -> str | None:
 
 
 def _after_hashes(text: str) -> str | None:
-    """The text after `####` on the last line, or of the box in it; headings in the middle of a text do not count."""
+    """The text after `####` on the last line; if that text has a box, the content of the box. Headings in the middle of
+    a text do not count."""
     text = _END_MARKS.sub("", text)
     marks = list(_HASHES.finditer(text))
     if not marks:
         return None
     mark = marks[-1]
-    answer, behind = _unmarked(mark), text[mark.end() :].strip()
-    if behind:
-        is_result = _RESULT.fullmatch(answer) is not None or (not answer and _RESULT.fullmatch(behind) is not None)
+    answer, later_lines = _unmarked(mark), text[mark.end() :].strip()
+    if later_lines:
+        is_result = _RESULT.fullmatch(answer) is not None or (not answer and _RESULT.fullmatch(later_lines) is not None)
         if not is_result or len(_HEADING.findall(text)) > 1:
             return None
         if answer:
             raise AmbiguousAnswer(f"continues after its #### {answer:.40}")
-        return behind
+        return later_lines
     if not answer:
         raise AmbiguousAnswer("ends with #### and nothing after it")
     if len(_HEADING.findall(text)) > 1:
@@ -118,6 +121,7 @@ def _boxed(text: str) -> str | None:
         raise AmbiguousAnswer("has an empty \\boxed{}")
     contents = list(dict.fromkeys(content for _, _, content in boxes))
     alike = len({_plain(content) for content in contents}) == 1
+    # Equal boxes repeat one result. Then it is enough that the last one stands alone.
     for start, end, _ in boxes[-1:] if alike else boxes:
         _check_alone(text, start, end)
     if alike:
@@ -150,7 +154,8 @@ def _inner(content: str) -> str:
 
 
 def _tagged(text: str) -> str | None:
-    """The text between the tags `<answer>` and `</answer>`, or of the box in it; None without such tags."""
+    """The text between the tags `<answer>` and `</answer>`; if that text has a box, the content of the box. None
+    without such tags."""
     found: dict[str, None] = {}
     opened: int | None = None
     for tag in _TAG.finditer(text):

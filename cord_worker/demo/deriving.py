@@ -1,4 +1,5 @@
-"""Derives bundled models from others: teachers of plain text and their prover, an integrator, a reward model."""
+"""Derives bundled models from others: teachers that do not number their steps ("plain") and the prover for these, an
+integrator, a reward model."""
 
 from __future__ import annotations
 
@@ -30,10 +31,10 @@ DERIVED: dict[str, tuple[str, int]] = {
 """For each derived model: the model from which its training starts, and the number of training batches."""
 
 RATE_FACTORS = {REWARD: 1.0, INTEGRATOR: 0.7}
-"""Factors of the usual learning rates; the default is one half."""
+"""Factors by which the usual learning rates are multiplied; 0.5 for models that are not named here."""
 _LONG_BATCH = 16
 _SHARE_WITH_MISTAKES = 0.7
-"""Share of the prover's training trajectories that may contain mistakes."""
+"""Share of the plain prover's training trajectories that may contain mistakes."""
 
 
 def derive_model(name: str, seed: int, origin: Path, folder: Path) -> None:
@@ -43,8 +44,8 @@ def derive_model(name: str, seed: int, origin: Path, folder: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(origin)
     loss_of = next_token_loss
     if name == REWARD:
-        wiring = random.Random(f"wiring-{seed}")
-        model: PreTrainedModel = judging.with_reward_head(origin, Encoder(tokenizer), wiring)
+        rng = random.Random(f"wiring-{seed}")
+        model: PreTrainedModel = judging.with_reward_head(origin, Encoder(tokenizer), rng)
         loss_of = judging.loss
     else:
         attention = "sdpa" if name == INTEGRATOR else "eager"  # sdpa is faster for long texts, eager for short ones
@@ -67,7 +68,8 @@ def derive_model(name: str, seed: int, origin: Path, folder: Path) -> None:
 
 
 def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: tuple[str, ...]) -> None:
-    """Makes each text a single token. Its embedding in `model` begins as the mean of those of its earlier tokens."""
+    """Makes each text a single token. The new token's embedding in `model` begins as the mean of the embeddings of the
+    tokens into which the text was split before."""
     old = [tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
     known = len(tokenizer)
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in texts])
@@ -93,9 +95,8 @@ def samples(name: str, encoder: Encoder, seed: int) -> Iterator[Sample]:
 def _plain_sample(name: str, encoder: Encoder, problem: DemoProblem, rng: random.Random) -> Sample:
     first_turn = encoder.first_turn(problem.question)
     if name == PLAIN_PROVER:
-        steps = write(
-            problem, teachers_of_steps("", problem, rng, mixed=True), rng, errors=rng.random() < _SHARE_WITH_MISTAKES
-        )
+        teachers = teachers_of_steps("", problem, rng, mixed=True)  # mixed: a random teacher for each step, no name
+        steps = write(problem, teachers, rng, errors=rng.random() < _SHARE_WITH_MISTAKES)
         kept = rng.randint(1, len(steps))
         return encoder.sample(plain_prover_pieces(first_turn, problem, steps, kept, rng), ends=False)
     origin, _ = DERIVED[name]

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Source(StrEnum):
-    """From which stored values of a problem its rows are made."""
+    """The stored values of a problem from which its rows are made."""
 
     RESULTS = "results"
-    """Its winning trajectory, or all its samples (`Result`), at least one."""
+    """The problem's winner, or all its samples (`Result`). A problem without a result has no rows."""
     TREE = "search tree"
-    """All candidates of its search (`SearchTree`)."""
+    """All candidates of the problem's search (`SearchTree`)."""
 
 
 class Need(StrEnum):
@@ -72,8 +72,9 @@ class OptionError(CordError):
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The user's choices for rows; None means the format's default, or no limit. `teachers`: only these may have
-    written the steps that a row teaches. `top_k`: at most this many rows of each problem, the best ones."""
+    """The user's choices for rows; None means the format's default, or no limit. `teachers`: a row is made only if all
+    steps that a student learns from it were written by these. `top_k`: at most this many rows of each problem, the
+    best ones."""
 
     teachers: frozenset[str] | None = None
     top_k: int | None = None
@@ -85,7 +86,7 @@ class Choices:
     rescoring: str | None = None
 
     def take(self, *teachers: str) -> bool:
-        """Whether texts by all these teachers may be exported."""
+        """Whether the user's choice includes every one of `teachers`; without a choice it includes all."""
         return self.teachers is None or self.teachers.issuperset(teachers)
 
 
@@ -102,8 +103,8 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The run and the choices for which rows are made. `today` is the run's date, for templates that show one; `facts`
-    reads the database when it is first called."""
+    """The run and the choices for which rows are made. `today` is what chat templates show as the current date: the
+    date of the run. `facts` reads the database when it is first called."""
 
     run: str
     segmentation: Segmentation
@@ -127,9 +128,10 @@ class Format:
     `rows` makes the rows of one problem from a sequence of its results, or from its search tree; instead of a row it
     may yield the reason why there is none. `sequences` gives the texts of one row as a trainer reads them;
     `--max-tokens` counts their tokens. It is None if no trainer reads the rows. Both functions are pure. `noun` says
-    what a row is. `options` are the options of `cordctl export` that this format takes and some others do not, by name
-    without dashes. `is_per_result`: each result gives a row. `takes_failed`: candidates of failed problems give rows
-    too. `row_needs`: what a problem must have for a row; the report of an export without rows says it.
+    what a row is. `options` are names, without dashes, of options of `cordctl export`: those that this format takes,
+    but not every format does. `is_per_result`: each result gives a row. `takes_failed`: candidates of failed problems
+    give rows too. `row_needs` says what a problem must have to give a row; if an export wrote no rows, its report
+    quotes this.
     """
 
     name: str

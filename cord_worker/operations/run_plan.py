@@ -1,8 +1,8 @@
 """How long a dataset will take on given workers, and what it will cost: `cordctl plan`.
 
-The requests of a pilot run are drawn again, problem by problem, until there are as many problems as the dataset has.
-A simulation then sends them through the planned workers, wave by wave as the search does. Intervals come from several
-such draws (bootstrap over problems).
+A draw takes problems of a pilot run at random, each any number of times, until it has as many as the dataset, or
+`_SIMULATED`. A simulation sends all requests of these problems through the planned workers, wave by wave as the search
+does. Intervals come from several draws (bootstrap over problems).
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from cord_worker.operations.pilot import Pilot
 from cord_worker.planning.simulation import Pool, Simulated, Trace, simulate
 
 _DRAWS = 12
+_COST_DRAWS = 200
 _SIMULATED = 600
-"""Problems that are simulated; a longer run goes on at the pace of the second half of these."""
+"""Problems of a draw, or more if the pilot had many in flight. A run with more problems than a draw continues at the
+pace of the second half of the draw."""
 _SPLIT_SIMULATED = 150
+"""The same for a draw that compares splits of the GPUs, which are simulated many times."""
 _HOUR = 3600.0
 
 
@@ -37,18 +40,19 @@ class Interval:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Interval:
-        """Of these draws."""
+        """The interval of the values of all draws."""
         return cls(float(np.mean(values)), *(float(one) for one in np.quantile(values, (0.025, 0.975))))
 
     def times(self, factor: float) -> Interval:
-        """All three, multiplied."""
+        """The interval with all three numbers multiplied by `factor`."""
         return Interval(self.mean * factor, self.low * factor, self.high * factor)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedModel:
-    """A model in the plan. `busy`: the mean share of its workers' places for requests that are in use. `with_one_more`:
-    the hours with one more worker. `gpus`: of all its workers. Tokens are those of the whole run."""
+    """A model in the plan. `gpus`: the GPUs of all its workers. `busy`: how full the batches of its workers are on
+    average, from 0 to 1. `with_one_more`: the hours of the run if the model had one more worker. Tokens are those of
+    the whole run."""
 
     model: str
     workers: int
@@ -62,8 +66,8 @@ class PlannedModel:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The pilot itself, simulated with the workers that it had, against what it took (in seconds). `measured` does not
-    include the `idle` seconds, in which no request was in an engine."""
+    """How good the simulation is: the seconds that it gives for the pilot with the pilot's own workers, and the seconds
+    that the pilot really took, without the `idle` ones, in which no request was in an engine."""
 
     simulated: float
     measured: float
@@ -77,11 +81,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be expected of a run of `problems`; `pilot_problems` is what it is based on, of which `pilot_failed`
-    failed.
+    """What a run of `problems` problems will take, computed from `pilot_problems` problems of the run `pilot`, of which
+    `pilot_failed` failed.
 
-    `cost` is None without prices. `bottleneck`: the model of which one more worker would save most; None if none would
-    save 2 %. `database_bytes`: what the rows of the problems will take.
+    `cost` is None without prices. `problem_seconds`: the mean time of a problem from admission to its end.
+    `bottleneck`: the model for which one more worker would save the most time; None if that is less than 2 %.
+    `database_bytes`: the size of the rows of the problems. `without_slowdown`: models for which the pilot does not show
+    how larger batches slow them down.
     """
 
     pilot: str
@@ -133,7 +139,8 @@ def plan(
     *,
     seed: int = 0,
 ) -> Plan:
-    """The plan of a run of `problems`. `workers`: how many each model has; `gpus`: those of one of its workers."""
+    """The plan of a run of `problems` problems. `workers`: the number of workers by model. `gpus`: the number of GPUs
+    of one worker, by model."""
     pools = tuple(
         replace(pool, workers=workers[name]) for name, pool in zip(pilot.models, pilot.planned_pools, strict=True)
     )
@@ -144,7 +151,8 @@ def plan(
     seconds = Interval.of([one.seconds for one in found])
     hours = seconds.times(1.0 / _HOUR)
     all_gpus = sum(workers[name] * gpus[name] for name in pilot.models)
-    more = {name: _with_one_more(pilot, pools, draws[0], problems, place) for place, name in enumerate(pilot.models)}
+    # Seconds with one more worker, from the first draw only; so they are compared with the seconds of that draw.
+    more = {name: _with_one_more(pilot, pools, draws[0], problems, index) for index, name in enumerate(pilot.models)}
     first = found[0].seconds
     saved = {name: 1.0 - one / first for name, one in more.items() if first}
     best = max(saved, key=lambda name: saved[name], default=None)
@@ -153,13 +161,13 @@ def plan(
             model=name,
             workers=workers[name],
             gpus=workers[name] * gpus[name],
-            busy=float(np.mean([one.busy[place] for one in found])),
+            busy=float(np.mean([one.busy[index] for one in found])),
             with_one_more=hours.mean * (more[name] / first if first else 1.0),
             prompt_tokens=_per_problem(pilot, name, "prompt") * problems,
             cached_tokens=_per_problem(pilot, name, "cached") * problems,
             completion_tokens=_per_problem(pilot, name, "completion") * problems,
         )
-        for place, name in enumerate(pilot.models)
+        for index, name in enumerate(pilot.models)
     ]
     return Plan(
         pilot=pilot.run,
@@ -244,8 +252,8 @@ def _improved(
 
 
 def chosen_workers(pilot: Pilot, given: Mapping[str, int]) -> dict[str, int]:
-    """The pilot's numbers of workers, with those that are given in their place. Raises ConfigError for an unknown
-    model."""
+    """The number of workers by model: from `given`, or as in the pilot for models that are not in it. Raises
+    ConfigError for an unknown model."""
     for name in given:
         if name not in pilot.models:
             raise ConfigError(f"--workers {name}={given[name]}: {unknown('model', name, pilot.models)}")
@@ -257,7 +265,8 @@ def _drawn(traces: Sequence[Trace], count: int, chance: random.Random) -> list[T
 
 
 def _simulated(draw: Sequence[Trace], pools: Sequence[Pool], max_active: int, problems: int) -> Simulated:
-    """The draw, or `problems` at the pace of its second half if these are more."""
+    """Simulates the draw. If the run has more problems than the draw, the others are added at the pace of the second
+    half of the draw."""
     whole = simulate(draw, pools, max_active)
     if problems <= len(draw):
         return whole
@@ -266,27 +275,28 @@ def _simulated(draw: Sequence[Trace], pools: Sequence[Pool], max_active: int, pr
     return replace(whole, seconds=whole.seconds + pace * (problems - len(draw)))
 
 
-def _with_one_more(pilot: Pilot, pools: Sequence[Pool], draw: Sequence[Trace], problems: int, place: int) -> float:
+def _with_one_more(pilot: Pilot, pools: Sequence[Pool], draw: Sequence[Trace], problems: int, index: int) -> float:
+    """Seconds with one more worker of the model with this index."""
     more = list(pools)
-    more[place] = replace(more[place], workers=more[place].workers + 1)
+    more[index] = replace(more[index], workers=more[index].workers + 1)
     return _simulated(draw, more, pilot.planned_max_active, problems).seconds
 
 
 def _demand(pilot: Pilot) -> dict[str, float]:
-    """Seconds that one worker of each model needs for a mean problem with full batches."""
+    """By model, the seconds that one worker needs for an average problem, with full batches."""
     alone = dict.fromkeys(range(len(pilot.models)), 0.0)
     for trace in pilot.traces:
         for wave in trace:
             for request in wave.requests:
                 alone[request.model] += request.seconds
     return {
-        name: alone[place] / len(pilot.traces) / replace(pilot.planned_pools[place], workers=1).best_rate
-        for place, name in enumerate(pilot.models)
+        name: alone[index] / len(pilot.traces) / replace(pilot.planned_pools[index], workers=1).best_rate
+        for index, name in enumerate(pilot.models)
     }
 
 
 def _per_problem(pilot: Pilot, name: str, kind: str) -> float:
-    total: int = sum(getattr(of[name], kind) for of in pilot.tokens if name in of)
+    total: int = sum(getattr(by_model[name], kind) for by_model in pilot.tokens if name in by_model)
     return total / len(pilot.tokens)
 
 
@@ -294,13 +304,18 @@ def _cost(
     pilot: Pilot, problems: int, models: Sequence[PlannedModel], hours: Interval, prices: PlannedPrices,
     chance: random.Random,
 ) -> Interval:  # fmt: skip
-    """Tokens by their price, and GPUs from the first request to the end of the run, idle or not."""
+    """The price of the tokens, plus that of the GPUs from the first request to the end of the run, idle or not."""
     of_tokens = [
-        sum(prices.models[name].of_tokens(count.prompt, count.cached, count.completion) for name, count in of.items())
-        for of in pilot.tokens
+        sum(
+            prices.models[name].of_tokens(count.prompt, count.cached, count.completion)
+            for name, count in by_model.items()
+        )
+        for by_model in pilot.tokens
     ]
     per_hour = sum(model.gpus * (prices.models[model.model].gpu_hour or 0.0) for model in models)
-    means = [float(np.mean([of_tokens[chance.randrange(len(of_tokens))] for _ in of_tokens])) for _ in range(200)]
+    means = [
+        float(np.mean([of_tokens[chance.randrange(len(of_tokens))] for _ in of_tokens])) for _ in range(_COST_DRAWS)
+    ]
     tokens = Interval.of(means).times(problems)
     return Interval(
         tokens.mean + per_hour * hours.mean, tokens.low + per_hour * hours.low, tokens.high + per_hour * hours.high

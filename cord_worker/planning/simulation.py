@@ -69,6 +69,7 @@ class _Worker:
 
     pool: Pool
     model: int
+    place: int
     done: float = 0.0
     at: float = 0.0
     busy: float = 0.0
@@ -94,7 +95,12 @@ class _Simulation:
         self._began = [0.0] * len(traces)
         self._queued = deque(range(len(traces)))
         self._waiting: list[deque[tuple[float, int]]] = [deque() for _ in pools]
-        self._workers = [[_Worker(pool, model) for _ in range(pool.workers)] for model, pool in enumerate(pools)]
+        self._workers = [
+            [_Worker(pool, model, place) for place in range(pool.workers)] for model, pool in enumerate(pools)
+        ]
+        self._by_load = [[(0, place) for place in range(pool.workers)] for pool in pools]
+        """(number of running requests, worker), as a heap for each model. A worker has an entry for every number that it
+        had; only that of its present number counts."""
         self._events: list[tuple[float, int, _Worker | int, int]] = []
         """(time, number, the worker whose next request ends or the problem whose wave starts, the worker's version)."""
         self._number = 0
@@ -151,12 +157,15 @@ class _Simulation:
 
     def _serve(self, model: int, now: float) -> None:
         """Gives waiting requests to the workers with the fewest running ones, as long as one has room."""
-        waiting = self._waiting[model]
+        waiting, workers, by_load = self._waiting[model], self._workers[model], self._by_load[model]
         changed = set()
         while waiting:
-            place = min(range(len(self._workers[model])), key=lambda i: len(self._workers[model][i].running))
-            worker = self._workers[model][place]
-            if len(worker.running) >= worker.pool.batch_size:
+            load, place = by_load[0]
+            worker = workers[place]
+            if load != len(worker.running):
+                heapq.heappop(by_load)
+                continue
+            if load >= worker.pool.batch_size:
                 break
             if place not in changed:
                 worker.advance(now)
@@ -164,8 +173,9 @@ class _Simulation:
             seconds, problem = waiting.popleft()
             self._number += 1
             heapq.heappush(worker.running, (worker.done + seconds, self._number, problem))
+            heapq.heapreplace(by_load, (load + 1, place))
         for place in changed:
-            self._schedule(self._workers[model][place])
+            self._schedule(workers[place])
 
     def _schedule(self, worker: _Worker) -> None:
         worker.version += 1
@@ -175,6 +185,7 @@ class _Simulation:
     def _end_request(self, worker: _Worker, now: float) -> None:
         worker.advance(now)
         _, _, problem = heapq.heappop(worker.running)
+        heapq.heappush(self._by_load[worker.model], (len(worker.running), worker.place))
         self._left[problem] -= 1
         if not self._left[problem]:
             self._begin_wave(problem, now)

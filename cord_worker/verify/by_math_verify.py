@@ -1,7 +1,8 @@
 """The method `math_verify`: the package math-verify alone decides, as in published figures.
 
-The reference is put in a box, because only then does math-verify read a bare `p - q` or `B`. Its own time limits are
-off, because they need signals of the main thread; the checking process has its own limit.
+The reference is put in a box, because only then does math-verify read a bare `p - q` or `B`. The time limits of
+math-verify are off, because they use signals, which work only in a main thread. Instead, the process that checks
+answers has a limit (`AnswerChecker`).
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def compare_by_math_verify(generated_answer: str, reference: str) -> CheckResult
         return CheckResult(None, "unsupported", None, f"the reference is empty ({by})")
     wanted = parse(rf"\boxed{{{reference.strip()}}}", parsing_timeout=None)
     found = parse(generated_answer, parsing_timeout=None)
+    # `found` holds the expression and, after it, the text of the answer.
     readings = tuple(part for part in found if isinstance(part, str))[-1:]
     extracted = readings[0] if readings else None
     for expected, given in itertools.product(wanted, found):

@@ -6,12 +6,13 @@ loaded model stays loaded: the connection is dropped, the reason is given once, 
 the consumer connects again after a pause, which is short at first. Only a signal, or this application's own decision,
 ends the process.
 
-Needed with Celery 5.6.3 and 5.7.0, whose `start` continues only after connection errors. 5.7.0 itself ends if Redis
-restarts with tasks in flight ("'NoneType' object has no attribute 'hostname'"); `tests/chaos/test_recovery.py`
-restarts it six times. Remove this when Celery retries after every error and can disable its remote-control commands.
+Needed with Celery 5.6.3 and 5.7.0, whose `start` continues only after connection errors. Without this module, a worker
+of Celery 5.7.0 ends if Redis restarts while tasks are in flight ("'NoneType' object has no attribute 'hostname'");
+`tests/chaos/test_recovery.py` restarts Redis six times. Remove this module when Celery retries after every error and
+can disable its remote-control commands.
 
-`incoming_messages` reads what is received; what is not a message of ours is dropped. Flower's questions are answered,
-its commands are not obeyed: `cordctl drain` ends a worker.
+`incoming_messages` reads what is received; what is not a message of this service is dropped. Flower's questions are
+answered, but its commands are not obeyed: `cordctl drain` ends a worker.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ logger = logging.getLogger(__name__)
 
 _MIN_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 2.0
-_LOOK_SECONDS = 0.1
-_CLOSE_SECONDS = 1.0
+_SHUTDOWN_CHECK_SECONDS = 0.1
+"""While it waits to reconnect, the consumer looks this often whether the process is asked to end."""
+_EVENTS_READ_SECONDS = 1.0
+"""The read timeout of the connection for events."""
 _STABLE_SECONDS = 5.0
 """After a connection that lasted this long, the pause before the next one is the shortest again."""
 _MAX_LOGGED_BYTES = 200
@@ -50,7 +53,7 @@ _DISABLED_COMMANDS = (
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
-    """A Celery consumer that neither a message nor a state of the broker can end."""
+    """A Celery consumer. No message ends it, and no state of the broker."""
 
     class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]
         """Celery's steps, without the sixty exchanges and queues for delayed messages: this application sends none."""
@@ -118,7 +121,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         until = time.monotonic() + self._pause * random.uniform(0.5, 1.0)
         while (left := until - time.monotonic()) > 0:
             maybe_shutdown()
-            time.sleep(min(left, _LOOK_SECONDS))
+            time.sleep(min(left, _SHUTDOWN_CHECK_SECONDS))
         self._pause = min(2 * self._pause, _MAX_PAUSE_SECONDS)
 
     def ensure_connected(self, conn: Any) -> Any:
@@ -127,7 +130,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         return conn
 
     def connect(self) -> Any:
-        """A connection to a broker that hands out messages."""
+        """Connects to the broker, and checks that it hands out messages."""
         connection = self.connection_for_read(heartbeat=self.amqheartbeat)
         try:
             probe_reading(connection)
@@ -139,9 +142,9 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         return connection
 
     def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
-        """A connection for events that waits for no answer: a RabbitMQ that is out of memory or disk confirms no
-        messages, and does not answer when a connection is closed."""
-        options = {"confirm_publish": False, "read_timeout": _CLOSE_SECONDS}
+        """A connection for events. It waits for no confirmation and only briefly for an answer: if RabbitMQ is out of
+        memory or disk, it confirms no messages, and does not answer when a connection is closed."""
+        options = {"confirm_publish": False, "read_timeout": _EVENTS_READ_SECONDS}
         return self.ensure_connected(
             self.app.connection_for_write(url=url, heartbeat=heartbeat, transport_options=options)
         )
@@ -151,7 +154,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         _ignoring_errors(super().shutdown)
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
-        """The function for each message: it reads the message and gives it to Celery, rebuilt, or drops it."""
+        """The function that Celery calls for each message: it reads the message, and drops it or builds it again from
+        what was read and gives that to Celery."""
         receive = super().create_task_handler(*arguments, **options)
         known = served_tasks(self.strategies)
         lost = (*self.connection_errors, *self.channel_errors)
@@ -171,7 +175,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
                 raise
             except Exception as error:  # no message may end the process
                 logger.debug("a message could not be received", exc_info=True)
-                self._drop(message, BadMessage(f"{type(error).__name__} at its receipt"))
+                self._drop(message, BadMessage(f"{type(error).__name__} when it was received"))
 
         return handle
 

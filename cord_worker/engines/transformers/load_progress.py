@@ -19,14 +19,16 @@ _TENTHS = 10
 
 @contextmanager
 def report_progress(describe: Describe, folder: Path, suffixes: tuple[str, ...]) -> Iterator[None]:
-    """Within the `with`, reports at every tenth how much of the weights in `folder` is read."""
+    """While the `with` block loads the weights in `folder`, reports after each tenth of the tensors how much is
+    done."""
     size = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in suffixes and path.is_file())
     amount, begun = _bytes(size), time.monotonic()
 
     def tell(tenth: int) -> None:
         describe(f"loads its model, {100 * tenth // _TENTHS} % of {amount}", since=begun)
 
-    def bar(factory: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    def replace_bar(factory: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """transformers calls this where it would make a progress bar by `factory`."""
         if options.get("desc") != _LOADING or not args:
             return factory(*args, **options)
         return _in_tenths(list(args[0]), tell)
@@ -36,7 +38,7 @@ def report_progress(describe: Describe, folder: Path, suffixes: tuple[str, ...])
     if set_hook is None:
         yield
         return
-    before = set_hook(bar)
+    before = set_hook(replace_bar)
     try:
         yield
     finally:

@@ -36,8 +36,8 @@ _STAGE = sa.text(
 )
 
 _ANALYZE_STAGED = sa.text("ANALYZE staged (line, key)")
-"""With statistics the planner numbers the rows by the index of their lines. Without, it would sort whole rows on
-disk."""
+"""With statistics, the planner reads the rows in the order of the index on `line` to number them. Without, it would
+sort whole rows on disk."""
 
 _COPY = "COPY staged (key, content_hash, question, answer, passage, attributes, location) FROM STDIN"
 
@@ -88,7 +88,8 @@ _CONFLICTING = sa.text(
 _DROP_CONFLICTING = sa.text(f"DELETE FROM staged s USING problems p, runs r WHERE {_CONFLICTS}")
 
 _DROP_PRESENT = sa.text("DELETE FROM staged s USING problems p WHERE p.run_id = :run_id AND p.key = s.key")
-"""A statement of its own: as a condition of the insertion it would read, for every row, all rows inserted so far."""
+"""Separate from `_INSERT`: if this were a condition there, PostgreSQL would read all rows inserted so far again for
+every new row."""
 
 _INSERT = sa.text(
     f"""
@@ -104,8 +105,8 @@ _INSERT = sa.text(
 )
 
 _MANY_ROWS = 10_000
-"""From this many new rows on, the planner's statistics are updated at once, because enqueuing again compares its rows
-with all of them."""
+"""If at least this many rows are inserted, the planner's statistics are updated at once: if the dataset is enqueued
+again, its rows are compared with all of these."""
 _ANALYZE_PROBLEMS = sa.text("ANALYZE problems (run_id, key)")
 
 _NEXT_POSITION = sa.text("SELECT coalesce(max(position) + 1, 0) FROM problems WHERE run_id = :run_id")
@@ -209,8 +210,8 @@ def enqueue(
     on_rejected: Callable[[RejectedRecord], None] | None = None,
     dataset: dict[str, str] | None = None,
 ) -> EnqueueReport:
-    """Enqueues `records` into the run called `name`, which it creates if needed. `dataset` names the dataset of the hub
-    that they are from (id, revision, split); it is stored with the run.
+    """Enqueues `records` into the run called `name`, which it creates if needed. If they are from the hub, `dataset`
+    names their dataset there (id, revision, split); it is stored with the run.
 
     With `on_rejected`, bad rows are passed to it and the rest is enqueued; without it the first bad row raises
     DatasetError and the caller's transaction rolls back. Raises RunConflict if the run exists with another
@@ -410,7 +411,7 @@ def _reject_staged(
         named = "\n".join(flaw_of(reject(row)) for row in rows[:_MOST_NAMED])
         more = "\n…" if len(rows) > _MOST_NAMED else ""
         raise DatasetError(
-            f"{named}{more}\nNothing was enqueued. Give every problem its own id, leave out what is there twice, or "
+            f"{named}{more}\nNothing was enqueued. Give every problem its own id, leave out repeated problems, or "
             "enqueue the others with --skip-invalid."
         )
     for row in rows:

@@ -26,15 +26,16 @@ _CANCEL_PROBLEMS = sa.text(
 
 
 def pause_run(connection: sa.Connection, name: str) -> bool:
-    """Pauses the run: no new work of it is claimed; results of leased work are still written. False if it was
-    paused."""
+    """Pauses the run: none of its work is claimed any more, but results of leased work are still written. Returns
+    False if the run was already paused."""
     return _set_state(connection, name, RunState.PAUSED)
 
 
 def resume_run(connection: sa.Connection, name: str, limits: NewLimits = _UNCHANGED) -> bool:
-    """Continues a paused run, with other spending limits if they are given. False if it was active.
+    """Continues a paused run, with other spending limits if they are given. Returns False if the run was already
+    active.
 
-    Raises RunConflict if it has reached a limit; then nothing is changed (the caller's transaction rolls back).
+    Raises RunConflict if the run has reached a limit; then nothing is changed (the caller's transaction rolls back).
     """
     changed = _set_state(connection, name, RunState.ACTIVE)
     run = resolve_run(connection, name)
@@ -48,7 +49,8 @@ def resume_run(connection: sa.Connection, name: str, limits: NewLimits = _UNCHAN
 
 
 def cancel_run(connection: sa.Connection, name: str) -> int:
-    """Cancels the run, which is final; returns the number of problems that it cancelled. Done and failed ones stay."""
+    """Cancels the run for good, with its unfinished problems, and returns their number. Problems that are done or
+    failed stay so."""
     lock_run_name(connection, name)
     run = resolve_run(connection, name)
     set_run_state(connection, run.id, RunState.CANCELLED)
@@ -56,7 +58,7 @@ def cancel_run(connection: sa.Connection, name: str) -> int:
 
 
 def prioritise_run(connection: sa.Connection, name: str, priority: int) -> int:
-    """Sets the run's priority; returns the previous one. Problems of a higher priority begin first."""
+    """Sets the run's priority; returns the previous one. Problems of runs with a higher priority begin first."""
     run = resolve_run(connection, name)
     set_run_priority(connection, run.id, priority)
     return run.priority

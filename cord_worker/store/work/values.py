@@ -23,8 +23,8 @@ class Claimed:
     """The result of a claim for several problems.
 
     `held_back` are problems with work that may be done, but only in the other mode: exclusive instead of shared, or the
-    reverse (`schema.isolation`). `due` are messages for decisions of problems whose last candidates without a score
-    were duplicates.
+    reverse (`schema.isolation`). `due` are messages for decisions: a claim of scores finds duplicates, and if all
+    candidates that a problem still waited for are duplicates, its decision is due.
     """
 
     leases: list[Any] = field(default_factory=list)

@@ -1,4 +1,5 @@
-"""The LLM judge's leases: one holder at a time, returned, owed again, parked, and ended by the coordinator."""
+"""The LLM judge's leases: one worker holds a lease; it can be returned; unclaimed work is owed again; work that keeps
+failing is parked; the coordinator ends a judged problem."""
 
 from __future__ import annotations
 
@@ -33,6 +34,8 @@ CONFIG = RunConfig.model_validate(
     }
 )
 JUDGE = CONFIG.models["judge"].fingerprint()
+ANY_AGE = -1.0
+"""Seconds: what has been owed for longer is due, so with a negative number all that is owed."""
 
 
 def answered(database: Database, **metadata: Json) -> int:
@@ -74,7 +77,7 @@ def test_a_worker_of_another_model_gets_no_answer_to_judge(database: Database) -
     assert claim(database, registered(database), answered(database), model=teacher) == []
 
 
-def test_without_its_own_reference_a_problem_has_its_answer_as_reference(database: Database) -> None:
+def test_a_problem_whose_reference_field_is_empty_has_its_known_answer_as_reference(database: Database) -> None:
     problem = answered(database, decision="")
     assert claim(database, registered(database), problem)[0].reference == "Because."
 
@@ -97,9 +100,9 @@ def test_a_verdict_is_written_once_by_the_holder_of_the_lease(database: Database
 def test_a_judged_problem_is_ended_by_the_coordinator_and_costs_are_kept(database: Database) -> None:
     problem = answered(database)
     holder = registered(database)
-    assert database.run(lambda c: sweep.due_coordination(c, -1.0)) == []
+    assert database.run(lambda c: sweep.due_coordination(c, ANY_AGE)) == []
     finish(database, holder, claim(database, holder, problem)[0])
-    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [VERIFY]
+    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, ANY_AGE))] == [VERIFY]
     owed = database.run(lambda c: checks.read_owed_checks(c, problem))
     assert owed is not None
     assert (owed.unchecked, owed.checking, owed.with_judge) == (0, 0, 0)
@@ -113,7 +116,7 @@ def test_a_judged_problem_is_ended_by_the_coordinator_and_costs_are_kept(databas
     assert tuple(database.run(lambda c: c.execute(sa.text(cost)).one())) == ("verdict", 1, 20, 5, 0.5)
 
 
-def test_an_unclaimed_verdict_is_owed_to_the_judges_model(database: Database) -> None:
+def test_an_unclaimed_answer_judgment_is_owed_to_the_judges_model(database: Database) -> None:
     problem = answered(database)
     assert database.run(sweep.waiting_messages) == {JUDGE: 1}
     assert database.run(lambda c: sweep.due_model_work(c, [JUDGE], 20.0)) == []
@@ -127,7 +130,7 @@ def test_a_row_with_its_own_method_is_not_judged(database: Database) -> None:
     problem = answered(database, verify="exact")
     assert claim(database, registered(database), problem) == []
     assert database.run(sweep.waiting_messages) == {}
-    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [VERIFY]
+    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, ANY_AGE))] == [VERIFY]
 
 
 @pytest.mark.parametrize("forgiven", [False, True])
@@ -135,6 +138,7 @@ def test_a_judge_that_keeps_dying_parks_the_problem(database: Database, forgiven
     problem = answered(database)
     for attempt in range(3):
         victim = registered(database)
+        # The third attempt is exclusive; forgiven attempts do not count.
         assert claim(database, victim, problem, exclusive=attempt == 2 and not forgiven)
         assert database.run(lambda c, w=victim: return_all(c, [w], forgiven=forgiven)) == 1
     parked = database.run(sweep.exhausted)
@@ -147,8 +151,9 @@ UNDECIDED = (
 )
 
 
-def compared(database: Database) -> tuple[int, int]:
-    """A problem whose check was undecided and whose answer is for the judge: its key and its trajectory's."""
+def undecided_by_check(database: Database) -> tuple[int, int]:
+    """Makes a problem whose check was undecided, so that its answer waits for the judge. Returns the keys of the
+    problem and of its trajectory."""
     problem = answered(database, verify="math")
     owed = database.run(lambda c: checks.read_owed_checks(c, problem))
     assert owed is not None
@@ -184,19 +189,19 @@ def broken(database: Database) -> list[str]:
 
 
 def test_an_undecided_answer_waits_for_the_judge_and_its_result_names_check_and_verdict(database: Database) -> None:
-    problem, trajectory = compared(database)
+    problem, trajectory = undecided_by_check(database)
     assert row_of(database, trajectory)[:3] == ("verifying", "unjudged", None)
     assert "verdicts" not in broken(database)
     assert database.run(sweep.waiting_messages) == {JUDGE: 1}
-    assert database.run(lambda c: sweep.due_coordination(c, -1.0)) == []
-    (due,) = database.run(lambda c: sweep.due_model_work(c, [JUDGE], -1.0))
+    assert database.run(lambda c: sweep.due_coordination(c, ANY_AGE)) == []
+    (due,) = database.run(lambda c: sweep.due_model_work(c, [JUDGE], ANY_AGE))
     assert (due.kind, due.problem_id, due.model) == (JUDGE_ANSWER.name, problem, JUDGE)
 
     holder = registered(database)
     (lease,) = claim(database, holder, problem)
     assert claim(database, registered(database), problem) == []
     assert finish(database, holder, lease) == {problem}
-    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [VERIFY]
+    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, ANY_AGE))] == [VERIFY]
     assert database.run(lambda c: checks.end_verified(c, [problem])) == [problem]
     state, answer_state, correct, verification, _ = row_of(database, trajectory)
     assert (state, answer_state, correct) == ("done", "judged", True)
@@ -205,7 +210,7 @@ def test_an_undecided_answer_waits_for_the_judge_and_its_result_names_check_and_
 
 
 def test_an_undecided_answer_that_its_judge_returns_waits_for_the_judge_again(database: Database) -> None:
-    problem, trajectory = compared(database)
+    problem, trajectory = undecided_by_check(database)
     lost = registered(database)
     (late,) = claim(database, lost, problem)
     assert row_of(database, trajectory)[1] == "judging"
@@ -219,7 +224,7 @@ def test_an_undecided_answer_that_its_judge_returns_waits_for_the_judge_again(da
 
 
 def test_a_second_coordinator_changes_no_answer_that_already_waits_for_the_judge(database: Database) -> None:
-    problem, trajectory = compared(database)
+    problem, trajectory = undecided_by_check(database)
     holder = registered(database)
     (lease,) = claim(database, holder, problem)
     assert check_answers(database, problem) == []
@@ -232,7 +237,7 @@ def test_a_second_coordinator_changes_no_answer_that_already_waits_for_the_judge
 
 
 def test_an_undecided_answer_whose_judge_keeps_dying_fails_its_problem_which_can_be_retried(database: Database) -> None:
-    problem, trajectory = compared(database)
+    problem, trajectory = undecided_by_check(database)
     for attempt in range(3):
         victim = registered(database)
         assert claim(database, victim, problem, exclusive=attempt == 2)
