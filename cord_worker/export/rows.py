@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _CHUNK_ROWS = 1_000
 """Rows that are held as Python objects before they become an Arrow table."""
 _GROUP_BYTES = 16 << 20
-"""Bytes of Arrow tables after which they are written as a row group of Parquet. The writer keeps about 65 kB of metadata
-for each group until the end of the file, so small groups would let memory grow with the rows."""
+"""Bytes of Arrow tables after which they are written as a row group of Parquet. The writer keeps about 65 kB of
+metadata for each group until the end of the file, so small groups would let memory grow with the rows."""
 
 
 class RowWriter(Protocol):

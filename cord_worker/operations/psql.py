@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from cord_worker.config import Settings
 from cord_worker.errors import ConfigError, LocalServiceError
@@ -25,7 +25,9 @@ def run_psql(settings: Settings, arguments: Sequence[str]) -> int:
         parsed = make_url(url)
         password = {} if parsed.password is None else {"PGPASSWORD": str(parsed.password)}
         # A password in the command line could be read by every user of this machine.
-        bare = parsed.set(drivername="postgresql", password=None).render_as_string()
+        bare = URL.create(
+            "postgresql", parsed.username, None, parsed.host, parsed.port, parsed.database, parsed.query
+        ).render_as_string(hide_password=False)
         code = subprocess.run([program, bare, *arguments], env={**os.environ, **password}, check=False).returncode
     return code if code >= 0 else 128 - code
 

@@ -99,8 +99,8 @@ class _Simulation:
             [_Worker(pool, model, place) for place in range(pool.workers)] for model, pool in enumerate(pools)
         ]
         self._by_load = [[(0, place) for place in range(pool.workers)] for pool in pools]
-        """(number of running requests, worker), as a heap for each model. A worker has an entry for every number that it
-        had; only that of its present number counts."""
+        """(number of running requests, worker), as a heap for each model. A worker has an entry for every number that
+        it had; only that of its present number counts."""
         self._events: list[tuple[float, int, _Worker | int, int]] = []
         """(time, number, the worker whose next request ends or the problem whose wave starts, the worker's version)."""
         self._number = 0
