@@ -51,7 +51,8 @@ def print_search(screen: Console, grid: SearchGrid) -> None:
         screen.print(Text(_LEGEND, style="dim"))
     for column in grid.columns:
         if column.losers:
-            screen.print(Text(f"step {column.step}: {_lost(column) if grid.is_decided(column) else _waiting(column)}"))
+            said = _lost(column, grid.score_resolution) if grid.is_decided(column) else _waiting(column)
+            screen.print(Text(f"step {column.step}: {said}"))
 
 
 def print_step(screen: Console, grid: SearchGrid, column: Column, *, in_full: bool) -> None:
@@ -191,15 +192,20 @@ def _teacher(grid: SearchGrid, one: TreeCandidate) -> Text:
     return Text(shown(one.teacher), style=_COLOURS[place % len(_COLOURS)])
 
 
-def _lost(column: Column) -> str:
+def _lost(column: Column, score_resolution: float) -> str:
     parts = [f"{number:,} {reason}" for reason, number in column.reasons.most_common()]
     summary = f"{len(column.losers):,} lost ({shown(', '.join(parts))})"
-    near = column.narrowest
-    if near is None or near.behind is None:  # the step has no narrowest loser, or did not decide by the score
+    near, least = column.narrowest, column.least_score
+    if near is None or near.candidate.score is None or least is None:
         return summary
-    nearest = f"{shown(near.candidate.teacher)} {figure(near.candidate.score)}"
-    least = None if near.candidate.score is None else near.candidate.score + near.behind
-    return f"{summary}; narrowest: {nearest}, {figure(near.behind)} below the lowest score kept ({figure(least)})"
+    score = near.candidate.score
+    nearest = f"{summary}; narrowest: {shown(near.candidate.teacher)} {figure(score)}"
+    if near.behind is not None:
+        return f"{nearest}, {figure(near.behind)} below the lowest score kept ({figure(least)})"
+    above = "equal to" if score == least else f"{figure(score - least)} above"
+    is_tie = score_resolution and round(score / score_resolution) == round(least / score_resolution)
+    why = f", a tie at score_resolution {score_resolution:g}" if is_tie else ""
+    return f"{nearest}, {above} the lowest score kept ({figure(least)}){why}"
 
 
 def _waiting(column: Column) -> str:

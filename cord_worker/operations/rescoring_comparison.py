@@ -28,8 +28,8 @@ class ComparedRescoring:
     correlation within a decision; `other_first` is the share of decisions in which another candidate would be first,
     and `other_winner` the share of problems in which another finished trajectory would win. These, and `score`, are
     None in a run without scores. There, `best_accuracy` is the accuracy of the samples with the highest rescores, and
-    `accuracy_gain` is `best_accuracy` minus the accuracy of all samples. Both are None in other runs, whose losers have
-    no answer.
+    `accuracy_gain` is `best_accuracy` minus the accuracy of all samples. Both are None in other runs, whose beaten
+    trajectories have no answer.
 
     All intervals are None while candidates are `left` to score, because the first ones to be scored are not a random
     sample. The `invalid` candidates include the `given_up` ones, whose worker was lost or failed each time.

@@ -43,8 +43,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Loser:
-    """A candidate outside the beam of its step. `behind` is how far its score is below the lowest score in the beam;
-    None if it is not below, or a score is missing."""
+    """A candidate that did not enter the beam of its step, invalid ones included. `behind` is how far its score is
+    below the lowest score in the beam; None if it is not below, or a score is missing."""
 
     candidate: TreeCandidate
     gain: float | None
@@ -62,9 +62,15 @@ class Column:
 
     @property
     def narrowest(self) -> Loser | None:
-        """The loser with the best rank, which missed the beam most narrowly."""
-        ranked = [one for one in self.losers if one.candidate.rank is not None]
-        return min(ranked, key=lambda one: one.candidate.rank or 0, default=None)
+        """The valid loser with the best score, of equal ones the first: that of the view narrow_losers, if the step has
+        the winner's smallest lead. None without a loser that has a score."""
+        scored = [one for one in self.losers if one.candidate.is_valid and one.candidate.score is not None]
+        return max(scored, key=lambda one: one.candidate.score or 0.0, default=None)
+
+    @property
+    def least_score(self) -> float | None:
+        """The lowest score in the beam; None if no slot has one."""
+        return min((cell.candidate.score for cell in self.cells if cell.candidate.score is not None), default=None)
 
     @property
     def reasons(self) -> Counter[str]:
@@ -75,7 +81,8 @@ class Column:
 @dataclass(frozen=True, slots=True)
 class SearchGrid:
     """One problem's search. `path` has the winner's steps; it is empty without a winner. `pause` says that the run is
-    paused, and why; None if it is not. `trimmed_from`: the source of a trimmed run."""
+    paused, and why; None if it is not. `trimmed_from`: the source of a trimmed run. `score_resolution`: scores that
+    round to the same multiple of it are ties; 0 if there are no such ties."""
 
     run: str
     search: Search
@@ -83,6 +90,7 @@ class SearchGrid:
     path: tuple[Cell, ...]
     pause: str | None = None
     trimmed_from: str | None = None
+    score_resolution: float = 0.0
 
     @property
     def winner(self) -> TreeCandidate | None:
@@ -164,10 +172,22 @@ def read_grid(connection: sa.Connection, run: str | None, key: str) -> SearchGri
         raise StoreError(
             f"{row.name}: {unknown('problem', key, similar_keys(connection, row.id, key, limit=_NAMED_KEYS))}"
         )
-    grid = replace(grid_of(row.name, search), trimmed_from=row.trimmed_from)
+    grid = replace(
+        grid_of(row.name, search), trimmed_from=row.trimmed_from, score_resolution=_score_resolution(row.config)
+    )
     if row.state != RunState.PAUSED:
         return grid
     return replace(grid, pause="paused" if row.pause_reason is None else f"paused: {row.pause_reason}")
+
+
+def _score_resolution(config: Mapping[str, Any]) -> float:
+    """`search.score_resolution` of a stored configuration; 0 if something else than the score itself is ranked."""
+    search = config.get("search", {})
+    if search.get("selection", "predictive_perplexity") != "predictive_perplexity" or search.get(
+        "length_normalisation"
+    ):
+        return 0.0
+    return float(search.get("score_resolution") or 0.0)
 
 
 def grid_of(run: str, search: Search) -> SearchGrid:
@@ -191,8 +211,7 @@ def grid_of(run: str, search: Search) -> SearchGrid:
         )
         inside = {slot.lineage for slot in slots}
         outside = [one for one in candidates if one.lineage not in inside]
-        scores = [cell.candidate.score for cell in cells if cell.candidate.score is not None]
-        least = min(scores, default=None)
+        least = Column(step, cells, ()).least_score
         losers = tuple(_loser(one, by_lineage, search.tree.base_score, least) for one in outside)
         columns.append(Column(step, cells, losers))
     return SearchGrid(run, search, tuple(columns), _path(search, by_lineage))

@@ -67,8 +67,8 @@ class Snapshot:
 
     @property
     def awaits_first_result(self) -> bool:
-        """True before the first proposal of the run, and if `is_beginning`."""
-        return self.is_beginning or not self.totals.proposed
+        """True before the first proposal of the run, and if `is_beginning`; False once every problem is final."""
+        return not self.is_final and (self.is_beginning or not self.totals.proposed)
 
     @property
     def is_final(self) -> bool:

@@ -1,4 +1,4 @@
-"""Comments on columns in plainer words; no data is touched.
+"""Comments on columns in plainer words, and two more columns in the view narrow_losers; no data is touched.
 
 Revision ID: 0024
 Revises: 0023
@@ -6,7 +6,7 @@ Revises: 0023
 
 from __future__ import annotations
 
-from alembic import op
+from alembic import context, op
 
 revision: str = "0024"
 down_revision: str | None = "0023"
@@ -132,6 +132,14 @@ TABLES = {
             "among the losers of that step."
         ),
     ),
+    ("trajectories", "verification"): (
+        "How correctness was decided: method, extracted answer, detail, type, readings.",
+        (
+            "How correctness was decided: method (what decided: exact, math, choice, numeric, math_verify, judge, or "
+            "unequal if all found a difference; undecided, timeout, crashed, failed or unsupported without a "
+            "decision), extracted answer, detail, type, readings."
+        ),
+    ),
     ("problem_rollups", "nearest_loser_id"): (
         "The candidate with that best score, in the step of the least difference.",
         "The best loser of the step with that smallest lead.",
@@ -209,6 +217,13 @@ VIEWS = {
         "Score of the winning step minus its score; the least of all steps of the winner.",
         "Score of the winning step minus the loser's score; the smallest lead over all steps of the winner.",
     ),
+    ("model_usage", "engine_seconds"): (
+        "Time in which the worker's engine worked on at least one such request.",
+        (
+            "Time in which the worker's engine worked on at least one such request. Kinds of request overlap, so a sum "
+            "over kinds counts some seconds twice, and times a price it is more than the money of cordctl cost."
+        ),
+    ),
     ("narrow_losers", "score"): ("Its score.", "Score of the candidate that lost."),
     ("narrow_losers", "teacher"): ("Its teacher.", "Teacher of the candidate that lost."),
     ("narrow_losers", "text"): ("Its text.", "Text of the candidate that lost."),
@@ -219,9 +234,14 @@ VIEWS = {
         ),
         (
             "How narrowly its winner won: over the winner's steps, the least value of the step's score minus the "
-            "best score among the losers of that step. It can be below 0 where the selection does not go by the "
-            "score."
+            "best score among the losers of that step. Below 0, something else than the score decided, such as the "
+            "order of ties (search.score_resolution). NULL without a winner, or if none of its steps had a loser with "
+            "a score."
         ),
+    ),
+    ("problem_summary", "step_tokens"): (
+        "Tokens that teachers generated for its steps.",
+        "Tokens that teachers generated for its steps: for all candidates of the search, not only the winner's.",
     ),
     ("problem_summary", "answers"): (
         "Final answers that it has or waits for: 1, or one of each sample.",
@@ -253,6 +273,13 @@ VIEWS = {
             "each counts 1/N of it."
         ),
     ),
+    ("teacher_summary", "mean_gain"): (
+        "Mean gain of its candidates.",
+        (
+            "Mean gain of all its candidates with a score, most of which lose. For its winning steps divide "
+            "winning_gain by their number, as the ready queries do."
+        ),
+    ),
     ("teacher_summary", "shared"): (
         "Candidates whose text another one of their step has too.",
         "Candidates whose text another candidate of the same step has too.",
@@ -275,12 +302,62 @@ VIEWS = {
 }
 """The same of views."""
 
+_RESOLUTION = """nullif(CASE WHEN coalesce(r.config #>> '{search,selection}', 'predictive_perplexity')
+                                       = 'predictive_perplexity'
+                                 THEN (r.config #>> '{search,score_resolution}')::float8 END, 0)"""
+"""SQL about a run `r`: to a multiple of what its merits are rounded; NULL if every difference counts."""
+
+_EXPONENT = """-coalesce((r.config #>> '{search,length_normalisation}')::float8, 0)"""
+
+
+def _rounded(candidate: str) -> str:
+    """SQL: the multiple to which the candidate's merit is rounded, as `rounded_merit` in search/beam.py computes it;
+    PostgreSQL rounds halves of float8 to even, as Python does."""
+    merit = f"power({candidate}.score, power({candidate}.depth, a.exponent))"
+    return f"round({merit} / a.resolution)"
+
+
+NARROW_LOSERS = f"""
+        CREATE OR REPLACE VIEW narrow_losers AS
+        SELECT r.name AS run, k.*
+        FROM runs r
+        CROSS JOIN LATERAL (SELECT {_RESOLUTION} AS resolution, {_EXPONENT} AS exponent) a
+        CROSS JOIN LATERAL (
+            SELECT p.key AS problem, l.step, n.lead, l.score, t.name AS teacher, l.text, w.score AS winning_score,
+                   u.name AS winning_teacher, w.text AS winning_text, l.id AS candidate_id,
+                   coalesce(l.text_key = w.text_key, l.text = w.text) AS same_text,
+                   coalesce({_rounded("l")} = {_rounded("w")}, n.lead = 0) AS tie
+            FROM (SELECT * FROM current_problem_rollups k WHERE k.run_id = r.id AND k.lead IS NOT NULL OFFSET 0) n
+            JOIN problems p ON p.id = n.problem_id
+            JOIN candidates l ON l.id = n.nearest_loser_id
+            JOIN candidates w ON w.problem_id = l.problem_id AND w.step = l.step AND w.round = l.round AND w.winning
+            JOIN teachers t ON t.id = l.teacher_id
+            JOIN teachers u ON u.id = w.teacher_id
+        ) k
+"""
+ADDED = {
+    ("narrow_losers", "same_text"): (
+        "Whether the loser has the text of the winning step: only the steps before it differ."
+    ),
+    ("narrow_losers", "tie"): (
+        "Whether both scores were a tie, which the order of ties decided: equal, or rounded to the same multiple of "
+        "search.score_resolution."
+    ),
+}
+"""The columns that this revision adds, with their comments."""
+
 
 def upgrade() -> None:
-    _set({column: comments[1] for column, comments in _every().items()})
+    op.get_bind().exec_driver_sql(NARROW_LOSERS)
+    _set({column: comments[1] for column, comments in _every().items()} | ADDED)
 
 
 def downgrade() -> None:
+    """PostgreSQL can add columns to a view, but not take them away: the view is made again as in revision 0022."""
+    rollups = context.script.get_revision("0022").module
+    comment, columns, sql = rollups.VIEWS["narrow_losers"]
+    op.execute("DROP VIEW narrow_losers")
+    rollups._create_view("narrow_losers", sql, comment, columns)
     _set({column: comments[0] for column, comments in _every().items()})
 
 

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 RUN = "my-run"
 """Name of the run in the documentation."""
 
+_FIRST_PROBLEM = (
+    "SELECT p.key FROM runs r JOIN problems p ON p.run_id = r.id WHERE r.name = {run} ORDER BY p.position LIMIT 1"
+)
+"""SQL: the id of the first problem in the dataset. The least id is another one: `p10` is less than `p2`."""
+
 
 @dataclass(frozen=True, slots=True)
 class SampleQuery:
-    """A question about runs and the SQL that answers it. `{run}` in the SQL stands for the name of a run.
-    `may_be_empty`: there are runs without such rows."""
+    """A question about runs and the SQL that answers it. `{run}` in the SQL stands for the name of a run, and
+    `{first_problem}` for the id of its first problem. `may_be_empty`: there are runs without such rows."""
 
     question: str
     sql: str
@@ -20,7 +25,8 @@ class SampleQuery:
 
     def of(self, run: str) -> str:
         """The SQL for the run with this name."""
-        return textwrap.dedent(self.sql).strip().replace("{run}", "'" + run.replace("'", "''") + "'")
+        sql = textwrap.dedent(self.sql).strip().replace("{first_problem}", _FIRST_PROBLEM)
+        return sql.replace("{run}", "'" + run.replace("'", "''") + "'")
 
 
 UNMOVED = SampleQuery(
@@ -55,12 +61,24 @@ QUERIES: tuple[SampleQuery, ...] = (
         """,
     ),
     SampleQuery(
-        "Which problems are undecided?",
+        "Which answers are undecided?",
         """
-        SELECT p.key AS problem, p.answer AS known_answer, j.answer_text AS final_answer,
-               j.verification ->> 'method' AS method, j.verification ->> 'detail' AS detail
+        SELECT p.key AS problem, coalesce(nullif(p.attributes ->> r.reference_field, ''), p.answer) AS reference,
+               j.answer_text AS final_answer,
+               j.verification ->> 'method' AS decided_by, j.verification ->> 'detail' AS detail
         FROM runs r JOIN problems p ON p.run_id = r.id JOIN trajectories j ON j.problem_id = p.id
-        WHERE r.name = {run} AND j.winner AND j.correct IS NULL AND j.verification IS NOT NULL ORDER BY p.position
+        WHERE r.name = {run} AND j.correct IS NULL AND j.verification IS NOT NULL ORDER BY p.position
+        """,
+        may_be_empty=True,
+    ),
+    SampleQuery(
+        "Which answers are wrong, and what do they say?",
+        """
+        SELECT p.key AS problem, coalesce(nullif(p.attributes ->> r.reference_field, ''), p.answer) AS reference,
+               j.verification ->> 'extracted' AS found, j.answer_text AS final_answer,
+               j.verification ->> 'method' AS decided_by
+        FROM runs r JOIN problems p ON p.run_id = r.id JOIN trajectories j ON j.problem_id = p.id
+        WHERE r.name = {run} AND NOT j.correct ORDER BY p.position
         """,
         may_be_empty=True,
     ),
@@ -96,21 +114,33 @@ QUERIES: tuple[SampleQuery, ...] = (
         """
         SELECT t.name AS teacher, round(sum(k.winning_parts)::numeric, 2) AS winning_steps,
                round((sum(k.winning_parts) / nullif(sum(sum(k.winning_parts)) OVER (), 0))::numeric, 3) AS share,
-               round(sum(k.winning_gain)::numeric, 3) AS gain
+               round(sum(k.winning_gain)::numeric, 3) AS winning_gain
         FROM runs r JOIN current_teacher_rollups k ON k.run_id = r.id JOIN teachers t ON t.id = k.teacher_id
-        WHERE r.name = {run} AND k.tenth BETWEEN 1 AND 3 GROUP BY t.id, t.name ORDER BY gain DESC
+        WHERE r.name = {run} AND k.tenth BETWEEN 1 AND 3 GROUP BY t.id, t.name ORDER BY winning_gain DESC
         """,
     ),
     SampleQuery(
         "What does each teacher contribute, and what does it cost? (shared winning steps count 1/N)",
         """
         SELECT t.teacher, t.proposed, t.valid, t.invalid, t.duplicates, t.kept, round(t.share::numeric, 3) AS share,
-               round((t.share * w.steps)::numeric, 2) AS winning_steps, round(t.mean_gain::numeric, 4) AS mean_gain,
+               round((t.share * w.steps)::numeric, 2) AS winning_steps,
+               round((t.winning_gain / nullif(t.share * w.steps, 0))::numeric, 4) AS mean_winning_gain,
                t.tokens, round((t.tokens / nullif(t.share * w.steps, 0))::numeric) AS tokens_per_winning_step
         FROM teacher_summary t CROSS JOIN (
             SELECT sum(k.winning_parts) AS steps FROM runs r JOIN current_teacher_rollups k ON k.run_id = r.id
             WHERE r.name = {run}
         ) w WHERE t.run = {run}
+        """,
+    ),
+    SampleQuery(
+        "Whose steps gain most? (winning ones, and all proposals, most of which lose)",
+        """
+        SELECT t.name AS teacher, round(sum(k.winning_parts)::numeric, 2) AS winning_steps,
+               round((sum(k.winning_gain) / nullif(sum(k.winning_parts), 0))::numeric, 3) AS mean_winning_gain,
+               sum(k.gains) AS proposals,
+               round((sum(k.gain_sum) / nullif(sum(k.gains), 0))::numeric, 3) AS mean_gain_of_proposals
+        FROM runs r JOIN current_teacher_rollups k ON k.run_id = r.id JOIN teachers t ON t.id = k.teacher_id
+        WHERE r.name = {run} GROUP BY t.id, t.name ORDER BY mean_winning_gain DESC NULLS LAST
         """,
     ),
     SampleQuery(
@@ -134,6 +164,30 @@ QUERIES: tuple[SampleQuery, ...] = (
         """,
     ),
     SampleQuery(
+        "Which share of the prompt tokens came from the prefix cache? (NULL: not known)",
+        """
+        SELECT model, sum(prompt_tokens) AS prompt_tokens, sum(cached_tokens) AS cached_tokens,
+               round(100.0 * sum(cached_tokens) / nullif(sum(prompt_tokens), 0), 1) AS cached_percent
+        FROM model_usage WHERE run = {run} GROUP BY model ORDER BY model
+        """,
+    ),
+    SampleQuery(
+        "How many hours did the workers of each model compute? (times the GPUs of a worker: GPU hours)",
+        """
+        SELECT m.path AS model, round(sum(w.seconds) / 3600, 4) AS hours,
+               round(100 * sum(w.seconds) / nullif(sum(sum(w.seconds)) OVER (), 0), 1) AS percent
+        FROM (
+            SELECT u.model_id,
+                   (SELECT sum(extract(epoch FROM upper(one) - lower(one))) FROM unnest(u.busy) AS one) AS seconds
+            FROM (
+                SELECT k.model_id, k.worker_id, range_agg(k.busy) AS busy
+                FROM runs r JOIN current_request_rollups k ON k.run_id = r.id
+                WHERE r.name = {run} GROUP BY k.model_id, k.worker_id
+            ) u
+        ) w JOIN models m ON m.id = w.model_id GROUP BY m.id, m.path ORDER BY hours DESC
+        """,
+    ),
+    SampleQuery(
         "How well do replicas reuse prefixes?",
         """
         SELECT model, kind, worker_id, requests, round(100.0 * at_home / requests, 1) AS at_home_percent,
@@ -142,13 +196,40 @@ QUERIES: tuple[SampleQuery, ...] = (
         """,
     ),
     SampleQuery(
-        "Which problems were nearly lost?",
+        "Which problems were nearly lost? (to a step with another text)",
         """
-        SELECT problem, step, round(lead::numeric, 4) AS lead, winning_teacher, teacher AS losing_teacher,
+        SELECT problem, step, round(lead::numeric, 4) AS lead, tie, winning_teacher, teacher AS losing_teacher,
                left(winning_text, 60) AS won, left(text, 60) AS lost
-        FROM narrow_losers WHERE run = {run} AND NOT (lead = 0 AND text = winning_text) ORDER BY lead, problem LIMIT 10
+        FROM narrow_losers WHERE run = {run} AND NOT same_text ORDER BY lead, problem LIMIT 10
         """,
         may_be_empty=True,
+    ),
+    SampleQuery(
+        "Which problems have a lead of at least 0.1? (NULL: no winner, or no scored loser in any of its steps)",
+        """
+        SELECT problem, round(lead::numeric, 4) AS lead, steps, round(score::numeric, 3) AS score
+        FROM problem_summary WHERE run = {run} AND lead >= 0.1 ORDER BY lead DESC, position
+        """,
+        may_be_empty=True,
+    ),
+    SampleQuery(
+        "Which was the best loser of each step of one problem?",
+        """
+        SELECT DISTINCT ON (winning_step.step) winning_step.step, winning_teacher.name AS winning_teacher,
+               round(winning_step.score::numeric, 4) AS winning_score, t.name AS losing_teacher,
+               round(c.score::numeric, 4) AS losing_score, round((winning_step.score - c.score)::numeric, 4) AS lead,
+               c.text_key = winning_step.text_key AS same_text, left(winning_step.text, 60) AS won,
+               left(c.text, 60) AS lost
+        FROM runs r JOIN problems p ON p.run_id = r.id
+        JOIN candidates winning_step ON winning_step.problem_id = p.id AND winning_step.winning
+        JOIN teachers winning_teacher ON winning_teacher.id = winning_step.teacher_id
+        LEFT JOIN candidates c ON c.problem_id = p.id AND c.step = winning_step.step AND c.round = winning_step.round
+            AND NOT c.kept AND c.rank IS NOT NULL AND c.score IS NOT NULL
+        LEFT JOIN teachers t ON t.id = c.teacher_id
+        WHERE r.name = {run} AND p.key = (
+            {first_problem}
+        ) ORDER BY winning_step.step, c.score DESC NULLS LAST, c.id
+        """,
     ),
     SampleQuery(
         "Which nearest losers came from a stronger teacher? (one with a larger share of the winning steps)",
@@ -163,12 +244,13 @@ QUERIES: tuple[SampleQuery, ...] = (
         may_be_empty=True,
     ),
     SampleQuery(
-        "Which problems took longest, and which cost most?",
+        "Which problems took longest? (tokens: of the whole search)",
         """
         SELECT problem, state, steps, round(seconds::numeric, 1) AS seconds,
                round(generation_seconds::numeric, 1) AS generating, round(scoring_seconds::numeric, 1) AS scoring,
                step_tokens + answer_tokens AS tokens
-        FROM problem_summary WHERE run = {run} AND finished_at IS NOT NULL ORDER BY seconds DESC LIMIT 10
+        FROM problem_summary WHERE run = {run} AND finished_at IS NOT NULL
+        ORDER BY seconds DESC NULLS LAST LIMIT 10
         """,
     ),
     SampleQuery(
@@ -203,7 +285,7 @@ QUERIES: tuple[SampleQuery, ...] = (
         may_be_empty=True,
     ),
     SampleQuery(
-        "Why are candidates invalid?",
+        "Why are candidates invalid? (duplicates too)",
         """
         SELECT teacher, reason, candidates FROM invalid_reasons WHERE run = {run} ORDER BY candidates DESC
         """,
@@ -217,7 +299,7 @@ QUERIES: tuple[SampleQuery, ...] = (
         """,
     ),
     SampleQuery(
-        "How does the score grow, step by step?",
+        "How does the score change, step by step? (of the trajectories that are in the beam then)",
         """
         SELECT step, count(*) AS slots, round(avg(score)::numeric, 3) AS score, round(avg(gain)::numeric, 3) AS gain,
                count(finish) AS finished
@@ -225,18 +307,31 @@ QUERIES: tuple[SampleQuery, ...] = (
         """,
     ),
     SampleQuery(
-        "The same, of winners only",
+        "The same, of winners only (each mean is over the winners that have this step: short ones leave)",
         """
-        SELECT c.depth AS step, count(*) AS winners, round(avg(c.score)::numeric, 3) AS score,
+        SELECT c.depth AS step, count(*) AS winners, count(*) FILTER (WHERE c.depth = j.steps) AS last_steps,
+               round(avg(c.score)::numeric, 3) AS score,
                round(avg(c.score - CASE WHEN c.parent_id IS NULL THEN p.base_score ELSE parent.score END)::numeric, 3)
                    AS gain
         FROM runs r JOIN problems p ON p.run_id = r.id JOIN candidates c ON c.problem_id = p.id
+        JOIN trajectories j ON j.problem_id = p.id AND j.winner
         LEFT JOIN candidates parent ON parent.id = c.parent_id
         WHERE r.name = {run} AND p.state = 'done' AND c.winning GROUP BY c.depth ORDER BY c.depth
         """,
     ),
     SampleQuery(
-        "How long are the winners? (their own steps and tokens, final answer included)",
+        "How long is the mean winner, and which are the longest? (its own tokens, final answer included)",
+        """
+        SELECT p.key AS problem, j.steps, length.tokens, round(avg(j.steps) OVER (), 2) AS mean_steps,
+               round(avg(length.tokens) OVER (), 1) AS mean_tokens
+        FROM runs r JOIN problems p ON p.run_id = r.id JOIN trajectories j ON j.problem_id = p.id
+        JOIN candidates c ON c.id = j.candidate_id
+        CROSS JOIN LATERAL (SELECT c.thinking_tokens + coalesce(j.answer_completion_tokens, 0) AS tokens) length
+        WHERE r.name = {run} AND j.winner ORDER BY length.tokens DESC, p.position LIMIT 10
+        """,
+    ),
+    SampleQuery(
+        "The same by number of steps",
         """
         SELECT j.steps, count(*) AS winners, min(t.tokens) AS least,
                percentile_cont(0.5) WITHIN GROUP (ORDER BY t.tokens) AS median, max(t.tokens) AS most
@@ -252,8 +347,9 @@ QUERIES: tuple[SampleQuery, ...] = (
         SELECT step, rank, teacher, round(score::numeric, 3) AS score, round(gain::numeric, 3) AS gain, carried,
                winning, left(text, 60) AS text
         FROM beam_history
-        WHERE run = {run} AND problem = (SELECT min(problem) FROM problem_summary WHERE run = {run})
-        ORDER BY step, rank
+        WHERE run = {run} AND problem = (
+            {first_problem}
+        ) ORDER BY step, rank
         """,
     ),
     SampleQuery(
@@ -262,8 +358,9 @@ QUERIES: tuple[SampleQuery, ...] = (
         SELECT c.step, t.name AS teacher, c.score, c.rank, c.kept, c.winning, left(c.text, 60) AS text
         FROM runs r JOIN problems p ON p.run_id = r.id JOIN candidates c ON c.problem_id = p.id
         JOIN teachers t ON t.id = c.teacher_id
-        WHERE r.name = {run} AND p.key = (SELECT min(problem) FROM problem_summary WHERE run = {run})
-        ORDER BY c.step, c.rank
+        WHERE r.name = {run} AND p.key = (
+            {first_problem}
+        ) ORDER BY c.step, c.rank
         """,
     ),
     SampleQuery(
@@ -272,15 +369,17 @@ QUERIES: tuple[SampleQuery, ...] = (
         SELECT c.lineage, t.name AS teacher, c.seed, c.max_tokens, t.sampling
         FROM runs r JOIN problems p ON p.run_id = r.id JOIN candidates c ON c.problem_id = p.id
         JOIN teachers t ON t.id = c.teacher_id
-        WHERE r.name = {run} AND p.key = (SELECT min(problem) FROM problem_summary WHERE run = {run}) AND c.step = 1
-        ORDER BY c.lineage
+        WHERE r.name = {run} AND c.step = 1 AND p.key = (
+            {first_problem}
+        ) ORDER BY c.lineage
         """,
     ),
     SampleQuery(
         "What do the best trajectories say?",
         """
         SELECT problem, round(score::numeric, 3) AS score, correct, thinking, answer
-        FROM trajectory_text WHERE run = {run} AND winner ORDER BY score DESC LIMIT 3
+        FROM trajectory_text WHERE run = {run} AND winner
+        ORDER BY score DESC NULLS LAST LIMIT 3
         """,
     ),
     SampleQuery(
@@ -298,6 +397,13 @@ QUERIES: tuple[SampleQuery, ...] = (
         FROM backlog WHERE run = {run} ORDER BY waiting + leased DESC
         """,
         may_be_empty=True,
+    ),
+    SampleQuery(
+        "What does each column of a view or table mean?",
+        """
+        SELECT attname AS "column", col_description(attrelid, attnum) AS meaning
+        FROM pg_attribute WHERE attrelid = 'problem_summary'::regclass AND attnum > 0 ORDER BY attnum
+        """,
     ),
 )
 """The queries of docs/queries.md, in its order."""

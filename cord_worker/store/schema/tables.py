@@ -75,10 +75,10 @@ class CandidateState(StrEnum):
 class AnswerState(StrEnum):
     """Where the final answer of a trajectory stands.
 
-    Losers stay at `none`. An answer is `pending`, then `writing`, then `written`. During its check it is `checking`;
-    then it is `written` again, with its verification. If `verify.undecided` is `judge`, an undecided answer becomes
-    `unjudged`, which waits for the LLM judge. Answers of the method `judge` wait for the judge as `written`. The judge
-    makes them `judging`, then `judged`.
+    Beaten trajectories stay at `none`. An answer is `pending`, then `writing`, then `written`. During its check it is
+    `checking`; then it is `written` again, with its verification. If `verify.undecided` is `judge`, an undecided answer
+    becomes `unjudged`, which waits for the LLM judge. Answers of the method `judge` wait for the judge as `written`.
+    The judge makes them `judging`, then `judged`.
     """
 
     NONE = "none"
@@ -631,7 +631,10 @@ class Trajectory(Base):
         Boolean, comment="Whether the final answer is right; NULL if not checked, or undecided."
     )
     verification: Mapped[dict[str, Any] | None] = mapped_column(
-        JSONB, comment="How correctness was decided: method, extracted answer, detail, type, readings."
+        JSONB,
+        comment="How correctness was decided: method (what decided: exact, math, choice, numeric, math_verify, judge, "
+        "or unequal if all found a difference; undecided, timeout, crashed, failed or unsupported without a decision), "
+        "extracted answer, detail, type, readings.",
     )
     answer_digest: Mapped[bytes | None] = _digest("the final answer and of the identity of its trajectory")
     correctness_digest: Mapped[bytes | None] = _digest(

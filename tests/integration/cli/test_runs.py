@@ -105,12 +105,26 @@ def check_against_rows(answers: dict[str, list[tuple]], rows: list[dict]) -> Non
     assert (correct, checked, undecided) == (sum(decided), len(decided), len(rows) - len(decided))
     assert (float(low), float(high)) == pytest.approx(wilson(correct, checked), abs=0.05)
     assert low <= percent <= high
-    lengths = next(rows for question, rows in answers.items() if "How long are the winners" in question)
+    lengths = answers["The same by number of steps"]
     assert {steps: winners for steps, winners, *_ in lengths} == Counter(len(row["steps"]) for row in rows)
-    winners = answers["The same, of winners only"]
+    longest = next(found for question, found in answers.items() if "How long is the mean winner" in question)
+    assert float(longest[0][3]) == pytest.approx(sum(len(row["steps"]) for row in rows) / len(rows), abs=0.005)
+    assert longest[0][2] == max(most for *_, most in lengths)
+    winners = next(found for question, found in answers.items() if "of winners only" in question)
     assert {step: number for step, number, *_ in winners} == Counter(
         place for row in rows for place, _ in enumerate(row["steps"], start=1)
     )
+    assert {step: last for step, _, last, *_ in winners if last} == Counter(len(row["steps"]) for row in rows)
+    wrong = answers["Which answers are wrong, and what do they say?"]
+    assert {problem for problem, *_ in wrong} == {row["id"] for row in rows if row["correct"] is False}
+    best = next(found for question, found in answers.items() if "best loser of each step" in question)
+    assert [step for step, *_ in best] == [place for place, _ in enumerate(rows[0]["steps"], start=1)]
+    leads = [(float(won - lost), float(lead)) for _, _, won, _, lost, lead, *_ in best if lead is not None]
+    assert leads
+    assert all(difference == pytest.approx(lead, abs=2e-4) for difference, lead in leads)
+    gains = next(found for question, found in answers.items() if "Whose steps gain most" in question)
+    total = sum(row["score"] - row["base_score"] for row in rows)
+    assert sum(float(steps * mean) for _, steps, mean, *_ in gains if mean is not None) == pytest.approx(total, abs=0.1)
     first_third = next(found for question, found in answers.items() if "carries the first third" in question)
     middles = [(place + 0.5) / len(row["steps"]) for row in rows for place in range(len(row["steps"]))]
     assert float(sum(row[1] for row in first_third)) == pytest.approx(sum(one < 0.3 for one in middles), abs=0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 
 import pytest
@@ -136,6 +137,39 @@ def test_the_lead_is_that_of_the_nearest_loser_and_equal_ones_go_by_step_then_by
     assert lead() == (-0.125, "1-2")
     execute(database, f"UPDATE candidates SET rank = NULL WHERE problem_id = {problem} AND NOT winning")
     assert lead() is None
+
+
+def test_the_nearest_loser_is_a_tie_if_both_scores_round_to_one_multiple(
+    database: Database, problems: list[int]
+) -> None:
+    """The winner has 0.5 in its first step, the loser 0.53125."""
+    problem = problems[0]
+    execute(
+        database,
+        f"UPDATE candidates SET rank = 0, kept = true, winning = true WHERE problem_id = {problem} AND sample = 0",
+    )
+    lost(database, problem, 1, 1, 0.53125)
+    execute(database, f"DELETE FROM problem_rollups WHERE problem_id = {problem}")
+
+    def found(**search: object) -> tuple[float, bool, bool]:
+        execute(database, f"UPDATE runs SET config = jsonb_build_object('search', '{json.dumps(search)}'::jsonb)")
+        row = database.run(
+            lambda connection: connection.execute(sa.text("SELECT lead, same_text, tie FROM narrow_losers")).one()
+        )
+        return row.lead, row.same_text, row.tie
+
+    assert found() == (-0.03125, False, False)
+    assert found(score_resolution=0.0) == (-0.03125, False, False)
+    assert found(score_resolution=0.1) == (-0.03125, False, True)
+    assert found(score_resolution=0.02) == (-0.03125, False, False)
+    assert found(score_resolution=0.1, selection="random") == (-0.03125, False, False)
+    execute(
+        database,
+        "UPDATE candidates c SET text = winning_step.text FROM candidates winning_step "
+        f"WHERE c.problem_id = {problem} AND c.text = 'another' AND winning_step.problem_id = c.problem_id "
+        "AND winning_step.winning AND winning_step.step = c.step",
+    )
+    assert found(score_resolution=0.1) == (-0.03125, True, True)
 
 
 def test_a_failed_problem_has_a_rollup_only_once_nothing_of_it_can_change(

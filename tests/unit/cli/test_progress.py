@@ -196,6 +196,15 @@ def test_a_continued_run_says_what_it_waits_for() -> None:
     assert "waiting for qwq\\x1b (loads its model, for 1:05; 3 proposals)" in line(again)
 
 
+def test_a_finished_run_that_is_repeated_waits_for_nothing() -> None:
+    waits = {"closer": "is being started"}
+    again = replace(snapshot(counts(done=40), totals()), waiting=waits, is_beginning=True)
+    assert again.is_final
+    assert "waiting" not in line(again)
+    unfinished = replace(snapshot(counts(done=39, active=1), totals()), waiting=waits, is_beginning=True)
+    assert "waiting for closer (is being started)" in line(unfinished)
+
+
 def test_the_line_before_the_first_proposal_is_short() -> None:
     names = ("planner", "calculator", "closer", "prover")
     waits = dict.fromkeys(names, "is being started (40 proposals)")

@@ -71,12 +71,31 @@ def test_each_step_has_its_beam_its_gains_and_its_losers() -> None:
     assert [(one.candidate.lineage, one.reason) for one in second.losers] == [("AB", "rank 1"), ("AC", "proposed")]
 
 
-def test_the_narrowest_loser_is_the_one_of_the_best_rank() -> None:
+def test_the_narrowest_loser_is_the_valid_one_of_the_best_score_whatever_its_rank() -> None:
     first, second = grid().columns
     assert first.narrowest is not None
     assert first.narrowest.candidate.lineage == "D"
     assert second.narrowest is not None
     assert second.narrowest.candidate.lineage == "AB"
+    better = candidate("F", " Guess: 8.", 0.375, teacher="b", sample=2, rank=3)
+    (column, *_) = grid(replace(TREE, candidates=(*TREE.candidates[:5], better, *TREE.candidates[5:]))).columns
+    assert column.narrowest is not None
+    assert column.narrowest.candidate.lineage == "F"
+    assert column.narrowest.behind is None
+
+
+def test_a_loser_above_the_lowest_score_kept_is_named_and_the_resolution_too() -> None:
+    better = candidate("F", " Guess: 8.", 0.375, teacher="b", sample=2, rank=3)
+    above = grid(replace(TREE, candidates=(*TREE.candidates[:5], better, *TREE.candidates[5:])))
+    said = "narrowest: b 0.375, 0.075 above the lowest score kept (0.300)"
+    first, second = (line for line in printed(above, width=200).splitlines() if line.startswith("step "))
+    assert first.endswith(said)
+    assert second.endswith("narrowest: b 0.100, 0.200 below the lowest score kept (0.300)")
+    assert f"{said}, a tie at score_resolution 0.3\n" in printed(replace(above, score_resolution=0.3), width=200)
+    assert f"{said}\n" in printed(replace(above, score_resolution=0.1), width=200)
+    equal = replace(better, score=0.3)
+    of = grid(replace(TREE, candidates=(*TREE.candidates[:5], equal, *TREE.candidates[5:])))
+    assert "narrowest: b 0.300, equal to the lowest score kept (0.300)" in printed(of, width=200)
 
 
 def test_the_message_about_an_unknown_name_repeats_only_its_beginning() -> None:
