@@ -50,12 +50,6 @@ const COLUMNS: readonly Column<ProblemTable>[] = [
     isNumber: true,
   },
   { name: "lead", label: "Lead", title: LEAD, cell: (row) => gain(row.lead), sorts: true, isNumber: true },
-  {
-    name: "loser",
-    label: "Nearest loser",
-    title: "The loser that the lead is about: its step, its teacher and its text. “=” before the text: the winning step has the same.",
-    cell: (row) => <LoserCell row={row} />,
-  },
   { name: "steps", label: "Steps", title: "Steps of the winner", cell: (row) => mean(row.steps), sorts: true, descends: true, isNumber: true },
   {
     name: "result_tokens",
@@ -83,6 +77,12 @@ const COLUMNS: readonly Column<ProblemTable>[] = [
     sorts: true,
     descends: true,
     isNumber: true,
+  },
+  {
+    name: "loser",
+    label: "Nearest loser",
+    title: "The loser that the lead is about: its step, its teacher and its text. “=” before the text: the winning step has the same.",
+    cell: (row) => <LoserCell row={row} />,
   },
 ];
 
