@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from cord_worker.errors import ConfigError, CordError
 from cord_worker.name_suggestions import unknown
-from cord_worker.store.reports.problem_list import CORRECTNESS, SORTS, ProblemFilter
+from cord_worker.store.reports.problem_list import CORRECTNESS, LOSERS, SORTS, ProblemFilter
 from cord_worker.store.runs.runs import RunRow, find_run, read_teachers
 from cord_worker.store.schema.tables import ProblemState
 from cord_worker.web import comparisons
@@ -57,7 +57,7 @@ _PATHS: tuple[tuple[re.Pattern[str], str, frozenset[str]], ...] = tuple(
         (
             rf"runs/{_RUN}/problems\.json",
             "problems",
-            ("offset", "limit", "sort", "order", "state", "correct", "q"),
+            ("offset", "limit", "sort", "order", "state", "correct", "loser", "q"),
         ),
         (rf"runs/{_RUN}/problems/(?P<position>{_NUMBER})\.json", "problem", ()),
         (rf"runs/{_RUN}/problems/(?P<position>{_NUMBER})/texts/(?P<number>{_NUMBER})\.json", "texts", ()),
@@ -141,7 +141,8 @@ def _problem_options(parameters: Mapping[str, str]) -> dict[str, Any]:
     for state in states:
         _one_of("state", state, [one.value for one in ProblemState])
     correct = _one_of("correct", parameters.get("correct"), CORRECTNESS)
-    return {"chosen": ProblemFilter(states, correct, _searched(parameters)), **_page(parameters, SORTS)}
+    loser = _one_of("loser", parameters.get("loser"), LOSERS)
+    return {"chosen": ProblemFilter(states, correct, _searched(parameters), loser), **_page(parameters, SORTS)}
 
 
 def _page(parameters: Mapping[str, str], sorts: Mapping[str, Any]) -> dict[str, Any]:

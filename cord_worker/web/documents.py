@@ -161,11 +161,14 @@ class StepScores:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """`counts[i]` values lie in [`edges[i]`, `edges[i + 1]`); the last bar includes its upper edge. Both are empty
-    without a value."""
+    """Whole numbers: `counts[i]` of them are at least `edges[i]` and below `edges[i + 1]`. `low` and `high` are the
+    least and the greatest of them. Without a number the arrays are empty, and the rest is None."""
 
-    edges: Sequence[float]
+    edges: Sequence[int]
     counts: Sequence[int]
+    mean: float | None
+    low: int | None
+    high: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +187,31 @@ class CostLine:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelCost:
+    """All requests of one model. `worker_seconds`: the time in which its workers had at least one request of any kind,
+    summed over replicas; less than the sum of the `engine_seconds` of its lines if kinds overlap. `gpu_hours` and
+    `money`: as `cordctl cost` shows them, with the prices stored with the run; None without them, and `gpu_hours` also
+    if the model's GPUs have no price."""
+
+    model: str
+    requests: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    worker_seconds: float
+    gpu_hours: float | None
+    money: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of the run. `run_seconds`: from the first request to the end of the last problem; None before a problem
-    has ended. `problem_seconds`: mean time from admission to end; problems overlap."""
+    """The cost of the run. `models`: the totals of the `lines` by model. `currency`: of all `money`; None without
+    prices. `run_seconds`: from the first request to the end of the last problem; None before a problem has ended.
+    `problem_seconds`: mean time from admission to end; problems overlap."""
 
     lines: Sequence[CostLine]
+    models: Sequence[ModelCost]
+    currency: str | None
     run_seconds: float | None
     problem_seconds: float | None
 
@@ -260,10 +283,13 @@ class ProblemTable:
 
     `position` is the problem's POSITION, `id` its id in the dataset. `score`, `gain`, `steps`: of the winner (in a run
     of samples, their means); gain is the score minus the base score. `correct`: 1 right, 0 wrong, None undecided or not
-    known; for samples, the share of right ones. `tokens`: generated for the problem by all teachers. `lead`: the least
-    difference, over the winner's steps, between the step's score and the best one that lost (below 0 if candidates were
-    not ranked by score); None if nothing lost by its rank. `seconds`: from admission to end. `answer`, `question`:
-    their first 160 characters; the answer is the known one. Unknown figures are None.
+    known; for samples, the share of right ones. `tokens`: generated for the problem by all teachers, in the whole
+    search. `result_tokens`: of the winner, its thinking and final answer. `lead`: the least difference, over the
+    winner's steps, between the step's score and the best one that lost (below 0 if something else than the exact score
+    decided, such as a tie at a score resolution); None if nothing lost by its rank. The best one is the nearest loser:
+    `loser_step`, `loser_teacher`, `loser_text` (its first 80 characters), and `loser_repeats`: whether its text is that
+    of the winning step. `seconds`: from admission to end. `answer`, `question`: their first 160 characters; the answer
+    is the known one. Unknown figures are None.
     """
 
     position: Sequence[int]
@@ -274,7 +300,12 @@ class ProblemTable:
     correct: Sequence[float | None]
     steps: Sequence[float | None]
     tokens: Sequence[int | None]
+    result_tokens: Sequence[float | None]
     lead: Sequence[float | None]
+    loser_step: Sequence[int | None]
+    loser_teacher: Sequence[str | None]
+    loser_text: Sequence[str | None]
+    loser_repeats: Sequence[bool | None]
     seconds: Sequence[float | None]
     answer: Sequence[str]
     question: Sequence[str]
@@ -285,10 +316,11 @@ class ProblemList:
     """A part of a run's problems.
 
     Parameters of the server: `offset` (default 0), `limit` (default 500, at most 5,000); `sort` (a column of the table
-    except `question`, `answer` and `state`; default `position`), `order` (`asc`, `desc`); `state` (states separated by
-    commas); `correct` (`right`, `wrong`, `undecided`); `q` (problems whose id, question or answer contain this text,
-    letters of either case). Problems without a value in the column `sort` come last in both orders. Problems with equal
-    values are ordered by position.
+    except `question`, `answer`, `state` and those of the nearest loser; default `position`), `order` (`asc`, `desc`);
+    `state` (states separated by commas); `correct` (`right`, `wrong`, `undecided`); `loser` (`other_text`: problems
+    whose nearest loser has another text than the winning step); `q` (problems whose id, question or answer contain this
+    text, letters of either case). Problems without a value in the column `sort` come last in both orders. Problems with
+    equal values are ordered by position.
 
     `total` problems are in the run, `matching` ones pass the filters, and `rows` are those from `offset` on. In a
     bundle and a report `rows` are all problems by position.
@@ -311,7 +343,9 @@ class CandidateTable:
     proposed, scoring, unjudged, judging. `score`; `gain`: the score minus the parent's, or minus the base score;
     `judgment`: in runs that select by it. `rank`: in its step, from 0; None if it has none. `kept`: whether it is in
     the beam of its step; None before the decision. `reason`: why it lost, in a few words, empty if kept. `behind`: how
-    far its score is below the lowest one that was kept. `seed`: a text. `max_tokens`, `tokens`: allowed and generated.
+    far its score is below the lowest one that was kept. `tie`: in words, why it ranks behind a candidate with a
+    lower score, or before one with a higher score, if their scores are a tie at the run's score resolution; empty
+    otherwise. `seed`: a text. `max_tokens`, `tokens`: allowed and generated.
     `ended`: why its text ended: step, think_end, eos, length. `duplicate_of`: the sibling whose text it repeats.
     `finish`: why the trajectory ends here; None if it does not. `text`: None if the texts are in StepTexts
     (`ProblemDocument.texts`), or if it is not written yet.
@@ -332,6 +366,7 @@ class CandidateTable:
     kept: Sequence[bool | None]
     reason: Sequence[str]
     behind: Sequence[float | None]
+    tie: Sequence[str]
     seed: Sequence[str]
     max_tokens: Sequence[int]
     tokens: Sequence[int | None]
@@ -376,11 +411,27 @@ class FinalAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class NearestLoser:
+    """The loser that came nearest to a step of the winner. `lead`: the score of that step minus the loser's.
+    `candidate`: its index; None if the document has only the winner's candidates. `text`: its first 160 characters.
+    `repeats`: whether its text is that of the winning step."""
+
+    candidate: int | None
+    step: int
+    teacher: str
+    text: str
+    lead: float
+    repeats: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ProblemDocument:
     """The search of one problem: a beam grid.
 
     `path`: the winner's steps in order, as indices of `candidates`; empty without a winner. `path_texts`: their texts,
-    always in this document. `answers`: of the winner, or of each sample. `texts`: where the texts of `candidates` are:
+    always in this document. `answers`: of the winner, or of each sample. `result_tokens`: tokens of the winner's
+    thinking and final answer (of samples, their mean); None if there is none. `nearest`: None if nothing lost by its
+    rank. `texts`: where the texts of `candidates` are:
     `inline` (in the table), or `by_step` (in the documents StepTexts). `attributes`: other fields of the dataset's row,
     texts as they are and other values as JSON. `previous`, `next`: POSITIONs of the neighbours in the dataset, None at
     its ends. `is_whole`: False if the document has only the winner's candidates, as for some problems of a report.
@@ -398,6 +449,8 @@ class ProblemDocument:
     base_score: float | None
     score: float | None
     correct: bool | None
+    result_tokens: float | None
+    nearest: NearestLoser | None
     seconds: float | None
     teachers: Sequence[str]
     texts: str

@@ -26,12 +26,14 @@ from cord_worker.web.documents import (
     CandidateTable,
     FinalAnswer,
     GridColumn,
+    NearestLoser,
     ProblemDocument,
     ProblemList,
     ProblemTable,
     StepTexts,
 )
 from cord_worker.web.paths import six_digits
+from cord_worker.web.ties import tie_sentences
 
 INLINE_CHARACTERS = 200_000
 """If the texts of a problem have more characters in total, they are in separate documents, one for each step."""
@@ -69,7 +71,12 @@ def _table(rows: Sequence[ListedProblem]) -> ProblemTable:
         correct=[row.correct for row in rows],
         steps=[six_digits(row.steps) for row in rows],
         tokens=[row.tokens for row in rows],
+        result_tokens=[six_digits(row.result_tokens) for row in rows],
         lead=[six_digits(row.lead) for row in rows],
+        loser_step=[row.loser_step for row in rows],
+        loser_teacher=[row.loser_teacher for row in rows],
+        loser_text=[row.loser_text for row in rows],
+        loser_repeats=[row.loser_repeats for row in rows],
         seconds=[six_digits(row.seconds) for row in rows],
         answer=[row.answer for row in rows],
         question=[row.question for row in rows],
@@ -89,7 +96,8 @@ def problem_document(
     if search is None:
         return None
     grid = grid_of(run.name, search)
-    return _document(connection, placed, grid, position, is_inline=is_inline, is_whole=not only_answered)
+    ties = {} if only_answered else tie_sentences(run, grid)
+    return _document(connection, placed, grid, ties, position, is_inline=is_inline, is_whole=not only_answered)
 
 
 def step_texts(connection: sa.Connection, run: RunRow, position: int, step: int) -> StepTexts | None:
@@ -112,6 +120,7 @@ def _document(
     connection: sa.Connection,
     placed: ProblemWithNeighbours,
     grid: SearchGrid,
+    ties: Mapping[str, str],
     position: int,
     *,
     is_inline: bool,
@@ -132,10 +141,12 @@ def _document(
         base_score=six_digits(tree.base_score),
         score=six_digits(tree.score),
         correct=tree.correct,
+        result_tokens=six_digits(placed.result_tokens),
+        nearest=_nearest(placed, places),
         seconds=six_digits(placed.seconds),
         teachers=list(grid.search.teachers),
         texts="inline" if is_inline else "by_step",
-        candidates=_candidates(grid, places, is_inline=is_inline),
+        candidates=_candidates(grid, places, ties, is_inline=is_inline),
         columns=_columns(grid, places),
         path=[places[cell.candidate.lineage] for cell in grid.path],
         path_texts=[cell.candidate.text for cell in grid.path],
@@ -146,11 +157,26 @@ def _document(
     )
 
 
+def _nearest(placed: ProblemWithNeighbours, places: Mapping[str, int]) -> NearestLoser | None:
+    if placed.loser is None or placed.loser_step is None or placed.loser_teacher is None:
+        return None
+    return NearestLoser(
+        candidate=places.get(placed.loser),
+        step=placed.loser_step,
+        teacher=placed.loser_teacher,
+        text=placed.loser_text or "",
+        lead=six_digits(placed.lead) or 0.0,
+        repeats=bool(placed.loser_repeats),
+    )
+
+
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _candidates(grid: SearchGrid, places: Mapping[str, int], *, is_inline: bool) -> CandidateTable:
+def _candidates(
+    grid: SearchGrid, places: Mapping[str, int], ties: Mapping[str, str], *, is_inline: bool
+) -> CandidateTable:
     tree, teachers = grid.search.tree, {name: place for place, name in enumerate(grid.search.teachers)}
     by_lineage = {one.lineage: one for one in tree.candidates}
     lost = {loser.candidate.lineage: loser for column in grid.columns for loser in column.losers}
@@ -175,6 +201,7 @@ def _candidates(grid: SearchGrid, places: Mapping[str, int], *, is_inline: bool)
         kept=[_is_kept(one, lost) for one in rows],
         reason=[lost[one.lineage].reason if one.lineage in lost else "" for one in rows],
         behind=[six_digits(lost[one.lineage].behind) if one.lineage in lost else None for one in rows],
+        tie=[ties.get(one.lineage, "") for one in rows],
         seed=[str(one.seed) for one in rows],
         max_tokens=[one.max_tokens for one in rows],
         tokens=[one.completion_tokens for one in rows],

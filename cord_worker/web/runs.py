@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cord_worker.config import RunConfig
+from cord_worker.config import RunConfig, SearchConfig
 from cord_worker.display_text import counted
 from cord_worker.errors import ConfigError
 from cord_worker.operations.estimators import wilson_interval
@@ -15,7 +15,7 @@ from cord_worker.operations.fleet import names_by_path
 from cord_worker.operations.run_cost import budget
 from cord_worker.store.reports import run_curves
 from cord_worker.store.reports.answers import RunCounts, run_counts
-from cord_worker.store.reports.costs import CostRow, read_costs, read_wall_times
+from cord_worker.store.reports.costs import CostRow, read_costs, read_wall_times, read_worker_seconds
 from cord_worker.store.reports.failure_causes import failure_causes
 from cord_worker.store.reports.invalid_reasons import invalid_reasons
 from cord_worker.store.reports.problem_list import position_of, problems_by_state
@@ -29,6 +29,7 @@ from cord_worker.store.reports.status import (
     teacher_selection,
 )
 from cord_worker.store.runs.runs import RunRow, list_runs
+from cord_worker.store.runs.spending import Money, stored_money
 from cord_worker.store.schema.tables import RunState
 from cord_worker.web.documents import (
     Cost,
@@ -37,6 +38,7 @@ from cord_worker.web.documents import (
     Failures,
     Histogram,
     InvalidCandidates,
+    ModelCost,
     RunDocument,
     RunList,
     RunSummary,
@@ -94,12 +96,17 @@ def _summary(run: RunRow, problems: Mapping[str, int], counts: RunCounts) -> Run
 
 def run_document(connection: sa.Connection, run: RunRow) -> RunDocument:
     """Everything about one run. Some figures of a large run are computed from a sample; `missing` says so."""
-    costs = _named_costs(run, read_costs(connection, run.name))
+    costs = read_costs(connection, run.name)
     every = run_curves.sampled_every(connection, run.id)
     gains = run_curves.gain_spreads(connection, run.id, every)
     steps, tokens = run_curves.length_bars(connection, run.id)
     winning_steps = run_curves.winning_steps_by_tenth(connection, run.id)
     facts, missing = _facts(run, read_provenance(connection, run.id))
+    try:
+        money = stored_money(connection, run, costs)
+    except ConfigError as error:
+        money = None
+        missing.append(f"There is no cost in money: {error}")
     if every > 1:
         missing.append(
             f"Scores and gains by step, and steps, scores and tokens over time, are those of every {every:,}th problem."
@@ -131,7 +138,7 @@ def run_document(connection: sa.Connection, run: RunRow) -> RunDocument:
         ],
         steps=_histogram(steps),
         tokens=_histogram(tokens),
-        cost=_cost(connection, run, costs),
+        cost=_cost(connection, run, costs, money),
         failures=_failures(connection, run),
         invalid=[
             InvalidCandidates(teacher, reason, number)
@@ -161,17 +168,27 @@ def _facts(run: RunRow, provenance: Provenance) -> tuple[list[Fact], list[str]]:
     settings = [
         Fact("pipeline", f"{search.pipeline}, {budget(search)}"),
         Fact("ranked by", search.selection),
+        *_resolution(search),
         Fact("teachers", ", ".join(teacher.name for teacher in config.all_teachers)),
         Fact("at most", f"{counted(search.max_steps, 'step')}, {counted(search.thinking_tokens, 'token')} of thinking"),
         Fact("answers checked by", config.verify.method),
     ]
     if config.is_scored:
-        settings.insert(3, Fact("prover", f"{config.required_prover.model} ({config.required_prover.score})"))
+        prover = Fact("prover", f"{config.required_prover.model} ({config.required_prover.score})")
+        settings.insert(len(settings) - 2, prover)
     return [*settings, *facts], []
 
 
-def _named_costs(run: RunRow, rows: Sequence[CostRow]) -> list[CostLine]:
-    names = names_by_path(run)
+def _resolution(search: SearchConfig) -> list[Fact]:
+    """What the score resolution does, if the run has one that counts."""
+    if not search.score_resolution or search.selection != "predictive_perplexity":
+        return []
+    ties = "scores that round to the same multiple are ties"
+    order = "they go to fewer steps, then the better parent, then the teacher named first"
+    return [Fact("score resolution", f"{search.score_resolution:g}: {ties}, and {order}")]
+
+
+def _cost_lines(names: Mapping[str, str], rows: Sequence[CostRow]) -> list[CostLine]:
     return [
         CostLine(
             model=names.get(row.model, row.model),
@@ -187,10 +204,37 @@ def _named_costs(run: RunRow, rows: Sequence[CostRow]) -> list[CostLine]:
     ]
 
 
-def _cost(connection: sa.Connection, run: RunRow, lines: Sequence[CostLine]) -> Cost:
-    walls = read_wall_times(connection, run.id)
-    run_seconds = round(walls.run_seconds, 3) if walls.problems else None
-    return Cost(lines, run_seconds, six_digits(walls.problem_seconds))
+def _cost(connection: sa.Connection, run: RunRow, rows: Sequence[CostRow], money: Money | None) -> Cost:
+    walls, names = read_wall_times(connection, run.id), names_by_path(run)
+    return Cost(
+        lines=_cost_lines(names, rows),
+        models=_model_costs(names, rows, read_worker_seconds(connection, run.id), money),
+        currency=None if money is None else money.currency,
+        run_seconds=round(walls.run_seconds, 3) if walls.problems else None,
+        problem_seconds=six_digits(walls.problem_seconds),
+    )
+
+
+def _model_costs(
+    names: Mapping[str, str], rows: Sequence[CostRow], seconds: Mapping[str, float], money: Money | None
+) -> list[ModelCost]:
+    by_path = {} if money is None else {one.model: one for one in money.models}
+    costs = []
+    for path in dict.fromkeys(row.model for row in rows):
+        own, price = [row for row in rows if row.model == path], by_path.get(path)
+        costs.append(
+            ModelCost(
+                model=names.get(path, path),
+                requests=sum(row.requests for row in own),
+                prompt_tokens=sum(row.prompt_tokens for row in own),
+                cached_tokens=sum(row.cached_tokens for row in own),
+                completion_tokens=sum(row.completion_tokens for row in own),
+                worker_seconds=round(seconds.get(path, 0.0), 3),
+                gpu_hours=None if price is None else six_digits(price.gpu_hours),
+                money=None if price is None else six_digits(price.total),
+            )
+        )
+    return costs
 
 
 def _teacher(one: TeacherTotals, model: str, gain: run_curves.Spread) -> TeacherFigures:
@@ -230,9 +274,9 @@ def _spread(one: run_curves.Spread) -> Spread:
 
 def _histogram(bars: run_curves.Bars) -> Histogram:
     if not bars.counts:
-        return Histogram((), ())
+        return Histogram((), (), None, None, None)
     edges = [bars.first + index * bars.width for index in range(len(bars.counts) + 1)]
-    return Histogram(edges, bars.counts)
+    return Histogram(edges, bars.counts, six_digits(bars.mean), bars.low, bars.high)
 
 
 def _timeline(found: run_curves.Timeline | None) -> Timeline:

@@ -23,6 +23,8 @@ from cord_worker.web.documents import (
     Histogram,
     Interval,
     InvalidCandidates,
+    ModelCost,
+    NearestLoser,
     ProblemDocument,
     ProblemList,
     ProblemTable,
@@ -141,6 +143,20 @@ def run_document(about: RunSummary) -> RunDocument:
             [*((name, "propose") for name in TEACHERS), *(("org/prover", kind) for kind in kinds[1:])]
         )
     ]
+    models = [
+        ModelCost(
+            model,
+            sum(line.requests for line in own),
+            sum(line.prompt_tokens for line in own),
+            sum(line.cached_tokens for line in own),
+            sum(line.completion_tokens for line in own),
+            seconds := round(0.9 * sum(line.engine_seconds for line in own), 3),
+            round(seconds / 3600, 6),
+            round(seconds / 1800, 6),
+        )
+        for model in dict.fromkeys(line.model for line in lines)
+        for own in [[line for line in lines if line.model == model]]
+    ]
     buckets = 48
     waiting = [max(about.total - about.total * n // (buckets - 6), 0) for n in range(buckets)]
     timeline = Timeline(
@@ -166,9 +182,17 @@ def run_document(about: RunSummary) -> RunDocument:
         teachers=teachers,
         selection=selection,
         scores=scores,
-        steps=Histogram(list(range(1, 22)), [round(90 * math.exp(-((n - 9) ** 2) / 18)) for n in range(20)]),
-        tokens=Histogram(list(range(0, 16_800, 800)), [round(120 * math.exp(-((n - 6) ** 2) / 20)) for n in range(20)]),
-        cost=Cost(lines, 14_400.0, 312.0),
+        steps=Histogram(
+            list(range(1, 22)), [round(90 * math.exp(-((n - 9) ** 2) / 18)) for n in range(20)], 10.1, 1, 20
+        ),
+        tokens=Histogram(
+            list(range(0, 16_800, 800)),
+            [round(120 * math.exp(-((n - 6) ** 2) / 20)) for n in range(20)],
+            5_312.4,
+            411,
+            15_930,
+        ),
+        cost=Cost(lines, models, "USD", 14_400.0, 312.0),
         failures=[
             Failures(
                 2, "propose: the model refused 3 times: the prompt is longer than its context", 7, "tiles-7", False
@@ -200,7 +224,12 @@ def problem_table(total: int) -> ProblemTable:
         correct=[None if not is_done or n % 53 == 5 else float(draw.random() < 0.72) for n, is_done in enumerate(done)],
         steps=[float(draw.randrange(3, 20)) if is_done else None for is_done in done],
         tokens=[draw.randrange(2_000, 40_000) if is_done else None for is_done in done],
+        result_tokens=[float(400 + 37 * (n % 50)) if is_done else None for n, is_done in enumerate(done)],
         lead=[round(draw.expovariate(20) + 0.001, 6) if is_done else None for is_done in done],
+        loser_step=[n % 3 + 1 if is_done else None for n, is_done in enumerate(done)],
+        loser_teacher=[TEACHERS[n % 4] if is_done else None for n, is_done in enumerate(done)],
+        loser_text=["The tiles of one row are counted first." if is_done else None for is_done in done],
+        loser_repeats=[n % 4 == 0 if is_done else None for n, is_done in enumerate(done)],
         seconds=[round(draw.uniform(20, 900), 1) if is_done else None for is_done in done],
         answer=[str(draw.randrange(10_000)) for _ in range(total)],
         question=[
@@ -261,6 +290,7 @@ def problem_document(
                         "kept": False,
                         "reason": "it repeats the same text (loop)" if is_invalid else "",
                         "behind": None,
+                        "tie": "",
                         "seed": str(draw.getrandbits(62)),
                         "max_tokens": 512,
                         "tokens": draw.randrange(30, 400),
@@ -295,6 +325,10 @@ def problem_document(
     path.reverse()
     winner = kept[0]
     rows["finish"][winner] = "think_end"
+    lost_by_rank = [(m, way) for column, way in zip(columns, path, strict=True) for m in column.lost if rows["rank"][m]]
+    near, way = min(
+        lost_by_rank, key=lambda pair: rows["score"][pair[1]] - rows["score"][pair[0]], default=(None, None)
+    )  # type: ignore[operator,index,call-overload]
     own = [text if text is not None else _TEXTS[n % 5] for n in range(len(path))]
     return ProblemDocument(
         run=run,
@@ -309,6 +343,17 @@ def problem_document(
         base_score=0.1,
         score=rows["score"][winner],  # type: ignore[arg-type]
         correct=True,
+        result_tokens=1_234.0,
+        nearest=None
+        if near is None
+        else NearestLoser(
+            near,
+            rows["step"][near],  # type: ignore[arg-type]
+            teachers[rows["teacher"][near]],  # type: ignore[call-overload]
+            str(rows["text"][near] or ""),
+            round(rows["score"][way] - rows["score"][near], 6),  # type: ignore[operator,call-overload]
+            repeats=False,
+        ),
         seconds=312.4,
         teachers=list(teachers),
         texts=texts,

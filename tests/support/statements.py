@@ -20,7 +20,7 @@ from cord_worker.store.audit import invariants
 from cord_worker.store.audit.rescore_invariants import RESCORE_INVARIANTS
 from cord_worker.store.audit.rollup_invariants import ROLLUP_INVARIANTS
 from cord_worker.store.reports import backlog, multiplied_runs, problem_list, run_metrics
-from cord_worker.store.reports.problem_list import CORRECTNESS, ProblemFilter
+from cord_worker.store.reports.problem_list import CORRECTNESS, LOSERS, ProblemFilter
 from cord_worker.store.runs import retry
 from cord_worker.store.schema import kinds, roles
 from cord_worker.store.work import (
@@ -39,7 +39,11 @@ KINDS = tuple(kinds.KINDS)
 OF_MODELS = tuple(kind for kind in KINDS if kind.model is not None)
 GRANTS = (*roles._SERVICE, roles._SERVICE_TEMPORARY, *roles._ANALYST, roles._ANALYST_TEMPORARY)
 
-CHOSEN = (ProblemFilter(), *(ProblemFilter(("done",), correctness, "text") for correctness in CORRECTNESS))
+CHOSEN = (
+    ProblemFilter(),
+    *(ProblemFilter(("done",), correctness, "text") for correctness in CORRECTNESS),
+    *(ProblemFilter(loser=loser) for loser in LOSERS),
+)
 WRITTEN_BY_FUNCTIONS: dict[str, Callable[[], list[sa.TextClause]]] = {
     "store.audit.invariants:_statement": lambda: [
         invariants._statement(invariant, chosen)

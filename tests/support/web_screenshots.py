@@ -56,7 +56,7 @@ def pictured_site() -> tuple[WebSite, list[Picture]]:
     }
     return WebSite(replace(SITE, poll_seconds=3600.0), documents), [
         Picture("web-view-run", "/runs/tiles", ".uplot, svg", (), 1160, 760, "light"),
-        Picture("web-view-problems", "/runs/tiles/problems", ".vt-body [data-index='3']", (), 1160, 480, "dark"),
+        Picture("web-view-problems", "/runs/tiles/problems", ".vt-body [data-index='3']", (), 1400, 480, "dark"),
         Picture(
             "web-view-problem",
             f"/runs/tiles/problems/{_POSITION}?c={chosen}",

@@ -65,6 +65,7 @@ def _chosen(document: Any, query: Mapping[str, str]) -> Any:
             if (not text or text in rows.id[place].lower() or text in rows.question[place].lower())
             and (states is None or rows.state[place] in states)
             and (right is None or rows.correct[place] == right)
+            and ("loser" not in query or rows.loser_repeats[place] is False)
         ]
         return _page(document, ProblemTable, kept, query, "position")
     if isinstance(document, ComparisonDocument) and query:

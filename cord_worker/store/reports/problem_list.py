@@ -13,6 +13,8 @@ from cord_worker.store.schema.tables import ProblemState
 QUESTION_START = 160
 """Characters of a question in a list."""
 _ANSWER_START = 160
+_LOSER_START = 80
+_NEAREST_START = 160
 
 _SCORE = "k.score_sum / nullif(k.scored_answers, 0)"
 _CORRECT = "k.correct::float8 / nullif(k.checked, 0)"
@@ -27,6 +29,7 @@ SORTS: Mapping[str, str] = {
     "correct": _CORRECT,
     "steps": _STEPS,
     "tokens": _TOKENS,
+    "result_tokens": "k.result_tokens",
     "lead": "k.lead",
     "seconds": _SECONDS,
 }
@@ -37,6 +40,25 @@ CORRECTNESS: Mapping[str, str] = {
     "undecided": "coalesce(k.checked, 0) = 0 AND k.undecided > 0",
 }
 """Results of checks that a list can be restricted to, and the SQL of each. Of several samples, the majority decides."""
+LOSERS: Mapping[str, str] = {
+    "other_text": """EXISTS (
+        SELECT 1 FROM candidates loser
+        JOIN candidates c ON c.problem_id = loser.problem_id AND c.step = loser.step AND c.winning
+        WHERE loser.id = k.nearest_loser_id AND loser.text IS DISTINCT FROM c.text
+    )"""
+}
+"""Nearest losers that a list can be restricted to, and the SQL of each."""
+_NEAREST_LOSER = """
+    LEFT JOIN LATERAL (
+        SELECT loser.step, t.name AS teacher, loser.text, loser.text IS NOT DISTINCT FROM c.text AS repeats,
+               loser.lineage
+        FROM candidates loser
+        JOIN teachers t ON t.id = loser.teacher_id
+        JOIN candidates c ON c.problem_id = loser.problem_id AND c.step = loser.step AND c.winning
+        WHERE loser.id = k.nearest_loser_id OFFSET 0
+    ) near ON true
+"""
+"""SQL: the nearest loser of the rollup `k`. A step has one winning candidate at most."""
 _ROLLUPS_OF_RUN = """
     LEFT JOIN (SELECT * FROM current_problem_rollups WHERE run_id = :run_id OFFSET 0) k ON k.problem_id = p.id
 """
@@ -49,12 +71,14 @@ _ROLLUP_OF_PROBLEM = """
 
 @dataclass(frozen=True, slots=True)
 class ProblemFilter:
-    """Which problems are listed: in one of `states` (all if empty), of this `correctness` (a key of CORRECTNESS), and
-    with the text `contains` in their id, question or answer; case is ignored."""
+    """Which problems are listed: in one of `states` (all if empty), of this `correctness` (a key of CORRECTNESS), with
+    the text `contains` in their id, question or answer (case is ignored), and with a nearest `loser` of this kind (a
+    key of LOSERS)."""
 
     states: Sequence[str] = ()
     correctness: str | None = None
     contains: str | None = None
+    loser: str | None = None
 
     def conditions(self) -> tuple[str, dict[str, Any]]:
         """SQL that holds for these problems, and its parameters."""
@@ -71,15 +95,18 @@ class ProblemFilter:
                 " OR position(lower(:contains) IN lower(p.answer)) > 0)"
             )
             values["contains"] = self.contains
+        if self.loser is not None:
+            parts.append(LOSERS[self.loser])
         return " AND ".join(parts), values
 
 
 @dataclass(frozen=True, slots=True)
 class ListedProblem:
     """One line of the list. Figures of a run of samples are means; `correct` is None if nothing is decided. `tokens`:
-    generated for it by all teachers, final answers included, without copies in a trimmed run. `seconds`: from admission
-    to its end. `lead`: the least difference, over the winner's steps, between the step's score and the best one that
-    did not enter the beam. `answer` and `question` are cut."""
+    generated for it by all teachers, final answers included, without copies in a trimmed run. `result_tokens`: of the
+    winner, thinking and final answer. `seconds`: from admission to its end. `lead`: the least difference, over the
+    winner's steps, between the step's score and the best one that did not enter the beam; the fields `loser_…` are
+    about that one, and `loser_repeats` says whether it has the text of the winning step. Texts are cut."""
 
     position: int
     key: str
@@ -89,7 +116,12 @@ class ListedProblem:
     correct: float | None
     steps: float | None
     tokens: int | None
+    result_tokens: float | None
     lead: float | None
+    loser_step: int | None
+    loser_teacher: str | None
+    loser_text: str | None
+    loser_repeats: bool | None
     seconds: float | None
     answer: str
     question: str
@@ -107,9 +139,12 @@ def list_statement(where: str, sort: str, *, descending: bool, is_page: bool) ->
             FROM problems p {rollups} WHERE {where} ORDER BY {order} LIMIT :limit OFFSET :offset
         )
         SELECT p.position, p.key, p.state, {_SCORE} AS score, {_SCORE} - p.base_score AS gain, {_CORRECT} AS correct,
-               {_STEPS} AS steps, {_TOKENS} AS tokens, k.lead, {_SECONDS} AS seconds,
+               {_STEPS} AS steps, {_TOKENS} AS tokens, k.result_tokens, k.lead, near.step AS loser_step,
+               near.teacher AS loser_teacher, left(near.text, {_LOSER_START}) AS loser_text,
+               near.repeats AS loser_repeats, {_SECONDS} AS seconds,
                left(p.answer, {_ANSWER_START}) AS answer, left(p.question, {QUESTION_START}) AS question
         FROM page JOIN problems p ON p.id = page.id {_ROLLUP_OF_PROBLEM if is_page else _ROLLUPS_OF_RUN}
+        {_NEAREST_LOSER}
         ORDER BY page.place
         """
     )
@@ -149,7 +184,7 @@ def count_statement(where: str) -> sa.TextClause:
 class ProblemWithNeighbours:
     """A problem by its position in the dataset, with the positions of its neighbours (None at the ends), the other
     fields of its dataset row (`attributes`), its `seconds` from admission to its end, and the `characters` of all texts
-    of its search."""
+    of its search. `result_tokens`, `lead` and `loser_…` as in ListedProblem; `loser` is its lineage."""
 
     id: int
     key: str
@@ -158,17 +193,26 @@ class ProblemWithNeighbours:
     characters: int
     previous: int | None
     next: int | None
+    result_tokens: float | None
+    lead: float | None
+    loser: str | None
+    loser_step: int | None
+    loser_teacher: str | None
+    loser_text: str | None
+    loser_repeats: bool | None
 
 
 _AT = sa.text(
-    """
+    f"""
     SELECT p.id, p.key, p.attributes, CAST(extract(epoch FROM p.finished_at - p.admitted_at) AS float8) AS seconds,
            (SELECT coalesce(sum(length(c.text)), 0) FROM candidates c WHERE c.problem_id = p.id) AS characters,
            (SELECT max(other.position) FROM problems other
             WHERE other.run_id = p.run_id AND other.position < p.position) AS previous,
            (SELECT min(other.position) FROM problems other
-            WHERE other.run_id = p.run_id AND other.position > p.position) AS next
-    FROM problems p WHERE p.run_id = :run_id AND p.position = :position
+            WHERE other.run_id = p.run_id AND other.position > p.position) AS next,
+           k.result_tokens, k.lead, near.lineage AS loser, near.step AS loser_step, near.teacher AS loser_teacher,
+           left(near.text, {_NEAREST_START}) AS loser_text, near.repeats AS loser_repeats
+    FROM problems p {_ROLLUP_OF_PROBLEM} {_NEAREST_LOSER} WHERE p.run_id = :run_id AND p.position = :position
     """
 )
 

@@ -37,11 +37,15 @@ class ScoresAfter:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """A histogram of whole numbers: bar i counts those from `first + i * width` on, below the next bar's start."""
+    """A histogram of whole numbers: bar i counts those from `first + i * width` on, below the next bar's start. `mean`,
+    `low` and `high` (least and greatest) are those of the numbers; None without any."""
 
     first: int
     width: int
     counts: Sequence[int]
+    mean: float | None = None
+    low: int | None = None
+    high: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +263,8 @@ def _bars(numbers: Mapping[int, int]) -> Bars:
     counts = [0] * (high // width - first // width + 1)
     for value, number in numbers.items():
         counts[value // width - first // width] += number
-    return Bars(first, width, counts)
+    mean = sum(value * number for value, number in numbers.items()) / sum(numbers.values())
+    return Bars(first, width, counts, mean, low, high)
 
 
 def _nice_width(span: int) -> int:

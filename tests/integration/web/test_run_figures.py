@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
 
+from cord_worker.operations.run_cost import read_cost
 from cord_worker.store.database import Database
 from cord_worker.store.reports.search_figures import gains_by_teacher
 from cord_worker.store.reports.status import read_teacher_totals
 from cord_worker.store.runs.runs import resolve_run
+from cord_worker.web.problems import problem_document
 from cord_worker.web.runs import run_document, run_list, run_summary
 from tests.integration.web.conftest import RUN
 from tests.support.web_runs import HOSTILE, enqueue_hostile
@@ -91,6 +94,63 @@ def test_a_paused_run_says_why_and_an_active_one_does_not(connection: sa.Connect
         assert reasons.pop(RUN) == reason
         assert set(reasons.values()) == {None}
         assert run_document(connection, resolve_run(connection, RUN)).run.pause_reason == reason
+
+
+def test_models_cost_what_the_command_says_if_the_run_has_prices(connection: sa.Connection) -> None:
+    run = resolve_run(connection, RUN)
+    without = run_document(connection, run).cost
+    assert without.currency is None
+    assert {(one.gpu_hours, one.money) for one in without.models} == {(None, None)}
+    names = [one.model for one in without.models]
+    prices = {"currency": "USD", "models": {name: {"gpu_hour": 3600.0 + place} for place, name in enumerate(names)}}
+    store = sa.text("UPDATE runs SET prices = CAST(:prices AS jsonb) WHERE name = :run")
+    connection.execute(store, {"prices": json.dumps(prices), "run": RUN})
+    cost = run_document(connection, resolve_run(connection, RUN)).cost
+    money = read_cost(connection, RUN).money
+    assert money is not None
+    assert cost.currency == "USD"
+    assert {one.model: one.money for one in cost.models} == {
+        one.model: pytest.approx(one.total, rel=1e-5) for one in money.models
+    }
+    for one in cost.models:
+        assert one.gpu_hours == pytest.approx(one.worker_seconds / 3600, abs=1e-6)
+        assert (
+            0 < one.worker_seconds <= sum(line.engine_seconds for line in cost.lines if line.model == one.model) + 0.01
+        )
+        assert one.requests == sum(line.requests for line in cost.lines if line.model == one.model)
+
+
+def test_lengths_have_their_mean_and_their_longest(connection: sa.Connection) -> None:
+    document = run_document(connection, resolve_run(connection, RUN))
+    assert (document.steps.mean, document.steps.low, document.steps.high) == (3, 3, 3)
+    assert (document.tokens.mean, document.tokens.low, document.tokens.high) == (22, 22, 22)
+
+
+def test_a_loser_with_a_higher_score_names_the_tie_that_it_lost(connection: sa.Connection) -> None:
+    run = resolve_run(connection, RUN)
+    before = problem_document(connection, run, 0)
+    assert before is not None
+    loser, last = before.columns[0].lost[0], before.columns[0].beam[-1].candidate
+    assert set(before.candidates.tie) == {""}
+    first = "SELECT id FROM problems WHERE run_id = :run_id AND position = 0"
+    raised = f"UPDATE candidates SET score = 0.41 WHERE problem_id = ({first}) AND step = 1 AND rank = 2"
+    connection.execute(sa.text(raised), {"run_id": run.id})
+    finer = (
+        "UPDATE runs SET config = jsonb_set(config, '{search,score_resolution}', CAST(:at AS jsonb)) WHERE id = :run_id"
+    )
+    found = {}
+    for resolution in ("1.0", "0.1"):
+        connection.execute(sa.text(finer), {"at": resolution, "run_id": run.id})
+        document = problem_document(connection, resolve_run(connection, RUN), 0)
+        assert document is not None
+        found[resolution] = document.candidates.tie[loser]
+        facts = {fact.label: fact.value for fact in run_document(connection, resolve_run(connection, RUN)).facts}
+        assert facts["score resolution"].startswith(f"{float(resolution):g}: ")
+    score = before.candidates.score[last]
+    assert found == {
+        "1.0": f"0.410 and the {score:.3f} of slot 1 are a tie at resolution 1: sample 0 comes before sample 1",
+        "0.1": "",
+    }
 
 
 def test_before_a_problem_has_ended_the_run_time_is_not_known(connection: sa.Connection) -> None:

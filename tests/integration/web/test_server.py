@@ -226,13 +226,20 @@ def test_problems_are_filtered_searched_and_sorted(browser: Browser) -> None:
     assert wrong["matching"] == len(wrong["position"])
     assert asked("q=ALERT(1)&limit=1")["matching"] == sum("alert(1)" in text for text in HOSTILE.values())
     assert asked("q=%25")["matching"] == 0  # a percent sign is no wildcard
-    for sort in ("id", "score", "gain", "correct", "steps", "tokens", "lead", "seconds"):
+    for sort in ("id", "score", "gain", "correct", "steps", "tokens", "result_tokens", "lead", "seconds"):
         values = asked(f"sort={sort}&order=desc")[sort]
         assert values == sorted(values, reverse=True)
     problem = browser.get(f"{FOLDER}/problems/0.json").document
     scores, columns = problem["candidates"]["score"], problem["columns"]
     leads = [scores[column["beam"][0]["candidate"]] - scores[column["lost"][0]] for column in columns]
     assert everything["lead"][0] == pytest.approx(min(leads), abs=1e-6)
+    nearest = problem["nearest"]
+    assert nearest["candidate"] == columns[leads.index(min(leads))]["lost"][0]
+    assert (nearest["lead"], nearest["repeats"]) == (everything["lead"][0], False)
+    in_list = [everything[f"loser_{name}"][0] for name in ("step", "teacher", "text", "repeats")]
+    assert in_list == [nearest[name] for name in ("step", "teacher", "text", "repeats")]
+    assert problem["result_tokens"] == everything["result_tokens"][0] == 3 * 5 + 7
+    assert asked("loser=other_text")["position"] == everything["position"]
     waiting = asked("state=queued", f"/runs/{OTHER}")
     assert waiting["score"] == [None] * (number - 9)
     last = asked("sort=score&order=desc", f"/runs/{OTHER}")["score"]

@@ -54,6 +54,13 @@ export function percent(value: Maybe, digits = 1): string {
   return value === null || value === undefined ? UNKNOWN : `${(value * 100).toFixed(digits)} %`;
 }
 
+/** An amount with two digits after the point, or two significant ones if it is small; as `cordctl cost` writes it. */
+export function money(value: Maybe): string {
+  if (value === null || value === undefined) return UNKNOWN;
+  const digits = value <= 0 || value >= 0.1 ? 2 : Math.min(12, 1 - Math.floor(Math.log10(value)));
+  return new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+}
+
 export function seconds(value: Maybe): string {
   if (value === null || value === undefined) return UNKNOWN;
   if (value < 10) return `${value.toFixed(1)} s`;

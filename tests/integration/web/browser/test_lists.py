@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from cord_worker.web.documents import Histogram
 from tests.integration.web.browser.conftest import Visit
 from tests.support.made_documents import comparison, problem_document, problem_list, run_document, run_list, summary
 from tests.support.waiting import wait_until
@@ -60,6 +61,61 @@ def test_a_hundred_thousand_problems_are_sorted_filtered_and_searched(
     assert window.address.startswith(f"{LIST}?")
     if size == "server":
         assert not any("limit" not in path for path in site.asked if path.startswith("runs/tiles/problems.json"))
+
+
+@pytest.mark.parametrize("size", ["server", "bundle"])
+def test_the_list_names_nearest_losers_and_leaves_out_those_of_the_same_text(
+    visit: Callable[..., Visit], documents: dict[str, object], size: str
+) -> None:
+    site = WebSite(replace(SITE, size=size, is_live=False), documents)
+    window = visit(site)
+    window.go(LIST)
+    window.wait("[data-index='1'] .col-loser", "2 calculator The tiles of one row")
+    window.wait("[data-index='0'] .col-loser", "= The tiles of one row")
+    assert "least difference" in (window.page.get_attribute("role=button[name='Lead']", "title") or "")
+    window.page.click("role=button[name='Other text']")
+    window.wait("[data-index='0']", "tiles-1")
+    assert window.address == f"{LIST}?loser=other_text"
+    window.page.click("role=button[name='Winner tokens']")
+    window.wait("[data-index='0'] .col-result_tokens", "2,213")
+    assert window.address == f"{LIST}?loser=other_text&sort=result_tokens&order=desc"
+
+
+def test_a_run_names_its_cost_by_model_and_the_lengths_of_its_winners(visit: Callable[..., Visit]) -> None:
+    about = summary()
+    made = run_document(about)
+    histogram = Histogram([160, 162, 164], [3, 1], 161.25, 160, 162)
+    few = [replace(one, winners=replace(one.winners, count=40 - 3 * one.step)) for one in made.scores[:5]]
+    site = WebSite(
+        documents={
+            "runs.json": run_list(about),
+            "runs/tiles/run.json": replace(made, tokens=histogram, scores=few),
+        }
+    )
+    window = visit(site)
+    window.go("/runs/tiles")
+    window.wait("table.cost")
+    rows = window.page.locator("table.cost tbody tr.total").all_inner_texts()
+    assert len(rows) == len(made.cost.models) + 1
+    total = sum(one.money or 0.0 for one in made.cost.models)
+    assert rows[-1].startswith("All models")
+    assert f"\t{total:.2f}\t100.0 %" in rows[-1]
+    lengths = window.page.locator(".histogram").nth(1)
+    assert lengths.locator(".histogram-axis").inner_text().split("\n") == [
+        "160",
+        "4 winners, mean 161.3, longest 162",
+        "162",
+    ]
+    card = window.page.locator("section.card", has=window.page.locator("h2", has_text="Score by step"))
+    assert "from step 2 on, shorter ones are missing (37 at step 1, 28 at step 4)" in card.inner_text()
+    card.locator("role=button[name='Numbers']").click()
+    assert card.locator("th").all_inner_texts()[:5] == ["Step", "Winners", "mean", "median", "middle half"]
+
+    unpriced = replace(made.cost, currency=None, models=[replace(one, money=None) for one in made.cost.models])
+    site.documents["runs/tiles/run.json"] = replace(made, cost=unpriced)
+    window.go("/runs/tiles")
+    window.wait(".card-note", "cordctl cost RUN --prices FILE")
+    assert "GPU hours" not in window.said("table.cost thead")
 
 
 @pytest.mark.parametrize("address", [LIST, "/compare/tiles/wide"])

@@ -60,6 +60,44 @@ def test_losers_are_folded_and_say_why_they_lost(visit: Callable[..., Visit], si
     assert window.page.locator(".cell-lost").count() == 0
 
 
+def test_the_nearest_loser_is_named_and_marked(visit: Callable[..., Visit]) -> None:
+    problem = problem_document()
+    assert problem.nearest is not None
+    nearest = replace(problem.nearest, lead=-0.0213, repeats=True)
+    window = visit(WebSite(documents={"runs/tiles/problems/3.json": replace(problem, nearest=nearest)}))
+    window.go(HERE)
+    window.wait(".nearest-line", f"{nearest.teacher} at step {nearest.step}")
+    assert "lead \N{MINUS SIGN}0.021, with the text of the winning step" in window.said(".nearest-line")
+    column = nearest.step - 1
+    assert "the nearest loser among them" in (window.page.locator(f"#cell-{column}-4").text_content() or "")
+    window.page.click(".nearest-line button")
+    window.wait(".cell-lost.nearest.active", "not kept, the nearest loser")
+    assert window.said(".detail .fate") == "nearest loser"
+    assert window.address == f"{HERE}?c={nearest.candidate}"
+
+
+def test_a_tie_says_what_decided_it_and_a_duplicate_is_not_called_invalid(visit: Callable[..., Visit]) -> None:
+    problem = problem_document(steps=2)
+    table = problem.candidates
+    kept, (tied, repeated) = problem.columns[1].beam[0].candidate, problem.columns[1].lost[:2]
+    sentence = "0.194 and the 0.173 of slot 3 are a tie at resolution 0.1: planner is named before closer"
+    ties, states, originals = list(table.tie), list(table.state), list(table.duplicate_of)
+    ties[tied] = ties[kept] = sentence
+    states[repeated], originals[repeated] = "invalid", kept
+    table = replace(table, tie=ties, state=states, duplicate_of=originals, score=[*table.score])
+    table = replace(table, score=[None if place == repeated else one for place, one in enumerate(table.score)])
+    window = visit(WebSite(documents={"runs/tiles/problems/3.json": replace(problem, candidates=table)}))
+    window.go(f"{HERE}?c={tied}")
+    window.wait(".cell-lost.active")
+    assert window.said(".why").startswith("Why it lost: rank 4")
+    assert window.said(".why").endswith(sentence)
+    window.page.click("#cell-1-0")
+    window.wait(".why", f"Why it ranks higher: {sentence}")
+    window.go(f"{HERE}?c={repeated}")
+    window.wait(".cell-lost.duplicate.active", "duplicate")
+    assert window.said(".detail .fate") == "duplicate"
+
+
 def test_keys_walk_through_the_search(visit: Callable[..., Visit], site: WebSite) -> None:
     window = visit(site)
     problem = site.documents["runs/tiles/problems/3.json"]
@@ -162,6 +200,7 @@ def test_trajectory_and_prompt_are_those_of_the_candidate(visit: Callable[..., V
     window.press("3")
     window.wait(".messages", "The final answer is 4900")
     assert "temperature 0.6" in window.said(".prompt")
+    assert "before the model's chat template puts its own markers" in window.said(".prompt-note")
     window.press("1", "m")
     assert window.page.locator(".detail-body math").count() == 0
 

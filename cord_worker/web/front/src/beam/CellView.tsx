@@ -3,7 +3,7 @@ import type { VNode } from "preact";
 import { counted, score, words } from "../numbers";
 import { Mark, teacherClass } from "../teachers";
 import { visible } from "../text/visible";
-import type { Cell, Grid, Place } from "./layout";
+import { type Cell, type Grid, type Place, invalidWord } from "./layout";
 
 export function cellId({ column, row }: Place): string {
   return `cell-${column}-${row}`;
@@ -44,7 +44,10 @@ function Content({ grid, cell }: { grid: Grid; cell: Cell }): VNode {
     return (
       <span class="fold-text">
         {cell.isOpen ? "fold" : `+${cell.number}`}
-        <span class="hidden"> {counted(cell.number, "candidate")} not kept</span>
+        <span class="hidden">
+          {" "}
+          {counted(cell.number, "candidate")} not kept{cell.hasNearest && ", the nearest loser among them"}
+        </span>
       </span>
     );
   }
@@ -57,10 +60,13 @@ function Content({ grid, cell }: { grid: Grid; cell: Cell }): VNode {
     <>
       <span class="cell-top">
         <Mark teacher={teacher} />
-        <span class="cell-score">{value === null ? shortState(candidates.state[index]) : score(value)}</span>
+        <span class="cell-score">{value === null ? shortState(grid, index) : score(value)}</span>
         {gain !== null && <span class={gain < 0 ? "cell-gain down" : "cell-gain"}>{shortGain(gain)}</span>}
       </span>
-      <span class="cell-name">{visible((teachers[teacher] ?? "").slice(0, 40))}</span>
+      <span class="cell-name">
+        {index === grid.nearest && <NearestMark />}
+        {visible((teachers[teacher] ?? "").slice(0, 40))}
+      </span>
       {value !== null && (
         <span class="cell-bar" aria-hidden="true">
           <span class={teacherClass(teacher)} style={{ transform: `scaleX(${value})` }} />
@@ -77,17 +83,29 @@ function shortGain(value: number): string {
   return `${value < 0 ? "−" : "+"}${text.replace("0.", ".")}`;
 }
 
-function shortState(state: string | undefined): string {
-  return state === "invalid" ? "invalid" : state === "unscored" ? "–" : "…";
+function shortState({ problem }: Grid, index: number): string {
+  const state = problem.candidates.state[index];
+  return state === "invalid" ? invalidWord(problem, index) : state === "unscored" ? "–" : "…";
+}
+
+/** Marks the nearest loser; the hidden text of its cell says the same. */
+export function NearestMark(): VNode {
+  return (
+    <span class="nearest-mark" aria-hidden="true">
+      ◂{" "}
+    </span>
+  );
 }
 
 function classes(grid: Grid, cell: Cell, { isActive, isOnPath }: CellProps): string {
   const names = ["cell", `cell-${cell.kind}`];
   if (isActive) names.push("active");
+  if (cell.kind === "fold" && cell.hasNearest && !cell.isOpen) names.push("has-nearest");
   if (cell.kind === "slot" || cell.kind === "lost") {
     if (grid.winning.has(cell.candidate)) names.push("winning");
     if (isOnPath) names.push("on-path");
-    if (grid.problem.candidates.state[cell.candidate] === "invalid") names.push("invalid");
+    if (cell.candidate === grid.nearest) names.push("nearest");
+    if (grid.problem.candidates.state[cell.candidate] === "invalid") names.push(invalidWord(grid.problem, cell.candidate));
   }
   if (cell.kind === "slot" && cell.beam.isCarried) names.push("carried");
   if (cell.kind === "slot" && cell.beam.finish !== null) names.push("ended");
@@ -96,7 +114,7 @@ function classes(grid: Grid, cell: Cell, { isActive, isOnPath }: CellProps): str
 
 /** What the look of the cell shows, in words for a screen reader. (A screen reader names the row and column itself.) */
 function spokenState(grid: Grid, cell: Cell): string {
-  if (cell.kind !== "slot") return "not kept";
+  if (cell.kind !== "slot") return cell.kind === "lost" && cell.candidate === grid.nearest ? "not kept, the nearest loser" : "not kept";
   const parts = [];
   if (grid.winning.has(cell.candidate)) parts.push("on the winning path");
   if (cell.beam.isCarried) parts.push("kept its slot");

@@ -8,6 +8,7 @@ import { Mark } from "../teachers";
 import { Name } from "../text/ModelText";
 import { Choices, Empty } from "../ui/parts";
 import { Prompt } from "./Prompt";
+import { invalidWord } from "./layout";
 import { StepText } from "./StepText";
 import { Trajectory } from "./Trajectory";
 import type { Beam } from "./useBeam";
@@ -72,7 +73,8 @@ function Fate({ beam, candidate }: { beam: Beam; candidate: number }): VNode {
   if (beam.grid.winning.has(candidate)) return <span class="fate winning">winning path</span>;
   const kept = candidates.kept[candidate] ?? null;
   if (kept === true) return <span class="fate kept">kept</span>;
-  if (candidates.state[candidate] === "invalid") return <span class="fate lost">invalid</span>;
+  if (candidates.state[candidate] === "invalid") return <span class="fate lost">{invalidWord(beam.grid.problem, candidate)}</span>;
+  if (candidate === beam.grid.nearest) return <span class="fate lost">nearest loser</span>;
   return kept === null ? (
     <span class="fate">{words(candidates.state[candidate] ?? "")}</span>
   ) : (
@@ -85,6 +87,7 @@ function Facts({ beam, candidate }: { beam: Beam; candidate: number }): VNode {
   const reason = candidates.reason[candidate] ?? "";
   const behind = candidates.behind[candidate] ?? null;
   const judgment = candidates.judgment[candidate] ?? null;
+  const tie = candidates.tie[candidate] ?? "";
   return (
     <>
       <dl class="detail-facts">
@@ -98,6 +101,16 @@ function Facts({ beam, candidate }: { beam: Beam; candidate: number }): VNode {
         <p class="why">
           <strong>Why it lost:</strong> {reason === "" ? "its rank" : <Name text={reason} />}
           {behind !== null && behind > 0 && `, ${score(behind)} below the lowest score that was kept`}
+          {tie !== "" && (
+            <>
+              ; <Name text={tie} most={400} />
+            </>
+          )}
+        </p>
+      )}
+      {reason === "" && tie !== "" && (
+        <p class="why">
+          <strong>Why it ranks higher:</strong> <Name text={tie} most={400} />
         </p>
       )}
     </>

@@ -41,11 +41,16 @@ export function Prompt({ problem, candidate }: { problem: ProblemDocument; candi
           <dd>{prompt.date}</dd>
         </div>
       </dl>
-      <h3>To the teacher</h3>
+      <p class="prompt-note">
+        These are the messages, before the model's chat template puts its own markers (such as <code>&lt;|im_start|&gt;</code>) around
+        them. A thinking that is not finished stands last and is continued. The tag <code>&lt;think&gt;</code> stands for the
+        model's own.
+      </p>
+      <h3>Messages to the teacher</h3>
       <Messages messages={prompt.teacher_messages} />
       {prompt.prover_messages.length > 0 && (
         <>
-          <h3>To the prover</h3>
+          <h3>Messages to the prover</h3>
           <Messages messages={prompt.prover_messages} />
         </>
       )}

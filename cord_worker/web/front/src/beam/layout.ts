@@ -20,7 +20,7 @@ export interface BeamCell {
 export type Cell =
   | { readonly kind: "slot"; readonly candidate: number; readonly beam: BeamCell }
   | { readonly kind: "lost"; readonly candidate: number }
-  | { readonly kind: "fold"; readonly number: number; readonly isOpen: boolean }
+  | { readonly kind: "fold"; readonly number: number; readonly isOpen: boolean; readonly hasNearest: boolean }
   | { readonly kind: "none" };
 
 const NONE: Cell = { kind: "none" };
@@ -35,6 +35,8 @@ export class Grid {
   readonly columns: readonly Column[];
   readonly slots: number;
   readonly winning: ReadonlySet<number>;
+  /** The loser that came nearest to a step of the winner; null if it is not known or not in the document. */
+  readonly nearest: number | null;
   private readonly homes = new Map<number, Place>();
   private readonly byRank: readonly ReadonlyMap<number, BeamCell>[];
 
@@ -42,6 +44,7 @@ export class Grid {
     this.columns = columnsOf(problem);
     this.slots = Math.max(1, ...this.columns.flatMap(({ beam }) => beam.map(({ rank }) => rank + 1)));
     this.winning = new Set(problem.path);
+    this.nearest = problem.nearest?.candidate ?? null;
     this.byRank = this.columns.map(({ beam }) => new Map(beam.map((cell) => [cell.rank, cell])));
     this.columns.forEach(({ beam, lost }, column) => {
       for (const cell of beam) {
@@ -73,7 +76,10 @@ export class Grid {
       return beam === undefined ? NONE : { kind: "slot", candidate: beam.candidate, beam };
     }
     const isOpen = open.has(column);
-    if (row === this.foldRow) return lost.length === 0 ? NONE : { kind: "fold", number: lost.length, isOpen };
+    if (row === this.foldRow) {
+      const hasNearest = this.nearest !== null && lost.includes(this.nearest);
+      return lost.length === 0 ? NONE : { kind: "fold", number: lost.length, isOpen, hasNearest };
+    }
     const candidate = isOpen ? lost[row - this.foldRow - 1] : undefined;
     return candidate === undefined ? NONE : { kind: "lost", candidate };
   }
@@ -109,6 +115,11 @@ export class Grid {
     const beam = this.columns[column - 1]?.beam.find(({ candidate }) => candidate === from);
     return beam?.rank ?? null;
   }
+}
+
+/** The word for an invalid candidate: a duplicate is not called invalid, because no count of invalid ones has it. */
+export function invalidWord(problem: ProblemDocument, candidate: number): string {
+  return (problem.candidates.duplicate_of[candidate] ?? null) === null ? "invalid" : "duplicate";
 }
 
 /**

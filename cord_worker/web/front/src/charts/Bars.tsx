@@ -7,12 +7,21 @@ import { Mark, teacherClass } from "../teachers";
 import { Name } from "../text/ModelText";
 import { Empty } from "../ui/parts";
 
-/** The range of a bar, or its value if it counts a single whole number. */
+/** The least and the greatest whole number that a bar may count: of those that occur at all. */
+function boundsOf(histogram: Histogram, index: number): [number, number] {
+  const from = histogram.edges[index] ?? 0;
+  const last = (histogram.edges[index + 1] ?? from + 1) - 1;
+  return [Math.max(from, histogram.low ?? from), Math.min(last, histogram.high ?? last)];
+}
+
+/** The numbers that a bar counts, as text: 5, or 160 to 163. */
 function rangeOf(histogram: Histogram, index: number): string {
-  const low = histogram.edges[index] ?? 0;
-  const high = histogram.edges[index + 1] ?? low;
-  if (Number.isInteger(low) && high - low === 1) return short(low);
-  return `${short(low)} to ${short(high)}`;
+  const [low, high] = boundsOf(histogram, index);
+  return low === high ? short(low) : `${short(low)} to ${short(high)}`;
+}
+
+function meanAndLongest({ mean: middle, high }: Histogram): string {
+  return `mean ${mean(middle)}, longest ${count(high)}`;
 }
 
 export function HistogramBars({ label, noun, histogram }: { label: string; noun: string; histogram: Histogram }): VNode {
@@ -26,7 +35,7 @@ export function HistogramBars({ label, noun, histogram }: { label: string; noun:
       <div
         class="histogram-bars"
         role="img"
-        aria-label={`${label}: ${count(total)} values, most often ${rangeOf(histogram, highest)}`}
+        aria-label={`${label}: ${count(total)} values, most often ${rangeOf(histogram, highest)}, ${meanAndLongest(histogram)}`}
         onMouseLeave={() => setAt(null)}
       >
         {histogram.counts.map((number, index) => (
@@ -36,25 +45,26 @@ export function HistogramBars({ label, noun, histogram }: { label: string; noun:
         ))}
       </div>
       <div class="histogram-axis">
-        <span>{short(histogram.edges[0])}</span>
+        <span>{short(histogram.low)}</span>
         <span class="histogram-at">
           {at === null
-            ? counted(total, noun)
+            ? `${counted(total, noun)}, ${meanAndLongest(histogram)}`
             : `${rangeOf(histogram, at)}: ${count(histogram.counts[at])} (${((100 * (histogram.counts[at] ?? 0)) / Math.max(total, 1)).toFixed(0)} %)`}
         </span>
-        <span>{short(histogram.edges[histogram.edges.length - 1])}</span>
+        <span>{short(histogram.high)}</span>
       </div>
     </div>
   );
 }
 
-export function HistogramTable({ histogram }: { histogram: Histogram }): VNode {
+export function HistogramTable({ noun, histogram }: { noun: string; histogram: Histogram }): VNode {
   return (
     <table class="plain">
+      <caption>{meanAndLongest(histogram)}</caption>
       <thead>
         <tr>
-          <th>From … to</th>
-          <th class="number">Number</th>
+          <th>{noun}</th>
+          <th class="number">Winners</th>
         </tr>
       </thead>
       <tbody>
@@ -123,9 +133,8 @@ export function SpreadCells({ spread, format }: { spread: Spread; format: (value
     <>
       <td class="number">{spread.count === 0 ? UNKNOWN : mean(spread.count)}</td>
       <td class="number">{format(spread.mean)}</td>
-      <td class="number">{format(spread.low)}</td>
       <td class="number">{format(spread.median)}</td>
-      <td class="number">{format(spread.high)}</td>
+      <td class="number">{spread.low === null ? UNKNOWN : `${format(spread.low)} to ${format(spread.high)}`}</td>
     </>
   );
 }

@@ -2,7 +2,7 @@
 import type { VNode } from "preact";
 import { useMemo, useState } from "preact/hooks";
 import type { StepScores, Timeline } from "../data/documents";
-import { count, exactMoment, interval, moment, rate, score, short } from "../numbers";
+import { count, counted, exactMoment, interval, moment, rate, score, short } from "../numbers";
 import { Card, Choices, Empty } from "../ui/parts";
 import { SpreadCells } from "./Bars";
 import { Plot } from "./Plot";
@@ -28,13 +28,11 @@ export function ScoreByStep({ scores }: { scores: readonly StepScores[] }): VNod
       <thead>
         <tr>
           <th class="number">Step</th>
-          {["winners", "mean", "quartile", "median", "quartile", "kept", "mean", "quartile", "median", "quartile"].map(
-            (name, index) => (
-              <th key={index} class="number">
-                {name}
-              </th>
-            ),
-          )}
+          {["Winners", "mean", "median", "middle half", "Kept", "mean", "median", "middle half"].map((name, index) => (
+            <th key={index} class="number">
+              {name}
+            </th>
+          ))}
         </tr>
       </thead>
       <tbody>
@@ -52,14 +50,14 @@ export function ScoreByStep({ scores }: { scores: readonly StepScores[] }): VNod
   );
   const last = scores[scores.length - 1];
   return (
-    <Card title="Score by step" note="Step 0 is the base score. The band holds the middle half of the winners." numbers={numbers}>
+    <Card title="Score by step" note={noteOf(scores)} numbers={numbers}>
       {scores.length < 2 || last === undefined ? (
         <Empty>Nothing is scored yet.</Empty>
       ) : (
         <Plot
           label={`Median score of winners from ${score(scores[0]?.winners.median)} at step ${scores[0]?.step} to ${score(last.winners.median)} at step ${last.step}`}
           x={shape.x}
-          xName={(step) => (step === 0 ? "before step 1" : `step ${step}`)}
+          xName={(step) => (step === 0 ? "before step 1" : `step ${step}, ${counted(winnersAt(scores, step), "winner")}`)}
           lines={shape.lines}
           band={shape.band}
           format={score}
@@ -68,6 +66,24 @@ export function ScoreByStep({ scores }: { scores: readonly StepScores[] }): VNod
         />
       )}
     </Card>
+  );
+}
+
+function winnersAt(scores: readonly StepScores[], step: number): number {
+  return scores.find((one) => one.step === step)?.winners.count ?? 0;
+}
+
+/** What the lines are. If short winners are missing at the later steps, it says how many are left. */
+function noteOf(scores: readonly StepScores[]): string {
+  const about = "Lines: medians. Step 0 is the base score. The band holds the middle half of the winners.";
+  const steps = scores.filter((one) => one.step > 0);
+  const all = steps[0]?.winners.count ?? 0;
+  const fewer = steps.find((one) => one.winners.count < all);
+  const last = steps[steps.length - 1];
+  if (fewer === undefined || last === undefined) return about;
+  return (
+    `${about} A step has only the winners that are as long: from step ${fewer.step} on, shorter ones are missing ` +
+    `(${count(all)} at step 1, ${count(last.winners.count)} at step ${last.step}), so a fall there need not be a loss.`
   );
 }
 

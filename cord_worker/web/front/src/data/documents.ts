@@ -85,6 +85,9 @@ export interface StepScores {
 export interface Histogram {
   readonly edges: readonly number[];
   readonly counts: readonly number[];
+  readonly mean: number | null;
+  readonly low: number | null;
+  readonly high: number | null;
 }
 
 export interface CostLine {
@@ -98,8 +101,21 @@ export interface CostLine {
   readonly engine_seconds: number;
 }
 
+export interface ModelCost {
+  readonly model: string;
+  readonly requests: number;
+  readonly prompt_tokens: number;
+  readonly cached_tokens: number;
+  readonly completion_tokens: number;
+  readonly worker_seconds: number;
+  readonly gpu_hours: number | null;
+  readonly money: number | null;
+}
+
 export interface Cost {
   readonly lines: readonly CostLine[];
+  readonly models: readonly ModelCost[];
+  readonly currency: string | null;
   readonly run_seconds: number | null;
   readonly problem_seconds: number | null;
 }
@@ -155,7 +171,12 @@ export interface ProblemTable {
   readonly correct: readonly (number | null)[];
   readonly steps: readonly (number | null)[];
   readonly tokens: readonly (number | null)[];
+  readonly result_tokens: readonly (number | null)[];
   readonly lead: readonly (number | null)[];
+  readonly loser_step: readonly (number | null)[];
+  readonly loser_teacher: readonly (string | null)[];
+  readonly loser_text: readonly (string | null)[];
+  readonly loser_repeats: readonly (boolean | null)[];
   readonly seconds: readonly (number | null)[];
   readonly answer: readonly string[];
   readonly question: readonly string[];
@@ -185,6 +206,7 @@ export interface CandidateTable {
   readonly kept: readonly (boolean | null)[];
   readonly reason: readonly string[];
   readonly behind: readonly (number | null)[];
+  readonly tie: readonly string[];
   readonly seed: readonly string[];
   readonly max_tokens: readonly number[];
   readonly tokens: readonly (number | null)[];
@@ -217,6 +239,15 @@ export interface FinalAnswer {
   readonly detail: string | null;
 }
 
+export interface NearestLoser {
+  readonly candidate: number | null;
+  readonly step: number;
+  readonly teacher: string;
+  readonly text: string;
+  readonly lead: number;
+  readonly repeats: boolean;
+}
+
 export interface ProblemDocument {
   readonly run: string;
   readonly position: number;
@@ -230,6 +261,8 @@ export interface ProblemDocument {
   readonly base_score: number | null;
   readonly score: number | null;
   readonly correct: boolean | null;
+  readonly result_tokens: number | null;
+  readonly nearest: NearestLoser | null;
   readonly seconds: number | null;
   readonly teachers: readonly string[];
   readonly texts: string;

@@ -3,15 +3,17 @@ import type { VNode } from "preact";
 import { BeamGrid } from "../beam/BeamGrid";
 import { Detail } from "../beam/Detail";
 import { isProblemFinal } from "../beam/StepText";
-import { useBeam } from "../beam/useBeam";
+import { NearestMark } from "../beam/CellView";
+import { type Beam, useBeam } from "../beam/useBeam";
 import { useDocument } from "../data/context";
-import type { ProblemDocument } from "../data/documents";
+import type { NearestLoser, ProblemDocument } from "../data/documents";
 import { paths } from "../data/paths";
 import { useKeys } from "../keys";
-import { score, seconds } from "../numbers";
+import { count, gain, score, seconds } from "../numbers";
 import { address, go } from "../route";
 import { Mark } from "../teachers";
 import { ModelText, Name } from "../text/ModelText";
+import { visible } from "../text/visible";
 import { Correct, State, Waiting } from "../ui/parts";
 import { awaitSearch } from "../ui/SearchField";
 import { Answers } from "./ProblemAnswers";
@@ -46,6 +48,7 @@ function Search({ run, problem, query }: { run: string; problem: ProblemDocument
         <Head run={run} problem={problem} />
         <Question problem={problem} />
         <section class="beam-card" aria-label="Search">
+          {problem.nearest !== null && <Nearest nearest={problem.nearest} beam={beam} />}
           <header class="beam-card-head">
             <ul class="legend teachers">
               {problem.teachers.map((teacher, index) => (
@@ -83,6 +86,11 @@ function Head({ run, problem }: { run: string; problem: ProblemDocument }): VNod
       {problem.state === "done" ? <Correct value={problem.correct} /> : <State state={problem.state} />}
       <span class="head-facts">
         score <b>{score(problem.score)}</b>, base score <b>{score(problem.base_score)}</b>
+        {problem.result_tokens !== null && (
+          <>
+            , winner <b>{count(problem.result_tokens)}</b> tokens
+          </>
+        )}
         {problem.seconds !== null && <>, in {seconds(problem.seconds)}</>}
       </span>
       <nav class="neighbours" aria-label="Neighbours in the dataset">
@@ -90,6 +98,36 @@ function Head({ run, problem }: { run: string; problem: ProblemDocument }): VNod
         <Neighbour run={run} position={problem.next} text="next →" />
       </nav>
     </div>
+  );
+}
+
+/** How narrowly the problem was won: the nearest loser, which the grid marks. */
+function Nearest({ nearest, beam }: { nearest: NearestLoser; beam: Beam }): VNode {
+  const { candidate, step, lead, repeats } = nearest;
+  const name = (
+    <>
+      <NearestMark />
+      <Name text={nearest.teacher} most={40} /> at step {step}
+    </>
+  );
+  return (
+    <p class="nearest-line">
+      <span>
+        Nearest loser:{" "}
+        {candidate === null ? (
+          name
+        ) : (
+          <button type="button" class="candidate-link" onClick={() => beam.choose(candidate)}>
+            {name}
+          </button>
+        )}
+        , lead <b>{gain(lead)}</b>
+        {repeats && ", with the text of the winning step"}
+      </span>{" "}
+      <span class="nearest-text" title={visible(nearest.text)}>
+        {visible(nearest.text)}
+      </span>
+    </p>
   );
 }
 

@@ -111,8 +111,8 @@ function inFlight({ problems }: RunSummary): string {
 function LengthTables({ about }: { about: RunDocument }): VNode {
   return (
     <div class="side-by-side">
-      <HistogramTable histogram={about.steps} />
-      <HistogramTable histogram={about.tokens} />
+      <HistogramTable noun="Steps" histogram={about.steps} />
+      <HistogramTable noun="Tokens" histogram={about.tokens} />
     </div>
   );
 }
@@ -122,7 +122,7 @@ function Teachers({ about }: { about: RunDocument }): VNode {
     <Card
       title="Teachers"
       wide
-      note="Gain: the mean over the teacher's winning steps. In share and gain, a step that N proposals have in common counts 1/N for each. Shared: texts that another teacher proposed too. Request time: the sum over the teacher's requests, which overlap."
+      note="Gain: the mean over the teacher's winning steps. In share and gain, a step that N proposals have in common counts 1/N for each. Shared: texts that another teacher proposed too. Time each: the mean over the teacher's proposals, waiting in the engine included."
     >
       <div class="table-scroll" tabIndex={0}>
         <table class="plain">
@@ -139,7 +139,7 @@ function Teachers({ about }: { about: RunDocument }): VNode {
               <th class="number">Mean score</th>
               <th class="number wraps">Mean winning gain</th>
               <th class="number">Tokens</th>
-              <th class="number wraps">Request time</th>
+              <th class="number wraps">Time each</th>
             </tr>
           </thead>
           <tbody>
@@ -160,7 +160,7 @@ function Teachers({ about }: { about: RunDocument }): VNode {
                 <td class="number">{score(teacher.mean_score)}</td>
                 <td class="number">{gain(teacher.gain.mean)}</td>
                 <td class="number">{short(teacher.tokens)}</td>
-                <td class="number">{seconds(teacher.seconds)}</td>
+                <td class="number">{seconds(teacher.proposed === 0 ? null : teacher.seconds / teacher.proposed)}</td>
               </tr>
             ))}
           </tbody>

@@ -10,6 +10,8 @@ import { useVirtual } from "./virtual";
 export interface Column<T extends Table> {
   readonly name: string;
   readonly label: string;
+  /** What the column holds, shown when the pointer is over its heading. */
+  readonly title?: string;
   readonly cell: (row: RowOf<T>) => ComponentChildren;
   /** Whether a click on the heading sorts by this column. The first click sorts in descending order if `descends`. */
   readonly sorts?: boolean;
@@ -115,6 +117,10 @@ function classOf<T extends Table>(column: Column<T>): string {
   return `vt-cell col-${column.name}${column.isNumber === true ? " number" : ""}`;
 }
 
+function titleOf<T extends Table>({ title }: Column<T>): { title?: string } {
+  return title === undefined ? {} : { title };
+}
+
 function cellOf<T extends Table>(column: Column<T>, row: RowOf<T>, link: (row: RowOf<T>) => string): VNode {
   return (
     <div key={column.name} role="cell" class={classOf(column)}>
@@ -147,7 +153,7 @@ function Headings<T extends Table>(props: {
         {props.columns.map((column) =>
           column.sorts === true ? (
             <div key={column.name} role="columnheader" class={classOf(column)} aria-sort={signOf(column)}>
-              <button type="button" class="sort" onClick={() => sort(column)}>
+              <button type="button" class="sort" {...titleOf(column)} onClick={() => sort(column)}>
                 {column.label}
                 <span class="sort-sign" aria-hidden="true">
                   {{ none: "", descending: "↓", ascending: "↑" }[signOf(column)]}
@@ -155,7 +161,7 @@ function Headings<T extends Table>(props: {
               </button>
             </div>
           ) : (
-            <div key={column.name} role="columnheader" class={classOf(column)}>
+            <div key={column.name} role="columnheader" class={classOf(column)} {...titleOf(column)}>
               {column.label}
             </div>
           ),
