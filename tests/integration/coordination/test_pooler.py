@@ -73,6 +73,7 @@ OTHERS = {
     *(
         "init",
         "schema",
+        "completion",
         "validate",
         "contaminated",
         "check",
@@ -80,7 +81,7 @@ OTHERS = {
         "bench",
         "doctor",
     ),  # read no tables, or only what others read too
-    *("watch", "view", "report", "trace", "logs"),  # read through the same sessions as the others
+    *("watch", "view", "report", "trace", "logs", "plan"),  # read through the same sessions as the others
     *("run", "up", "down", "worker", "coordinator"),  # start processes, as the runs here do
     *("enqueue", "pause", "resume", "cancel", "retry", "rm", "priority", "drain", "rescore", "trim"),  # write
 }
