@@ -327,8 +327,10 @@ def problem_document(
     rows["finish"][winner] = "think_end"
     lost_by_rank = [(m, way) for column, way in zip(columns, path, strict=True) for m in column.lost if rows["rank"][m]]
     near, way = min(
-        lost_by_rank, key=lambda pair: rows["score"][pair[1]] - rows["score"][pair[0]], default=(None, None)
-    )  # type: ignore[operator,index,call-overload]
+        lost_by_rank,
+        key=lambda pair: rows["score"][pair[1]] - rows["score"][pair[0]],  # type: ignore[call-overload]
+        default=(None, None),
+    )
     own = [text if text is not None else _TEXTS[n % 5] for n in range(len(path))]
     return ProblemDocument(
         run=run,
@@ -351,7 +353,7 @@ def problem_document(
             rows["step"][near],  # type: ignore[arg-type]
             teachers[rows["teacher"][near]],  # type: ignore[call-overload]
             str(rows["text"][near] or ""),
-            round(rows["score"][way] - rows["score"][near], 6),  # type: ignore[operator,call-overload]
+            round(rows["score"][way] - rows["score"][near], 6),  # type: ignore[call-overload]
             repeats=False,
         ),
         seconds=312.4,
