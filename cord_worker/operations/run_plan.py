@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cord_worker.config import ModelConfig, ModelPrices
+from cord_worker.config import ModelConfig, ModelPrices, Prices
 from cord_worker.errors import ConfigError
 from cord_worker.name_suggestions import unknown
 from cord_worker.operations.pilot import Pilot
@@ -113,14 +113,6 @@ class Plan:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedPrices:
-    """Prices by name of model, in one currency."""
-
-    currency: str
-    models: Mapping[str, ModelPrices]
-
-
 def gpus_of_worker(model: ModelConfig, price: ModelPrices | None = None) -> int:
     """GPUs of one worker: those in its prices, or what its engine takes. 0 on a CPU or for a model on a server."""
     if price is not None and price.gpu_hour is not None:
@@ -135,7 +127,7 @@ def plan(
     problems: int,
     workers: Mapping[str, int],
     gpus: Mapping[str, int],
-    prices: PlannedPrices | None = None,
+    prices: Prices | None = None,
     *,
     seed: int = 0,
 ) -> Plan:
@@ -301,7 +293,7 @@ def _per_problem(pilot: Pilot, name: str, kind: str) -> float:
 
 
 def _cost(
-    pilot: Pilot, problems: int, models: Sequence[PlannedModel], hours: Interval, prices: PlannedPrices,
+    pilot: Pilot, problems: int, models: Sequence[PlannedModel], hours: Interval, prices: Prices,
     chance: random.Random,
 ) -> Interval:  # fmt: skip
     """The price of the tokens, plus that of the GPUs from the first request to the end of the run, idle or not."""

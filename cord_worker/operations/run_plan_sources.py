@@ -8,7 +8,6 @@ from cord_worker.config import Prices, RunConfig
 from cord_worker.dataset import HubSnapshot, RejectedRecord, flaw_of
 from cord_worker.errors import ConfigError, DatasetError, StoreError
 from cord_worker.operations.enqueue import DatasetSource, default_run_name
-from cord_worker.operations.run_plan import PlannedPrices
 from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import RunRow, find_run, resolve_run
 
@@ -59,14 +58,12 @@ def pilot_run(
     return run
 
 
-def planned_prices(config: RunConfig, given: Prices | None) -> PlannedPrices | None:
+def planned_prices(config: RunConfig, given: Prices | None) -> Prices | None:
     """The given prices, or those of the configuration; None without any. Raises ConfigError if a model has none."""
     prices = given or config.prices
-    if prices is None:
-        return None
-    missing = sorted(set(config.served_models) - set(prices.models))
-    if missing:
-        raise ConfigError(
-            f"no price for {', '.join(missing)}: add [models.{missing[0]}] to the prices (0 if it is free)"
-        )
-    return PlannedPrices(prices.currency, prices.models)
+    if prices is not None:
+        try:
+            config.price_by_path(prices)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    return prices

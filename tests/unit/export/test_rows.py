@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cord_worker.dataset.records import NumberText
+from cord_worker.export import rows as rows_module
 from cord_worker.export.file_types import FileType, check_output, file_type_of
 from cord_worker.export.files import ExportError
 from cord_worker.export.metadata import MAX_FIELDS, Metadata
@@ -152,3 +153,16 @@ def test_fields_that_differ_in_every_row_become_one_text() -> None:
     metadata = Metadata({f"field{number}": frozenset({"string"}) for number in range(MAX_FIELDS + 1)})
     assert metadata.of({"field3": "x"}) == {"json": '{"field3": "x"}'}
     assert metadata.of({}) == {"json": None}
+
+
+def test_row_groups_are_as_large_as_memory_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer keeps metadata of every group until the end, so many small ones would let memory grow."""
+    groups = []
+    for limit in (1 << 40, 0):
+        monkeypatch.setattr(rows_module, "_GROUP_BYTES", limit)
+        output = tmp_path / "rows.parquet"
+        written = [{"id": str(number)} for number in range(3500)]
+        assert write_rows(str(output), written, {"id": "text"}) == 3500
+        assert pq.read_table(output).to_pylist() == written
+        groups.append(pq.ParquetFile(output).metadata.num_row_groups)
+    assert groups == [1, 4]
